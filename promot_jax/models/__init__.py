@@ -1,0 +1,52 @@
+"""Models: variables and a batch to logits, loss and generated ids. Free of TensorFlow and of the other rooms."""
+
+from promot_jax.models.config import T5Config
+from promot_jax.models.decoding import Decoding, generate, generate_all
+from promot_jax.models.layout import (
+    Variables,
+    abstract,
+    flat,
+    init,
+    logical_axes,
+    nested,
+    stack_layers,
+    unstack_layers,
+)
+from promot_jax.models.loss import cross_entropy, loss
+from promot_jax.models.prompts import (
+    Prompt,
+    class_labels,
+    from_file,
+    from_text,
+    init_prompts,
+    prompt_ids,
+    random_uniform,
+    sampled_vocabulary,
+)
+from promot_jax.models.t5 import T5
+
+__all__ = [
+    "T5",
+    "Decoding",
+    "Prompt",
+    "T5Config",
+    "Variables",
+    "abstract",
+    "class_labels",
+    "cross_entropy",
+    "flat",
+    "from_file",
+    "from_text",
+    "generate",
+    "generate_all",
+    "init",
+    "init_prompts",
+    "logical_axes",
+    "loss",
+    "nested",
+    "prompt_ids",
+    "random_uniform",
+    "sampled_vocabulary",
+    "stack_layers",
+    "unstack_layers",
+]

@@ -1,0 +1,84 @@
+"""The sizes and switches of a T5; every published family is a setting of this one class.
+
+T5 1.0 has one ReLU projection and a tied head; T5 1.1 and mT5 a gated GELU and a head of their own;
+umT5 gives every layer its own relative position table. Names of the fields are T5X's.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from promot_jax.errors import UserError
+
+ACTIVATIONS = ("relu", "gelu", "silu", "linear")
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+    """Architecture of an encoder-decoder T5.
+
+    Attributes:
+      vocab_size: rows of the embedding table, padding rows included (32128 for T5, 250112 for mT5).
+        Token ids from here on are soft prompts.
+      emb_dim: width of the residual stream (Hugging Face: d_model).
+      num_heads: attention heads.
+      num_encoder_layers: layers of the encoder.
+      num_decoder_layers: layers of the decoder.
+      head_dim: width of a head (Hugging Face: d_kv); not always emb_dim / num_heads.
+      mlp_dim: inner width of the MLP (Hugging Face: d_ff).
+      mlp_activations: one activation, or two for a gated MLP.
+      dropout_rate: share dropped while training; a mask is shared along the length, as in T5X.
+      logits_via_embedding: tie the head to the embedding and scale by 1/sqrt(emb_dim) (T5 1.0).
+      relative_attention_num_buckets: buckets of relative distance.
+      relative_attention_max_distance: distances from here on share the last bucket.
+      relpos_per_layer: a table per layer (umT5) in the place of one per stack.
+      dtype: of activations; softmax, norms and loss are float32 always. float16 overflows in T5.
+      param_dtype: of parameters.
+      scan_layers: one traced layer, scanned; compiles faster, computes the same.
+      remat: recompute activations in the backward pass; less memory, the same result.
+
+    Raises:
+      UserError: a field has a value no T5 can have.
+    """
+
+    vocab_size: int
+    emb_dim: int
+    num_heads: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    head_dim: int
+    mlp_dim: int
+    mlp_activations: tuple[str, ...] = ("gelu", "linear")
+    dropout_rate: float = 0.1
+    logits_via_embedding: bool = False
+    relative_attention_num_buckets: int = 32
+    relative_attention_max_distance: int = 128
+    relpos_per_layer: bool = False
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+    scan_layers: bool = False
+    remat: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+        for field in dataclasses.fields(self)[:7]:
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"T5Config.{field.name} = {value!r}: set a positive whole number")
+        if not 1 <= len(self.mlp_activations) <= 2 or set(self.mlp_activations) - set(ACTIVATIONS):
+            raise UserError(
+                f"T5Config.mlp_activations = {self.mlp_activations}: set one or two of {ACTIVATIONS}"
+            )
+        if not 0 <= self.dropout_rate < 1:
+            raise UserError(f"T5Config.dropout_rate = {self.dropout_rate}: set a share in [0, 1)")
+        for name in ("dtype", "param_dtype"):
+            value = getattr(self, name)
+            if value not in ("float32", "bfloat16"):
+                raise UserError(
+                    f"T5Config.{name} = {value!r}: set 'float32' or 'bfloat16' (T5 overflows float16)"
+                )
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        """`dtype` as a JAX type."""
+        return jnp.dtype(self.dtype)

@@ -1,0 +1,206 @@
+"""Generation with a key-value cache: greedy, sampling, beam search.
+
+All rows of a batch decode together, each until its EOS; which prompt a row has, or none, is in its
+input ids. Everything has a fixed shape, so one compilation serves all batches of that shape.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from promot_jax.errors import UserError
+from promot_jax.models.layout import Variables, nested
+from promot_jax.models.t5 import T5
+
+PAD, EOS = 0, 1
+NEVER = -1e7  # log-probability of what must not happen; finite, so that sums stay numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How to generate.
+
+    Attributes:
+      max_length: most tokens of an output, EOS included.
+      beams: 1 for greedy search or sampling.
+      temperature: 0 takes the likeliest token; above, samples from the softmax at this temperature.
+      top_k: sample among the k likeliest tokens; 0 for all.
+      top_p: sample among the fewest tokens that hold this probability; 1 for all.
+      length_penalty: alpha of beam search's ((5 + length) / 6)^alpha (Wu et al. 2016), by which a
+        log-probability is divided.
+      seed: of the sampling.
+
+    Raises:
+      UserError: a value out of range, or sampling together with beams.
+    """
+
+    max_length: int = 64
+    beams: int = 1
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    length_penalty: float = 0.6
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, low in (("max_length", 1), ("beams", 1), ("temperature", 0), ("top_k", 0)):
+            if getattr(self, name) < low:
+                raise UserError(f"Decoding.{name} = {getattr(self, name)}: set at least {low}")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"Decoding.top_p = {self.top_p}: set a probability in (0, 1]")
+        if self.beams > 1 and self.temperature > 0:
+            raise UserError(f"Decoding.beams = {self.beams} with temperature = {self.temperature}: set one")
+
+
+def generate(
+    model: T5, variables: Variables, inputs: Int[Array, "batch inputs"], decoding: Decoding
+) -> tuple[Int[Array, "batch outputs"], Float[Array, " batch"]]:
+    """The outputs (EOS, then padding) and their scores.
+
+    A score is the output's log-probability; with beams, divided by the length penalty.
+    """
+    ids, scores = generate_all(model, variables, inputs, decoding)
+    return ids[:, 0], scores[:, 0]
+
+
+def generate_all(
+    model: T5, variables: Variables, inputs: Int[Array, "batch inputs"], decoding: Decoding
+) -> tuple[Int[Array, "batch beams outputs"], Float[Array, "batch beams"]]:
+    """As `generate`, with all beams, best first."""
+    variables = nested(variables)
+    encoded = model.apply(variables, inputs, method="encode")
+    step, state = _first_step(model, variables, encoded, inputs, decoding)
+    if decoding.beams > 1:
+        return _beam_search(step, state, decoding)
+    ids, scores = _sample(step, state, decoding)
+    return ids[:, None], scores[:, None]
+
+
+def _first_step(model, variables, encoded, inputs, decoding):
+    """`step(token, caches, index) -> (logits, caches)`, and its result at the start token."""
+    length = decoding.max_length
+    empty = model.apply(variables, inputs.shape[0], length, method="empty_cache")
+
+    def step(token, caches, index, repeat=1):
+        sources, states = jnp.repeat(inputs, repeat, axis=0), None if caches[1] else encoded
+        return model.apply(variables, token, states, sources, caches, index, length, method="decode_step")
+
+    return step, step(jnp.full(inputs.shape[0], PAD), (empty, None), 0)
+
+
+def _choose(logits: Float[Array, "batch vocab"], key: PRNGKeyArray, decoding: Decoding) -> Int[Array, " batch"]:
+    """The next token: the likeliest, or a sample of what top-k and top-p leave."""
+    if decoding.temperature == 0:
+        return jnp.argmax(logits, axis=-1)
+    logits = logits / decoding.temperature
+    if decoding.top_k:
+        least = jax.lax.top_k(logits, min(decoding.top_k, logits.shape[-1]))[0][:, -1:]
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    if decoding.top_p < 1:
+        ordered = -jnp.sort(-logits, axis=-1)
+        probabilities = jax.nn.softmax(ordered, axis=-1)
+        before = jnp.cumsum(probabilities, axis=-1) - probabilities
+        least = jnp.min(jnp.where(before < decoding.top_p, ordered, jnp.inf), axis=-1, keepdims=True)
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    return jax.random.categorical(key, logits)
+
+
+def _sample(step, state, decoding):
+    """Greedy search and sampling: one sequence a row."""
+    logits, caches = state
+    batch, length = logits.shape[0], decoding.max_length
+    key = jax.random.key(decoding.seed)
+
+    def choose(index, logits, ids, scores, done):
+        token = _choose(logits, jax.random.fold_in(key, index), decoding).astype(jnp.int32)
+        log_probability = jnp.take_along_axis(jax.nn.log_softmax(logits), token[:, None], axis=-1)[:, 0]
+        token = jnp.where(done, PAD, token)
+        scores = scores + jnp.where(done, 0.0, log_probability)
+        return ids.at[:, index].set(token), scores, done | (token == EOS)
+
+    def body(carry):
+        index, ids, scores, done, caches = carry
+        logits, caches = step(ids[:, index - 1], caches, index)
+        return (index + 1, *choose(index, logits, ids, scores, done), caches)
+
+    start = (jnp.zeros((batch, length), jnp.int32), jnp.zeros(batch), jnp.zeros(batch, bool))
+    carry = (jnp.int32(1), *choose(0, logits, *start), caches)
+    _, ids, scores, _, _ = jax.lax.while_loop(lambda c: (c[0] < length) & ~jnp.all(c[3]), body, carry)
+    return ids, scores
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class _Beams:
+    """Live beams (no EOS yet) and finished ones, both best first, [batch, beams, ...]."""
+
+    live_scores: Array
+    live_ids: Array
+    done_scores: Array  # divided by the length penalty
+    done_ids: Array
+
+
+def _take(tree: Any, beams: Int[Array, "batch k"]) -> Any:
+    """Picks beams of every leaf [batch, beams, ...]."""
+    return jax.tree.map(
+        lambda x: jnp.take_along_axis(x, beams.reshape(beams.shape + (1,) * (x.ndim - 2)), axis=1), tree
+    )
+
+
+def _extend(state: _Beams, logits: Float[Array, "batch beams vocab"], index, decoding: Decoding):
+    """One step of all beams; returns the new state and from which old beam each live one comes."""
+    batch, beams, vocab = logits.shape
+    scores = state.live_scores[..., None] + jax.nn.log_softmax(logits)
+    # Twice as many candidates as beams: however many of them end here, enough live on.
+    best, flat = jax.lax.top_k(scores.reshape(batch, beams * vocab), 2 * beams)
+    parents, tokens = flat // vocab, flat % vocab
+    ids = jax.lax.dynamic_update_slice_in_dim(
+        _take(state.live_ids, parents), tokens[..., None].astype(jnp.int32), index, axis=2
+    )
+    ended = tokens == EOS
+    live_scores, live = jax.lax.top_k(jnp.where(ended, NEVER, best), beams)
+    penalty = ((5.0 + index + 1) / 6.0) ** decoding.length_penalty
+    done_scores = jnp.where(ended, best / penalty, NEVER)
+    done_scores = jnp.concatenate([state.done_scores, done_scores], axis=1)
+    done_ids = jnp.concatenate([state.done_ids, ids], axis=1)
+    done_scores, done = jax.lax.top_k(done_scores, beams)
+    return _Beams(live_scores, _take(ids, live), done_scores, _take(done_ids, done)), _take(parents, live)
+
+
+def _beam_search(step, state, decoding):
+    """Beam search with separate live and finished beams (Tensor2Tensor's and T5X's)."""
+    logits, caches = state
+    batch, vocab = logits.shape
+    beams, length = decoding.beams, decoding.max_length
+    # At the start all beams are the same one: only the first may be extended.
+    live = jnp.tile(jnp.where(jnp.arange(beams) == 0, 0.0, NEVER), (batch, 1))
+    ids = jnp.zeros((batch, beams, length), jnp.int32)
+    state = _Beams(live, ids, jnp.full((batch, beams), NEVER), ids)
+    logits = jnp.repeat(logits[:, None], beams, axis=1)
+    state, parents = _extend(state, logits, 0, decoding)
+    caches = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), caches)
+    longest = ((5.0 + length) / 6.0) ** decoding.length_penalty
+
+    def going(carry):
+        index, state, _ = carry
+        # No live beam can still beat the worst finished one, even at the kindest penalty.
+        hopeless = state.live_scores[:, 0] / longest <= state.done_scores[:, -1]
+        return (index < length) & ~jnp.all(hopeless)
+
+    def body(carry):
+        index, state, (self_cache, cross) = carry
+        last = jax.lax.dynamic_index_in_dim(state.live_ids, index - 1, axis=2, keepdims=False)
+        logits, (self_cache, cross) = step(last.reshape(-1), (self_cache, cross), index, beams)
+        state, parents = _extend(state, logits.reshape(batch, beams, vocab), index, decoding)
+        rows = (jnp.arange(batch)[:, None] * beams + parents).reshape(-1)
+        self_cache = jax.tree.map(lambda x: x[rows], self_cache)  # cross: the same for a row's beams
+        return index + 1, state, (self_cache, cross)
+
+    _, state, _ = jax.lax.while_loop(going, body, (jnp.int32(1), state, caches))
+    # A row where nothing finished answers with its live beams.
+    none = jnp.all(state.done_scores <= NEVER / 2, axis=1, keepdims=True)
+    scores = jnp.where(none, state.live_scores, state.done_scores)
+    return jnp.where(none[..., None], state.live_ids, state.done_ids), scores

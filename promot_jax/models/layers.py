@@ -1,0 +1,162 @@
+"""The parts of a T5 layer: norm, dropout, attention, MLP, relative position bias.
+
+T5 differs from the textbook transformer in four points, all of them here: RMS norm without bias or
+mean, no 1/sqrt(d) at the attention logits (folded into the query's initialiser), learned biases for
+bucketed relative distances in the place of position embeddings, and no bias vector anywhere.
+Kernels are two-dimensional, [in, heads * head_dim], as T5X's minimal models keep them.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from promot_jax.models.config import T5Config
+
+MASKED = -1e10  # finite, so that a row with every key masked stays a number
+fan_in_normal = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+fan_in_truncated = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+Cache = dict[str, Float[Array, "batch length heads head_dim"]]
+
+
+def dropout(x: Float[Array, "..."], rate: float, key: PRNGKeyArray | None, site: int) -> Float[Array, "..."]:
+    """Inverted dropout whose mask is shared along axis -2 (the length), as in T5X.
+
+    `key` is the layer's; `site` tells the places in the layer apart. None: nothing is dropped.
+    Keys are explicit so that scanned and unrolled layers drop the same units.
+    """
+    if key is None or rate == 0.0:
+        return x
+    shape = x.shape[:-2] + (1, x.shape[-1])
+    keep = jax.random.bernoulli(jax.random.fold_in(key, site), 1.0 - rate, shape)
+    return x * jnp.where(keep, 1.0 / (1.0 - rate), 0.0).astype(x.dtype)
+
+
+def relative_buckets(
+    query: Int[Array, " q"], key: Int[Array, " k"], bidirectional: bool, config: T5Config
+) -> Int[Array, "q k"]:
+    """Bucket of each (query, key) distance: exact when near, logarithmic when far (T5, section 2.1)."""
+    distance = key[None, :] - query[:, None]
+    buckets = config.relative_attention_num_buckets
+    offset = 0
+    if bidirectional:
+        buckets //= 2
+        offset = jnp.where(distance > 0, buckets, 0)
+        distance = jnp.abs(distance)
+    else:
+        distance = jnp.maximum(-distance, 0)
+    exact = buckets // 2
+    far = jnp.log(distance.astype(jnp.float32) / exact + jnp.finfo(jnp.float32).eps)
+    far = far / math.log(config.relative_attention_max_distance / exact) * (buckets - exact)
+    far = jnp.minimum(exact + far.astype(jnp.int32), buckets - 1)
+    return offset + jnp.where(distance < exact, distance, far)
+
+
+class RMSNorm(nn.Module):
+    """Root mean square norm, computed in float32, eps 1e-6."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... embed"]) -> Float[Array, "... embed"]:
+        init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
+        scale = self.param("scale", init, (x.shape[-1],), self.config.param_dtype)
+        x = x.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+        return (x * scale).astype(self.config.dtype)
+
+
+class Dense(nn.Module):
+    """A matrix, no bias."""
+
+    config: T5Config
+    features: int
+    axes: tuple[str, str]
+    init: nn.initializers.Initializer = fan_in_truncated
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
+        init = nn.with_logical_partitioning(self.init, self.axes)
+        kernel = self.param("kernel", init, (x.shape[-1], self.features), self.config.param_dtype)
+        return x @ kernel.astype(self.config.dtype)
+
+
+class RelativeBias(nn.Module):
+    """A learned attention bias for each bucket and head."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, buckets: Int[Array, "q k"]) -> Float[Array, "1 heads q k"]:
+        init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+        init = nn.with_logical_partitioning(init, ("heads", "relpos_buckets"))
+        shape = (self.config.num_heads, self.config.relative_attention_num_buckets)
+        table = self.param("rel_embedding", init, shape, self.config.param_dtype)
+        return table[:, buckets][None].astype(jnp.float32)
+
+
+class Attention(nn.Module):
+    """Multi-head attention; keys and values come from `kv`, or ready-made from a cache."""
+
+    config: T5Config
+
+    def setup(self):
+        config, width = self.config, self.config.num_heads * self.config.head_dim
+        # The 1/sqrt(head_dim) that other models apply to the logits is folded in here.
+        scaled = lambda *args: fan_in_normal(*args) / jnp.sqrt(config.head_dim).astype(args[-1])  # noqa: E731
+        self.query = Dense(config, width, ("embed", "joined_kv"), scaled)
+        self.key = Dense(config, width, ("embed", "joined_kv"), fan_in_normal)
+        self.value = Dense(config, width, ("embed", "joined_kv"), fan_in_normal)
+        self.out = Dense(config, config.emb_dim, ("joined_kv", "embed"), fan_in_normal)
+
+    def heads(self, x: Float[Array, "batch length joined"]) -> Float[Array, "batch length heads head_dim"]:
+        """Splits the joined width into heads."""
+        x = x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
+        return nn.with_logical_constraint(x, ("batch", "length", "heads", "head_dim"))
+
+    def keys_values(self, kv: Float[Array, "batch k embed"]) -> Cache:
+        """What attention keeps of `kv`; computed once for the encoder's output while decoding."""
+        return {"key": self.heads(self.key(kv)), "value": self.heads(self.value(kv))}
+
+    def __call__(
+        self,
+        x: Float[Array, "batch q embed"],
+        kv: Cache,
+        bias: Float[Array, "1 heads q k"] | None,
+        mask: Bool[Array, "batch 1 q k"] | None,
+        dropout_key: PRNGKeyArray | None,
+    ) -> Float[Array, "batch q embed"]:
+        query = self.heads(self.query(x))
+        logits = jnp.einsum("bqhd,bkhd->bhqk", query, kv["key"]).astype(jnp.float32)
+        if bias is not None:
+            logits = logits + bias
+        if mask is not None:
+            logits = jnp.where(mask, logits, MASKED)
+        weights = jax.nn.softmax(logits, axis=-1).astype(self.config.dtype)
+        weights = dropout(weights, self.config.dropout_rate, dropout_key, 0)
+        x = jnp.einsum("bhqk,bkhd->bqhd", weights, kv["value"])
+        return self.out(x.reshape(*x.shape[:2], -1))
+
+
+class MLP(nn.Module):
+    """One activated projection (T5 1.0), or the product of two (gated; T5 1.1), and back."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch length embed"], dropout_key: PRNGKeyArray | None
+    ) -> Float[Array, "batch length embed"]:
+        config = self.config
+        single = len(config.mlp_activations) == 1
+        inner = 1.0
+        for i, activation in enumerate(config.mlp_activations):
+            name = "wi" if single else f"wi_{i}"
+            h = Dense(config, config.mlp_dim, ("embed", "mlp"), name=name)(x)
+            inner = inner * (h if activation == "linear" else getattr(nn, activation)(h))
+        inner = nn.with_logical_constraint(inner, ("batch", "length", "mlp"))
+        inner = dropout(inner, config.dropout_rate, dropout_key, 1)
+        return Dense(config, config.emb_dim, ("mlp", "embed"), name="wo")(inner)

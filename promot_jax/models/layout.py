@@ -1,0 +1,86 @@
+"""Where variables come from and how they lie: initialisation, logical axes, scanned and unrolled layers.
+
+Variables are held as one flat dictionary `{"params/encoder/layers_0/mlp/wo/kernel": array}`: paths are
+what stages select by, what checkpoints store and what messages name. The canonical layout is the
+unrolled one; `scan_layers` stacks it, so that the setting changes no number.
+"""
+
+import dataclasses
+import re
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+from jaxtyping import Array, PRNGKeyArray
+
+from promot_jax.models.t5 import T5
+
+Variables = dict[str, Any]
+LAYER = re.compile(r"/layers_(\d+)/")
+
+
+def nested(variables: Variables) -> dict[str, Any]:
+    """The nested form that Flax's `apply` takes."""
+    return traverse_util.unflatten_dict(variables, sep="/")
+
+
+def flat(variables: dict[str, Any]) -> Variables:
+    """The flat form `{"params/...": leaf}`."""
+    return traverse_util.flatten_dict(variables, sep="/")
+
+
+def stack_layers(variables: Variables, stack=jnp.stack) -> Variables:
+    """`.../layers_<i>/...` -> `.../layers/...` with the layers along a new first axis."""
+    layers: dict[str, dict[int, Any]] = {}
+    stacked = {}
+    for path, leaf in variables.items():
+        if match := LAYER.search(path):
+            layers.setdefault(LAYER.sub("/layers/", path), {})[int(match[1])] = leaf
+        else:
+            stacked[path] = leaf
+    return stacked | {p: stack([group[i] for i in sorted(group)]) for p, group in layers.items()}
+
+
+def unstack_layers(variables: Variables) -> Variables:
+    """The inverse of `stack_layers`."""
+    unstacked = {}
+    for path, leaf in variables.items():
+        if "/layers/" in path:
+            for i in range(leaf.shape[0]):
+                unstacked[path.replace("/layers/", f"/layers_{i}/")] = leaf[i]
+        else:
+            unstacked[path] = leaf
+    return unstacked
+
+
+def canonical(model: T5) -> T5:
+    """The same model with unrolled layers."""
+    return model.clone(config=dataclasses.replace(model.config, scan_layers=False, remat=False))
+
+
+def _boxed_init(model: T5, key: PRNGKeyArray) -> Variables:
+    tokens = jnp.ones((1, 1), jnp.int32)
+    batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
+    return flat(canonical(model).init(key, batch))
+
+
+def init(model: T5, key: PRNGKeyArray) -> dict[str, Array]:
+    """Random variables; prompts are zeros until an initialiser of `prompts.py` fills them."""
+    variables = {p: nn.meta.unbox(leaf) for p, leaf in _boxed_init(model, key).items()}
+    return stack_layers(variables) if model.config.scan_layers else variables
+
+
+def abstract(model: T5) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of `init`, at no cost."""
+    return jax.eval_shape(lambda: init(model, jax.random.key(0)))
+
+
+def logical_axes(model: T5) -> dict[str, tuple[str, ...]]:
+    """The names of every array's axes, e.g. ("embed", "mlp"), which a mesh's rules map to devices."""
+    boxed = jax.eval_shape(lambda: _boxed_init(model, jax.random.key(0)))
+    axes = {path: leaf.names for path, leaf in boxed.items()}
+    if not model.config.scan_layers:
+        return axes
+    return stack_layers(axes, stack=lambda names: ("layers", *names[0]))

@@ -1,0 +1,132 @@
+"""Cross entropy over the vocabulary head without ever holding [batch, length, vocab].
+
+The head is applied to a few positions at a time. What makes that cheap is the gradient rule: the loss
+is a sum over positions, so each chunk's contribution to the gradients is computed while its logits
+are at hand, and nothing is kept or computed twice. A frozen head costs no gradient at all.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from promot_jax.models.layout import Variables, nested
+from promot_jax.models.t5 import T5, Batch
+
+CHUNK_TOKENS = 4096  # positions whose logits exist at once, over the whole batch
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def cross_entropy(
+    hidden: Float[Array, "batch length embed"],
+    head: Float[Array, "embed vocab"],
+    targets: Int[Array, "batch length"],
+    weights: Float[Array, "batch length"],
+    label_smoothing: float,
+    z_loss: float,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Summed cross entropy of softmax(hidden @ head), T5X's `cross_entropy_with_logits`.
+
+    With label smoothing s the target has probability 1 - s and every other token s / (vocab - 1); the
+    constant that makes the least possible loss 0 is subtracted. `z_loss` adds z_loss * log(Z)^2.
+
+    Returns:
+      The weighted sum over all positions, and sums of its parts: "z_loss" and "correct" (argmax hits).
+    """
+    total, metrics, _, _ = _forward(hidden, head, targets, weights, label_smoothing, z_loss, False, False)
+    return total, metrics
+
+
+def _chunk(hidden, head, targets, weights, label_smoothing, z_loss):
+    """Loss sums of some positions [n], and d loss / d logits [n, vocab]."""
+    vocab = head.shape[1]
+    low = label_smoothing / (vocab - 1)
+    high = 1.0 - label_smoothing
+    least = -high * math.log(high) - (label_smoothing * math.log(low) if label_smoothing else 0.0)
+    logits = hidden.astype(jnp.float32) @ head
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    target_logit = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    loss = log_z - (high - low) * target_logit - least
+    if label_smoothing:
+        loss -= low * jnp.sum(logits, axis=-1)
+    z = z_loss * jnp.square(log_z)
+    correct = jnp.argmax(logits, axis=-1) == targets
+    sums = jnp.stack([jnp.sum(part * weights) for part in (loss + z, z, correct)])
+    softmax = jnp.exp(logits - log_z[..., None])
+    is_target = jnp.arange(vocab) == targets[..., None]
+    gradient = softmax * (1.0 + 2.0 * z_loss * log_z)[..., None] - jnp.where(is_target, high, low)
+    return sums, gradient * weights[..., None]
+
+
+def _forward(hidden, head, targets, weights, label_smoothing, z_loss, hidden_grad, head_grad):
+    """Sums over all chunks, and the gradients that are asked for (None otherwise)."""
+    batch, length, embed = hidden.shape
+    size = max(1, min(length, CHUNK_TOKENS // batch))
+    chunks = -(-length // size)
+    pad = chunks * size - length
+
+    def split(x):  # along the length: the batch axis may be sharded
+        x = jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2))
+        return jnp.moveaxis(x.reshape(batch, chunks, size, *x.shape[2:]), 1, 0)
+
+    def body(carry, chunk):
+        sums, d_head = carry
+        h, t, w = chunk
+        new, d_logits = _chunk(h, head, t, w, label_smoothing, z_loss)
+        d_hidden = (d_logits @ head.T).astype(hidden.dtype) if hidden_grad else None
+        if head_grad:
+            d_head = d_head + jnp.einsum("bte,btv->ev", h.astype(jnp.float32), d_logits)
+        return (sums + new, d_head), d_hidden
+
+    start = (jnp.zeros(3), jnp.zeros_like(head) if head_grad else None)
+    inputs = (split(hidden), split(targets), split(weights))
+    if chunks == 1:
+        (sums, d_head), d_hidden = body((start[0], 0.0 if head_grad else None), [x[0] for x in inputs])
+    else:
+        (sums, d_head), d_hidden = jax.lax.scan(body, start, inputs)
+        if hidden_grad:
+            d_hidden = jnp.moveaxis(d_hidden, 0, 1).reshape(batch, chunks * size, embed)[:, :length]
+    return sums[0], {"z_loss": sums[1], "correct": sums[2]}, d_hidden, d_head
+
+
+def _fwd(hidden, head, targets, weights, label_smoothing, z_loss):
+    total, metrics, d_hidden, d_head = _forward(
+        *(x.value for x in (hidden, head, targets, weights)),
+        label_smoothing,
+        z_loss,
+        hidden.perturbed,
+        head.perturbed,
+    )
+    return (total, metrics), (d_hidden, d_head)
+
+
+def _bwd(label_smoothing, z_loss, gradients, cotangents):
+    scale = cotangents[0]
+    if isinstance(scale, jax.custom_derivatives.SymbolicZero):
+        scale = 0.0
+    scaled = (None if g is None else (g * scale).astype(g.dtype) for g in gradients)
+    return (*scaled, None, None)
+
+
+cross_entropy.defvjp(_fwd, _bwd, symbolic_zeros=True)
+
+
+def loss(
+    model: T5,
+    variables: Variables,
+    batch: Batch,
+    dropout_key: PRNGKeyArray | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The summed loss of a batch and its parts; "tokens" is the number of target tokens to divide by."""
+    targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+
+    def hidden_and_head(module):
+        return module.hidden(batch, dropout_key), module.head()
+
+    hidden, head = model.apply(nested(variables), method=hidden_and_head)
+    total, sums = cross_entropy(hidden, head, targets, weights, label_smoothing, z_loss)
+    return total, sums | {"tokens": jnp.sum(weights)}

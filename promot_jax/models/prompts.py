@@ -1,0 +1,124 @@
+"""Soft prompts: named runs of extra token ids, and how their vectors begin.
+
+Ids `vocab_size ... vocab_size + n - 1` look up rows of the `prompt` collection. Several prompts lie one
+behind the other in that range, in the order in which they are declared, so whoever puts ids in front
+of a text chooses which prompt it gets, and whoever leaves them out removes it.
+
+An initialiser is a closure `(key, embedding [vocab, embed], length) -> [length, embed]`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from promot_jax.errors import UserError, resolve
+
+Initializer = Callable[[PRNGKeyArray, Float[Array, "vocab embed"], int], Float[Array, "length embed"]]
+
+
+class Encoder(Protocol):
+    """What a vocabulary is to an initialiser."""
+
+    def encode(self, text: str) -> Sequence[int]: ...
+
+
+def sampled_vocabulary(top: int = 5000) -> Initializer:
+    """Embeddings of tokens drawn from the first `top` ids, the frequent ones (Lester et al. 2021)."""
+
+    def init(key, embedding, length):
+        top_here = min(top, embedding.shape[0])
+        ids = jax.random.choice(key, top_here, (length,), replace=length > top_here)
+        return embedding[ids]
+
+    return init
+
+
+def random_uniform(scale: float = 0.5) -> Initializer:
+    """Uniform in [-scale, scale): the default of google-research/prompt-tuning."""
+    return lambda key, embedding, length: jax.random.uniform(
+        key, (length, embedding.shape[1]), embedding.dtype, -scale, scale
+    )
+
+
+def from_text(text: str, vocabulary: Encoder) -> Initializer:
+    """The embeddings of a text's tokens, repeated until the prompt is full."""
+    ids = list(vocabulary.encode(text))
+    if not ids:
+        raise UserError(f"from_text.text = {text!r} has no token: give a text that the vocabulary encodes")
+    return lambda key, embedding, length: embedding[jnp.resize(jnp.asarray(ids), length)]
+
+
+def class_labels(labels: Sequence[str], vocabulary: Encoder) -> Initializer:
+    """Each label's mean embedding first, sampled vocabulary for the rest (Lester et al. 2021)."""
+    ids = [list(vocabulary.encode(label)) for label in labels]
+    if not ids or not all(ids):
+        raise UserError(f"class_labels.labels = {list(labels)}: every label needs at least one token")
+
+    def init(key, embedding, length):
+        means = jnp.stack([embedding[jnp.asarray(i)].mean(axis=0) for i in ids])[:length]
+        rest = sampled_vocabulary()(key, embedding, max(length - len(ids), 1))
+        return jnp.concatenate([means, rest])[:length].astype(embedding.dtype)
+
+    return init
+
+
+def from_file(path: str) -> Initializer:
+    """A `.npy` array [length, embed], the format of google-research/prompt-tuning."""
+    try:
+        array = np.load(resolve(path))
+    except (OSError, ValueError) as error:
+        raise UserError(f"from_file.path = {path!r} is no readable .npy file: {error}") from error
+
+    def init(key, embedding, length):
+        if array.shape != (length, embedding.shape[1]):
+            raise UserError(
+                f"from_file.path = {path!r} holds a prompt of shape {array.shape}, but the run needs"
+                f" {(length, embedding.shape[1])}: set Prompt.length to {array.shape[0]} or give another file"
+            )
+        return jnp.asarray(array, embedding.dtype)
+
+    return init
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """A named soft prompt of `length` vectors.
+
+    Raises:
+      UserError: `length` is not positive.
+    """
+
+    name: str
+    length: int = 100
+    init: Initializer = dataclasses.field(default_factory=sampled_vocabulary, compare=False)
+
+    def __post_init__(self):
+        if not isinstance(self.length, int) or self.length < 1:
+            raise UserError(f"Prompt.length = {self.length!r} (prompt {self.name!r}): set a positive number")
+
+
+def prompt_ids(prompts: Sequence[Prompt], vocab_size: int) -> dict[str, np.ndarray]:
+    """The token ids of every prompt, in the order of declaration.
+
+    Raises:
+      UserError: two prompts share a name.
+    """
+    ids, start = {}, vocab_size
+    for prompt in prompts:
+        if prompt.name in ids:
+            raise UserError(f"two prompts are named {prompt.name!r}: give each Prompt.name once")
+        ids[prompt.name] = np.arange(start, start + prompt.length, dtype=np.int32)
+        start += prompt.length
+    return ids
+
+
+def init_prompts(
+    key: PRNGKeyArray, embedding: Float[Array, "vocab embed"], prompts: Sequence[Prompt]
+) -> dict[str, Float[Array, "length embed"]]:
+    """The `prompt` collection at the start of training; each prompt draws from a key of its own."""
+    return {p.name: p.init(jax.random.fold_in(key, i), embedding, p.length) for i, p in enumerate(prompts)}

@@ -1,0 +1,298 @@
+"""T5: an encoder, a decoder, and one embedding lookup that knows soft prompts.
+
+The lookup is the whole of the prompt machinery: ids from `vocab_size` on read rows of the `prompt`
+collection in the place of the embedding table (see `prompts.py`). Nothing else in the model knows
+of prompts, so one batch may mix rows with different prompts and rows with none, packed or not.
+
+Parameter paths are those of T5X's minimal models; with `scan_layers` the layers of a stack lie in
+`layers`, stacked along a first axis (`stack_layers` converts).
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from promot_jax.models.config import T5Config
+from promot_jax.models.layers import (
+    MLP,
+    Attention,
+    Cache,
+    RelativeBias,
+    RMSNorm,
+    dropout,
+    relative_buckets,
+)
+
+Batch = dict[str, Array]
+HIDDEN = ("batch", "length", "activation_embed")
+
+
+def fold(key: PRNGKeyArray | None, data: int | Array) -> PRNGKeyArray | None:
+    """`jax.random.fold_in` that passes None (no dropout) through."""
+    return None if key is None else jax.random.fold_in(key, data)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and MLP, each behind a norm and added to the residual stream."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, x, layer, bias, buckets, mask, dropout_key):
+        config, key = self.config, fold(dropout_key, layer)
+        if config.relpos_per_layer:
+            bias = RelativeBias(config, name="relpos_bias")(buckets)
+        attention = Attention(config, name="attention")
+        h = RMSNorm(config, name="pre_attention_layer_norm")(x)
+        h = attention(h, attention.keys_values(h), bias, mask, fold(key, 0))
+        x = nn.with_logical_constraint(x + dropout(h, config.dropout_rate, key, 2), HIDDEN)
+        h = RMSNorm(config, name="pre_mlp_layer_norm")(x)
+        h = MLP(config, name="mlp")(h, fold(key, 1))
+        return nn.with_logical_constraint(x + dropout(h, config.dropout_rate, key, 3), HIDDEN), None
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention on the encoder's output, and MLP."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, x, layer, cache, cross, index, bias, buckets, mask, cross_mask, encoded, dropout_key):
+        """While decoding, `cache` holds the keys and values up to `index`, `cross` those of `encoded`.
+
+        The first step of decoding has no `cross` yet and returns it.
+        """
+        config, key = self.config, fold(dropout_key, layer)
+        if config.relpos_per_layer:
+            bias = RelativeBias(config, name="relpos_bias")(buckets)
+        attention = Attention(config, name="self_attention")
+        h = RMSNorm(config, name="pre_self_attention_layer_norm")(x)
+        kv = attention.keys_values(h)
+        if cache is not None:
+            write = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, index, axis=1)  # noqa: E731
+            kv = cache = jax.tree.map(write, cache, kv)
+        x = x + dropout(attention(h, kv, bias, mask, fold(key, 0)), config.dropout_rate, key, 2)
+        attention = Attention(config, name="encoder_decoder_attention")
+        h = RMSNorm(config, name="pre_cross_attention_layer_norm")(x)
+        cross = attention.keys_values(encoded) if cross is None else cross
+        h = attention(h, cross, None, cross_mask, fold(key, 1))
+        x = nn.with_logical_constraint(x + dropout(h, config.dropout_rate, key, 3), HIDDEN)
+        h = RMSNorm(config, name="pre_mlp_layer_norm")(x)
+        h = MLP(config, name="mlp")(h, fold(key, 2))
+        return nn.with_logical_constraint(x + dropout(h, config.dropout_rate, key, 4), HIDDEN), (
+            None if cache is None else (cache, cross)
+        )
+
+
+class Stack(nn.Module):
+    """The layers of an encoder or decoder: one after the other, or one traced and scanned."""
+
+    config: T5Config
+    layer: type[nn.Module]
+    count: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch length embed"], caches: tuple, shared: tuple):
+        """Runs the layers; each gets its own part of `caches`, and `shared` as it is.
+
+        A cache is a list of one tree a layer, or with `scan_layers` one tree with the layers along
+        axis 1 (the batch stays axis 0); None where there is none. Returns x and the new caches.
+        """
+        config = self.config
+        layer = nn.remat(self.layer, prevent_cse=not config.scan_layers) if config.remat else self.layer
+        if config.scan_layers:
+            axes = (0,) + (1,) * len(caches) + (nn.broadcast,) * len(shared)
+            scan = nn.scan(
+                layer, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=axes, out_axes=1
+            )
+            return scan(config, name="layers")(x, jnp.arange(self.count), *caches, *shared)
+        new_caches = []
+        for i in range(self.count):
+            own = [None if cache is None else cache[i] for cache in caches]
+            x, new = layer(config, name=f"layers_{i}")(x, i, *own, *shared)
+            new_caches.append(new)
+        return x, None if new_caches[0] is None else tuple(map(list, zip(*new_caches, strict=True)))
+
+
+class Encoder(nn.Module):
+    """Bidirectional layers over the embedded input."""
+
+    config: T5Config
+
+    def setup(self):
+        config = self.config
+        if not config.relpos_per_layer:
+            self.relpos_bias = RelativeBias(config)
+        self.stack = Stack(config, EncoderLayer, config.num_encoder_layers)
+        nn.share_scope(self, self.stack)
+        self.encoder_norm = RMSNorm(config)
+
+    def __call__(self, x, mask, dropout_key):
+        rate = self.config.dropout_rate
+        positions = jnp.arange(x.shape[1])
+        buckets = relative_buckets(positions, positions, True, self.config)
+        bias = None if self.config.relpos_per_layer else self.relpos_bias(buckets)
+        x = dropout(x, rate, dropout_key, 0)
+        x, _ = self.stack(x, (), (bias, buckets, mask, fold(dropout_key, 1)))
+        return dropout(self.encoder_norm(x), rate, dropout_key, 2)
+
+
+class Decoder(nn.Module):
+    """Causal layers that read the encoder's output; the head lies here too, as in T5X."""
+
+    config: T5Config
+
+    def setup(self):
+        config = self.config
+        if not config.relpos_per_layer:
+            self.relpos_bias = RelativeBias(config)
+        self.stack = Stack(config, DecoderLayer, config.num_decoder_layers)
+        nn.share_scope(self, self.stack)
+        self.decoder_norm = RMSNorm(config)
+        if not config.logits_via_embedding:
+            self.logits_dense = Head(config)
+
+    def __call__(self, x, encoded, mask, cross_mask, dropout_key, caches=(None, None), index=None):
+        """`caches` and `index`: one token at position `index`, with its predecessors' keys and values."""
+        rate = self.config.dropout_rate
+        keys = jnp.arange(mask.shape[-1])
+        queries = keys if index is None else jnp.full((1,), index)
+        buckets = relative_buckets(queries, keys, False, self.config)
+        bias = None if self.config.relpos_per_layer else self.relpos_bias(buckets)
+        x = dropout(x, rate, dropout_key, 0)
+        shared = (index, bias, buckets, mask, cross_mask, encoded, fold(dropout_key, 1))
+        x, caches = self.stack(x, caches, shared)
+        return dropout(self.decoder_norm(x), rate, dropout_key, 2), caches
+
+    def head(self) -> Float[Array, "embed vocab"]:
+        """The output matrix of models that have one of their own."""
+        return self.logits_dense()
+
+
+class T5(nn.Module):
+    """The encoder-decoder.
+
+    Attributes:
+      config: sizes and switches.
+      prompts: (name, length) of every soft prompt, in the order of their ids.
+    """
+
+    config: T5Config
+    prompts: tuple[tuple[str, int], ...] = ()
+
+    def setup(self):
+        config = self.config
+        init = nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed"))
+        self.token_embedder = Embedder(config, init)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        init = nn.with_logical_partitioning(jnp.zeros, ("prompt", "embed"))
+        shape = lambda length: (length, config.emb_dim)  # noqa: E731
+        self.prompt_table = [
+            self.variable("prompt", name, init, shape(length), config.param_dtype)
+            for name, length in self.prompts
+        ]
+
+    def embed(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch length embed"]:
+        """Looks ids up in the embedding table, from `vocab_size` on in the prompts."""
+        size, table = self.config.vocab_size, self.token_embedder()
+        x = jnp.take(table, ids, axis=0, mode="clip").astype(self.config.dtype)
+        if self.prompt_table:
+            rows = jnp.concatenate([prompt.value for prompt in self.prompt_table])
+            soft = jnp.take(rows, ids - size, axis=0, mode="clip").astype(self.config.dtype)
+            x = jnp.where((ids >= size)[..., None], soft, x)
+        return nn.with_logical_constraint(x, HIDDEN)
+
+    def encode(
+        self,
+        tokens: Int[Array, "batch inputs"],
+        segments: Int[Array, "batch inputs"] | None = None,
+        dropout_key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "batch inputs embed"]:
+        """The encoder's output; `segments` (0 = padding) keeps packed examples apart."""
+        segments = (tokens > 0).astype(jnp.int32) if segments is None else segments
+        return self.encoder(self.embed(tokens), same_segment(segments, segments), fold(dropout_key, 0))
+
+    def hidden(self, batch: Batch, dropout_key: PRNGKeyArray | None = None) -> Float[Array, "batch targets embed"]:
+        """The decoder's output, which the head turns into logits, for a batch as `data` makes it."""
+        inputs, targets = batch["encoder_input_tokens"], batch["decoder_input_tokens"]
+        encoded = self.encode(inputs, batch.get("encoder_segment_ids"), dropout_key)
+        causal = jnp.tril(jnp.ones((targets.shape[1],) * 2, bool))[None, None]
+        if "decoder_segment_ids" in batch:
+            sources, segments = batch["encoder_segment_ids"], batch["decoder_segment_ids"]
+            mask = causal & same_segment(segments, segments)
+        else:  # padding comes last, where the causal mask hides it from every real token
+            sources = (inputs > 0).astype(jnp.int32)
+            segments, mask = jnp.ones_like(targets), causal
+        cross_mask = same_segment(segments, sources)
+        x, _ = self.decoder(self.embed(targets), encoded, mask, cross_mask, fold(dropout_key, 1))
+        return x
+
+    def decode_step(self, token, encoded, sources, caches, index, length):
+        """Logits [batch, vocab] for the position after `token` [batch] at `index`, and the new caches.
+
+        `sources` [batch, inputs] are the encoder's token ids (0 = padding); `caches` as `Stack` has
+        them, for `length` positions.
+        """
+        mask = (jnp.arange(length) <= index)[None, None, None]
+        cross_mask = (sources > 0)[:, None, None]
+        x = self.embed(token[:, None])
+        x, caches = self.decoder(x, encoded, mask, cross_mask, None, caches, index)
+        return self.logits(x)[:, 0], caches
+
+    def empty_cache(self, batch: int, length: int) -> Any:
+        """A self-attention cache for `length` positions, to start `decode_step` with."""
+        config = self.config
+        shape = (batch, length, config.num_heads, config.head_dim)
+        if config.scan_layers:
+            shape = (batch, config.num_decoder_layers, *shape[1:])
+            return {name: jnp.zeros(shape, config.dtype) for name in ("key", "value")}
+        layer = lambda: {name: jnp.zeros(shape, config.dtype) for name in ("key", "value")}  # noqa: E731
+        return [layer() for _ in range(config.num_decoder_layers)]
+
+    def head(self) -> Float[Array, "embed vocab"]:
+        """The matrix from hidden to logits (before it, hidden is scaled when the head is tied)."""
+        if not self.config.logits_via_embedding:
+            return self.decoder.head().astype(jnp.float32)
+        return self.token_embedder().T.astype(jnp.float32) / jnp.sqrt(self.config.emb_dim)
+
+    def logits(self, hidden: Float[Array, "... embed"]) -> Float[Array, "... vocab"]:
+        """Logits in float32."""
+        return hidden.astype(jnp.float32) @ self.head()
+
+    def __call__(self, batch: Batch, dropout_key: PRNGKeyArray | None = None) -> Float[Array, "batch targets vocab"]:
+        """Logits for every target position."""
+        return self.logits(self.hidden(batch, dropout_key))
+
+
+class Embedder(nn.Module):
+    """The embedding table."""
+
+    config: T5Config
+    init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "vocab embed"]:
+        shape = (self.config.vocab_size, self.config.emb_dim)
+        return self.param("embedding", self.init, shape, self.config.param_dtype)
+
+
+class Head(nn.Module):
+    """The output matrix of models whose head is not tied to the embedding."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "embed vocab"]:
+        init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+        init = nn.with_logical_partitioning(init, ("embed", "vocab"))
+        shape = (self.config.emb_dim, self.config.vocab_size)
+        return self.param("kernel", init, shape, self.config.param_dtype)
+
+
+def same_segment(query: Int[Array, "batch q"], key: Int[Array, "batch k"]) -> Array:
+    """Who may look at whom [batch, 1, q, k]: the same segment, and no padding (segment 0)."""
+    return ((query[:, :, None] == key[:, None]) & (key[:, None] > 0))[:, None]
