@@ -52,7 +52,9 @@ class Decoding:
         if not 0 < self.top_p <= 1:
             raise UserError(f"Decoding.top_p = {self.top_p}: set a probability in (0, 1]")
         if self.beams > 1 and self.temperature > 0:
-            raise UserError(f"Decoding.beams = {self.beams} with temperature = {self.temperature}: set one")
+            raise UserError(
+                f"Decoding.beams = {self.beams} with temperature = {self.temperature}: set one"
+            )
 
 
 def generate(
@@ -86,12 +88,16 @@ def _first_step(model, variables, encoded, inputs, decoding):
 
     def step(token, caches, index, repeat=1):
         sources, states = jnp.repeat(inputs, repeat, axis=0), None if caches[1] else encoded
-        return model.apply(variables, token, states, sources, caches, index, length, method="decode_step")
+        return model.apply(
+            variables, token, states, sources, caches, index, length, method="decode_step"
+        )
 
     return step, step(jnp.full(inputs.shape[0], PAD), (empty, None), 0)
 
 
-def _choose(logits: Float[Array, "batch vocab"], key: PRNGKeyArray, decoding: Decoding) -> Int[Array, " batch"]:
+def _choose(
+    logits: Float[Array, "batch vocab"], key: PRNGKeyArray, decoding: Decoding
+) -> Int[Array, " batch"]:
     """The next token: the likeliest, or a sample of what top-k and top-p leave."""
     if decoding.temperature == 0:
         return jnp.argmax(logits, axis=-1)
@@ -103,7 +109,9 @@ def _choose(logits: Float[Array, "batch vocab"], key: PRNGKeyArray, decoding: De
         ordered = -jnp.sort(-logits, axis=-1)
         probabilities = jax.nn.softmax(ordered, axis=-1)
         before = jnp.cumsum(probabilities, axis=-1) - probabilities
-        least = jnp.min(jnp.where(before < decoding.top_p, ordered, jnp.inf), axis=-1, keepdims=True)
+        least = jnp.min(
+            jnp.where(before < decoding.top_p, ordered, jnp.inf), axis=-1, keepdims=True
+        )
         logits = jnp.where(logits < least, -jnp.inf, logits)
     return jax.random.categorical(key, logits)
 
@@ -116,7 +124,9 @@ def _sample(step, state, decoding):
 
     def choose(index, logits, ids, scores, done):
         token = _choose(logits, jax.random.fold_in(key, index), decoding).astype(jnp.int32)
-        log_probability = jnp.take_along_axis(jax.nn.log_softmax(logits), token[:, None], axis=-1)[:, 0]
+        log_probability = jnp.take_along_axis(jax.nn.log_softmax(logits), token[:, None], axis=-1)[
+            :, 0
+        ]
         token = jnp.where(done, PAD, token)
         scores = scores + jnp.where(done, 0.0, log_probability)
         return ids.at[:, index].set(token), scores, done | (token == EOS)
@@ -128,7 +138,9 @@ def _sample(step, state, decoding):
 
     start = (jnp.zeros((batch, length), jnp.int32), jnp.zeros(batch), jnp.zeros(batch, bool))
     carry = (jnp.int32(1), *choose(0, logits, *start), caches)
-    _, ids, scores, _, _ = jax.lax.while_loop(lambda c: (c[0] < length) & ~jnp.all(c[3]), body, carry)
+    _, ids, scores, _, _ = jax.lax.while_loop(
+        lambda c: (c[0] < length) & ~jnp.all(c[3]), body, carry
+    )
     return ids, scores
 
 
@@ -146,7 +158,8 @@ class _Beams:
 def _take(tree: Any, beams: Int[Array, "batch k"]) -> Any:
     """Picks beams of every leaf [batch, beams, ...]."""
     return jax.tree.map(
-        lambda x: jnp.take_along_axis(x, beams.reshape(beams.shape + (1,) * (x.ndim - 2)), axis=1), tree
+        lambda x: jnp.take_along_axis(x, beams.reshape(beams.shape + (1,) * (x.ndim - 2)), axis=1),
+        tree,
     )
 
 
@@ -167,7 +180,9 @@ def _extend(state: _Beams, logits: Float[Array, "batch beams vocab"], index, dec
     done_scores = jnp.concatenate([state.done_scores, done_scores], axis=1)
     done_ids = jnp.concatenate([state.done_ids, ids], axis=1)
     done_scores, done = jax.lax.top_k(done_scores, beams)
-    return _Beams(live_scores, _take(ids, live), done_scores, _take(done_ids, done)), _take(parents, live)
+    return _Beams(live_scores, _take(ids, live), done_scores, _take(done_ids, done)), _take(
+        parents, live
+    )
 
 
 def _beam_search(step, state, decoding):
@@ -196,7 +211,9 @@ def _beam_search(step, state, decoding):
         logits, (self_cache, cross) = step(last.reshape(-1), (self_cache, cross), index, beams)
         state, parents = _extend(state, logits.reshape(batch, beams, vocab), index, decoding)
         rows = (jnp.arange(batch)[:, None] * beams + parents).reshape(-1)
-        self_cache = jax.tree.map(lambda x: x[rows], self_cache)  # cross: the same for a row's beams
+        self_cache = jax.tree.map(
+            lambda x: x[rows], self_cache
+        )  # cross: the same for a row's beams
         return index + 1, state, (self_cache, cross)
 
     _, state, _ = jax.lax.while_loop(going, body, (jnp.int32(1), state, caches))

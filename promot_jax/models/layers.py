@@ -22,7 +22,9 @@ fan_in_truncated = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_no
 Cache = dict[str, Float[Array, "batch length heads head_dim"]]
 
 
-def dropout(x: Float[Array, "..."], rate: float, key: PRNGKeyArray | None, site: int) -> Float[Array, "..."]:
+def dropout(
+    x: Float[Array, "..."], rate: float, key: PRNGKeyArray | None, site: int
+) -> Float[Array, "..."]:
     """Inverted dropout whose mask is shared along axis -2 (the length), as in T5X.
 
     `key` is the layer's; `site` tells the places in the layer apart. None: nothing is dropped.
@@ -112,7 +114,9 @@ class Attention(nn.Module):
         self.value = Dense(config, width, ("embed", "joined_kv"), fan_in_normal)
         self.out = Dense(config, config.emb_dim, ("joined_kv", "embed"), fan_in_normal)
 
-    def heads(self, x: Float[Array, "batch length joined"]) -> Float[Array, "batch length heads head_dim"]:
+    def heads(
+        self, x: Float[Array, "batch length joined"]
+    ) -> Float[Array, "batch length heads head_dim"]:
         """Splits the joined width into heads."""
         x = x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
         return nn.with_logical_constraint(x, ("batch", "length", "heads", "head_dim"))

@@ -35,7 +35,9 @@ def cross_entropy(
     Returns:
       The weighted sum over all positions, and sums of its parts: "z_loss" and "correct" (argmax hits).
     """
-    total, metrics, _, _ = _forward(hidden, head, targets, weights, label_smoothing, z_loss, False, False)
+    total, metrics, _, _ = _forward(
+        hidden, head, targets, weights, label_smoothing, z_loss, False, False
+    )
     return total, metrics
 
 
@@ -83,7 +85,9 @@ def _forward(hidden, head, targets, weights, label_smoothing, z_loss, hidden_gra
     start = (jnp.zeros(3), jnp.zeros_like(head) if head_grad else None)
     inputs = (split(hidden), split(targets), split(weights))
     if chunks == 1:
-        (sums, d_head), d_hidden = body((start[0], 0.0 if head_grad else None), [x[0] for x in inputs])
+        (sums, d_head), d_hidden = body(
+            (start[0], 0.0 if head_grad else None), [x[0] for x in inputs]
+        )
     else:
         (sums, d_head), d_hidden = jax.lax.scan(body, start, inputs)
         if hidden_grad:

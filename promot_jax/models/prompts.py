@@ -18,7 +18,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from promot_jax.errors import UserError, resolve
 
-Initializer = Callable[[PRNGKeyArray, Float[Array, "vocab embed"], int], Float[Array, "length embed"]]
+Initializer = Callable[
+    [PRNGKeyArray, Float[Array, "vocab embed"], int], Float[Array, "length embed"]
+]
 
 
 class Encoder(Protocol):
@@ -49,7 +51,9 @@ def from_text(text: str, vocabulary: Encoder) -> Initializer:
     """The embeddings of a text's tokens, repeated until the prompt is full."""
     ids = list(vocabulary.encode(text))
     if not ids:
-        raise UserError(f"from_text.text = {text!r} has no token: give a text that the vocabulary encodes")
+        raise UserError(
+            f"from_text.text = {text!r} has no token: give a text that the vocabulary encodes"
+        )
     return lambda key, embedding, length: embedding[jnp.resize(jnp.asarray(ids), length)]
 
 
@@ -57,7 +61,9 @@ def class_labels(labels: Sequence[str], vocabulary: Encoder) -> Initializer:
     """Each label's mean embedding first, sampled vocabulary for the rest (Lester et al. 2021)."""
     ids = [list(vocabulary.encode(label)) for label in labels]
     if not ids or not all(ids):
-        raise UserError(f"class_labels.labels = {list(labels)}: every label needs at least one token")
+        raise UserError(
+            f"class_labels.labels = {list(labels)}: every label needs at least one token"
+        )
 
     def init(key, embedding, length):
         means = jnp.stack([embedding[jnp.asarray(i)].mean(axis=0) for i in ids])[:length]
@@ -99,7 +105,9 @@ class Prompt:
 
     def __post_init__(self):
         if not isinstance(self.length, int) or self.length < 1:
-            raise UserError(f"Prompt.length = {self.length!r} (prompt {self.name!r}): set a positive number")
+            raise UserError(
+                f"Prompt.length = {self.length!r} (prompt {self.name!r}): set a positive number"
+            )
 
 
 def prompt_ids(prompts: Sequence[Prompt], vocab_size: int) -> dict[str, np.ndarray]:
@@ -121,4 +129,7 @@ def init_prompts(
     key: PRNGKeyArray, embedding: Float[Array, "vocab embed"], prompts: Sequence[Prompt]
 ) -> dict[str, Float[Array, "length embed"]]:
     """The `prompt` collection at the start of training; each prompt draws from a key of its own."""
-    return {p.name: p.init(jax.random.fold_in(key, i), embedding, p.length) for i, p in enumerate(prompts)}
+    return {
+        p.name: p.init(jax.random.fold_in(key, i), embedding, p.length)
+        for i, p in enumerate(prompts)
+    }

@@ -19,7 +19,6 @@ from promot_jax.models.config import T5Config
 from promot_jax.models.layers import (
     MLP,
     Attention,
-    Cache,
     RelativeBias,
     RMSNorm,
     dropout,
@@ -60,7 +59,9 @@ class DecoderLayer(nn.Module):
     config: T5Config
 
     @nn.compact
-    def __call__(self, x, layer, cache, cross, index, bias, buckets, mask, cross_mask, encoded, dropout_key):
+    def __call__(
+        self, x, layer, cache, cross, index, bias, buckets, mask, cross_mask, encoded, dropout_key
+    ):
         """While decoding, `cache` holds the keys and values up to `index`, `cross` those of `encoded`.
 
         The first step of decoding has no `cross` yet and returns it.
@@ -102,11 +103,18 @@ class Stack(nn.Module):
         axis 1 (the batch stays axis 0); None where there is none. Returns x and the new caches.
         """
         config = self.config
-        layer = nn.remat(self.layer, prevent_cse=not config.scan_layers) if config.remat else self.layer
+        layer = (
+            nn.remat(self.layer, prevent_cse=not config.scan_layers) if config.remat else self.layer
+        )
         if config.scan_layers:
             axes = (0,) + (1,) * len(caches) + (nn.broadcast,) * len(shared)
             scan = nn.scan(
-                layer, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=axes, out_axes=1
+                layer,
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                in_axes=axes,
+                out_axes=1,
+                metadata_params={nn.PARTITION_NAME: "layers"},
             )
             return scan(config, name="layers")(x, jnp.arange(self.count), *caches, *shared)
         new_caches = []
@@ -214,9 +222,13 @@ class T5(nn.Module):
     ) -> Float[Array, "batch inputs embed"]:
         """The encoder's output; `segments` (0 = padding) keeps packed examples apart."""
         segments = (tokens > 0).astype(jnp.int32) if segments is None else segments
-        return self.encoder(self.embed(tokens), same_segment(segments, segments), fold(dropout_key, 0))
+        return self.encoder(
+            self.embed(tokens), same_segment(segments, segments), fold(dropout_key, 0)
+        )
 
-    def hidden(self, batch: Batch, dropout_key: PRNGKeyArray | None = None) -> Float[Array, "batch targets embed"]:
+    def hidden(
+        self, batch: Batch, dropout_key: PRNGKeyArray | None = None
+    ) -> Float[Array, "batch targets embed"]:
         """The decoder's output, which the head turns into logits, for a batch as `data` makes it."""
         inputs, targets = batch["encoder_input_tokens"], batch["decoder_input_tokens"]
         encoded = self.encode(inputs, batch.get("encoder_segment_ids"), dropout_key)
@@ -263,7 +275,9 @@ class T5(nn.Module):
         """Logits in float32."""
         return hidden.astype(jnp.float32) @ self.head()
 
-    def __call__(self, batch: Batch, dropout_key: PRNGKeyArray | None = None) -> Float[Array, "batch targets vocab"]:
+    def __call__(
+        self, batch: Batch, dropout_key: PRNGKeyArray | None = None
+    ) -> Float[Array, "batch targets vocab"]:
         """Logits for every target position."""
         return self.logits(self.hidden(batch, dropout_key))
 

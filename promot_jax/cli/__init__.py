@@ -1,0 +1,1 @@
+"""The command line: `promot run`, `eval`, `infer`, `report`."""

@@ -1,0 +1,236 @@
+"""Global batches: a pure function of (task, seed, step), whatever the number of hosts and restarts.
+
+All rows are read and tokenised before the first step, so bad data stops a run at once and not after
+an hour, and the report can say what was too long. Row r of batch n is place n * batch_size + r of
+the task's stream (see order.py); a host asks for its `rows` alone.
+
+The soft prompt is a run of ids in front of the input tokens. Each example carries the prompt of its
+own task, which is all that multi-task training with several prompts, and packing with prompts,
+need.
+"""
+
+import dataclasses
+import operator
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import seqio
+
+from promot_jax.data.examples import load_examples
+from promot_jax.data.order import Epochs, Mix, generator
+from promot_jax.data.packing import pack
+from promot_jax.data.shots import pick
+from promot_jax.data.tasks import get_task
+from promot_jax.data.tokens import Encoder, prompt_room, trim
+from promot_jax.errors import UserError, near
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainData:
+    """What a stage trains on.
+
+    Attributes:
+      task: name of a task or mixture. A mixture's rates are numbers of examples.
+      input_length: tokens an input is padded to, its prompt included.
+      target_length: tokens a target is padded to.
+      batch_size: rows of the global batch.
+      split: the task's split.
+      prompts: name of the soft prompt in front of every input; or task -> name, where tasks that
+        are not named have none; or None.
+      shots: numbers of shots; each example gets one of them, always the same.
+      packing: several examples in a row where they fit.
+      too_long: what happens to examples that do not fit: 'drop', or 'trim' (whole shots first, then
+        tokens; EOS stays). Either is counted in `Batches.report`.
+      max_rows: rows read of each task's split.
+      seed: of order, mixture, packs and shots.
+    """
+
+    task: str
+    input_length: int
+    target_length: int
+    batch_size: int = 64
+    split: str = "train"
+    prompts: str | Mapping[str, str] | None = None
+    shots: Sequence[int] = (0,)
+    packing: bool = False
+    too_long: str = "drop"
+    max_rows: int = 1_000_000
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("input_length", "target_length", "batch_size", "max_rows"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)}: it must be at least 1")
+        if self.seed < 0:
+            raise UserError(f"seed={self.seed}: it must not be negative")
+        if self.too_long not in ("drop", "trim"):
+            raise UserError(f"too_long={self.too_long!r}: it must be 'drop' or 'trim'")
+        shots = (self.shots,) if isinstance(self.shots, int) else tuple(self.shots)
+        if not shots or min(shots) < 0:
+            raise UserError(f"shots={self.shots!r}: give numbers of shots, such as (0,) or (0, 1)")
+        object.__setattr__(self, "shots", shots)
+
+
+class Batches:
+    """`batches(step)`: the global batch of a step, as numpy arrays with T5X's names.
+
+    Attributes:
+      report: what was read: rows, too_long (examples dropped or trimmed), examples (trained on),
+        units (rows of a batch that they fill, fewer than examples when packed), and the same for
+        each task under `tasks`, with the longest input (its prompt included) and target, and
+        whether the split has more rows than `max_rows`.
+    """
+
+    def __init__(
+        self,
+        data: TrainData,
+        vocabulary: seqio.Vocabulary,
+        vocab_size: int,
+        prompt_ids: Mapping[str, np.ndarray] | None = None,
+    ):
+        """Args:
+          data: what to train on.
+          vocabulary: the model's.
+          vocab_size: number of ids the model embeds.
+          prompt_ids: prompt name -> its ids.
+
+        Raises:
+          UserError: anything about the data that training would stumble over.
+        """
+        self._data = data
+        found = get_task(data.task)
+        mixed = isinstance(found, seqio.Mixture)
+        rates = {t.name: found.get_rate(t) for t in found.tasks} if mixed else {found.name: 1.0}
+        rates = {name: rate for name, rate in rates.items() if rate != 0}
+        if not rates:
+            raise UserError(f"mixture {data.task!r}: all its rates are 0; set one above 0")
+        prompts = _prompts(data, list(rates), prompt_ids or {})
+        self._tasks = {}
+        for name in rates:
+            encoder = Encoder(name, vocabulary, vocab_size, data.shots, data.seed)
+            self._tasks[name] = _TaskData(data, encoder, name, prompts[name])
+        # A rate counts examples, a place of the stream may hold several.
+        self._mix = Mix({n: r / self._tasks[n].packed for n, r in rates.items()}, data.seed)
+        reports = {name: task.report for name, task in self._tasks.items()}
+        totals = ("rows", "too_long", "examples", "units")
+        self.report = {key: sum(r[key] for r in reports.values()) for key in totals}
+        self.report |= {"task": data.task, "split": data.split, "tasks": reports}
+
+    def __call__(self, step: int, rows: slice | None = None) -> dict[str, np.ndarray]:
+        """The batch of a step, or the given rows of it: [rows, length] int32, weights float32."""
+        data = self._data
+        places = range(data.batch_size)[rows if rows is not None else slice(None)]
+        first = operator.index(step) * data.batch_size
+        batch = _empty(len(places), data)
+        for row, place in enumerate(places):
+            name, i = self._mix(first + place)
+            self._tasks[name].write(batch, row, i)
+        return batch
+
+
+class _TaskData:
+    """One task's tokenised examples, their units, and the order of these."""
+
+    def __init__(self, data: TrainData, encoder: Encoder, name: str, prompt: np.ndarray):
+        examples = load_examples(name, data.split, data.max_rows + 1)
+        more, examples = len(examples) > data.max_rows, examples[: data.max_rows]
+        room = data.input_length - len(prompt)
+        self._prompt = prompt
+        self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
+        too_long, needed = 0, []
+        for example in examples:
+            k = pick(data.shots, data.seed, example)
+            inputs, targets = encoder.inputs(example, k), encoder.targets(example)
+            if len(inputs) > room or len(targets) > data.target_length:
+                too_long += 1
+                needed.append((len(inputs) + len(prompt), len(targets)))
+                if data.too_long == "drop":
+                    continue
+                inputs, _ = encoder.fit_inputs(example, k, room)
+                targets = trim(targets, data.target_length, encoder.eos_id)
+            self._pairs.append((inputs, targets))
+        if not self._pairs:
+            raise _nothing_fits(name, data, needed)
+        lengths = np.array([(len(prompt) + len(x), len(y)) for x, y in self._pairs])
+        if data.packing:
+            rng = generator(data.seed, f"pack/{name}")
+            self._units = pack(lengths, (data.input_length, data.target_length), rng)
+        else:
+            self._units = [[i] for i in range(len(lengths))]
+        self.packed = len(lengths) / len(self._units)
+        self._epochs = Epochs(len(self._units), data.seed, name)
+        longest = [int(n) for n in lengths.max(axis=0)]
+        self.report = {
+            "rows": len(examples),
+            "too_long": too_long,
+            "examples": len(self._pairs),
+            "units": len(self._units),
+            "longest_input": longest[0],
+            "longest_target": longest[1],
+            "more_than_max_rows": more,
+        }
+
+    def write(self, batch: dict[str, np.ndarray], row: int, i: int) -> None:
+        """Writes the unit at place i of this task's stream into a row of a zeroed batch."""
+        encoder_input, decoder_input, decoder_target, weights, *segments = (
+            array[row] for array in batch.values()
+        )
+        x_end = y_end = 0
+        for segment, example in enumerate(self._units[self._epochs(i)], start=1):
+            inputs, targets = self._pairs[example]
+            x, y, x_tokens = x_end, y_end, x_end + len(self._prompt)
+            x_end, y_end = x_tokens + len(inputs), y + len(targets)
+            encoder_input[x:x_tokens] = self._prompt
+            encoder_input[x_tokens:x_end] = inputs
+            decoder_target[y:y_end] = targets
+            decoder_input[y + 1 : y_end] = targets[:-1]  # each segment starts with pad
+            weights[y:y_end] = 1
+            if segments:
+                segments[0][x:x_end] = segment
+                segments[1][y:y_end] = segment
+
+
+def _empty(rows: int, data: TrainData) -> dict[str, np.ndarray]:
+    inputs, targets = (rows, data.input_length), (rows, data.target_length)
+    batch = {
+        "encoder_input_tokens": np.zeros(inputs, np.int32),
+        "decoder_input_tokens": np.zeros(targets, np.int32),
+        "decoder_target_tokens": np.zeros(targets, np.int32),
+        "decoder_loss_weights": np.zeros(targets, np.float32),
+    }
+    if data.packing:
+        batch["encoder_segment_ids"] = np.zeros(inputs, np.int32)
+        batch["decoder_segment_ids"] = np.zeros(targets, np.int32)
+    return batch
+
+
+def _prompts(
+    data: TrainData, tasks: list[str], ids: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """task -> the ids of its prompt (none: an empty array)."""
+    one_for_all = isinstance(data.prompts, str)
+    names = dict.fromkeys(tasks, data.prompts) if one_for_all else dict(data.prompts or {})
+    found = dict.fromkeys(tasks, np.zeros(0, np.int32))
+    for task, name in names.items():
+        if task not in tasks:
+            raise UserError(
+                f"prompts: {task!r} is not a task of this data{near(task, tasks)}; its tasks are"
+                f" {tasks}"
+            )
+        if name not in ids:
+            raise UserError(
+                f"prompts: there is no prompt {name!r}{near(name, ids)}; the model's prompts are"
+                f" {sorted(ids)}"
+            )
+        found[task] = np.asarray(ids[name], np.int32)
+        prompt_room(found[task], data.input_length, name)
+    return found
+
+
+def _nothing_fits(name: str, data: TrainData, needed: list[tuple[int, int]]) -> UserError:
+    inputs, targets = np.min(needed, axis=0)
+    return UserError(
+        f"task {name!r}, split {data.split!r}: none of {len(needed)} rows fits into input_length="
+        f"{data.input_length} and target_length={data.target_length}; the shortest input needs"
+        f" {inputs} (its prompt included), the shortest target {targets}"
+    )

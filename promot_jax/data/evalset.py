@@ -1,0 +1,61 @@
+"""Evaluation sets: every row of a split once, in order, as token ids ready to be answered.
+
+A score must not depend on the model's input length by leaving out what is long, so no row is ever
+lost: what is too long loses whole shots, from the last on, and then tokens; it is counted.
+"""
+
+import dataclasses
+
+import numpy as np
+import seqio
+
+from promot_jax.data.examples import Example, load_examples
+from promot_jax.data.tokens import Encoder, prompt_room
+from promot_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalSet:
+    """Rows to evaluate.
+
+    Attributes:
+      task: the task's name.
+      examples: the rows.
+      tokens: for each row its input ids: prompt, shots, input, EOS; int32 [at most input_length].
+      too_long: rows that lost shots or tokens.
+    """
+
+    task: str
+    examples: list[Example]
+    tokens: list[np.ndarray]
+    too_long: int
+
+
+def eval_set(
+    task: str,
+    split: str,
+    shots: int,
+    vocabulary: seqio.Vocabulary,
+    vocab_size: int,
+    prompt_ids: np.ndarray | None,
+    input_length: int,
+    limit: int | None = None,
+    seed: int = 0,
+) -> EvalSet:
+    """The first `limit` rows (None: all) of a split, with `shots` shots and a prompt (None: none).
+
+    Shots come from the train split and depend on (seed, task, example) alone.
+
+    Raises:
+      UserError: unknown task or split, a vocabulary that does not fit the model, more shots than
+        the task has, a prompt that leaves no room.
+    """
+    if shots < 0:
+        raise UserError(f"shots={shots}: it must not be negative")
+    prompt = np.asarray(() if prompt_ids is None else prompt_ids, np.int32)
+    room = prompt_room(prompt, input_length)
+    examples = load_examples(task, split, limit)
+    encoder = Encoder(task, vocabulary, vocab_size, (shots,), seed)
+    fitted = [encoder.fit_inputs(example, shots, room) for example in examples]
+    tokens = [np.concatenate([prompt, ids]) for ids, _ in fitted]
+    return EvalSet(task, examples, tokens, sum(cut for _, cut in fitted))

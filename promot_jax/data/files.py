@@ -1,0 +1,168 @@
+"""A task from a file of one's own: JSONL, CSV or TSV, from gin or Python, without writing a class.
+
+    TrainData.task = @file_task()
+    file_task.name = "mine"
+    file_task.train = "mine.tsv"
+
+With the default templates the file has columns `inputs` and `targets` (in its header, or as JSON
+keys), or it is a CSV or TSV of exactly two columns without a header: first the input, then the
+target. Any other file names its columns in a header (JSONL: as keys), and templates say what is
+made of them: `inputs="{premise} question: {hypothesis}"`, `targets="{label}"`.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from promot_jax.data.rows import Row, read_rows
+from promot_jax.data.tasks import TaskInfo, add_task
+from promot_jax.errors import UserError, near
+
+HELD_OUT = 0.1
+LARGEST_LABEL_SET = 20
+
+
+def accuracy(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
+    """The share of predictions that equal their target, 0 to 1."""
+    return {"accuracy": float(np.mean([t == p for t, p in zip(targets, predictions, strict=True)]))}
+
+
+def exact_match(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
+    """The same under the name that is usual for free answers."""
+    return {"exact_match": accuracy(targets, predictions)["accuracy"]}
+
+
+METRICS = {"accuracy": accuracy, "exact_match": exact_match}
+Metric = str | Callable
+
+# name -> the arguments it was registered with: gin may call file_task once for each reference.
+_REGISTERED: dict[str, dict[str, Any]] = {}
+
+
+def file_task(
+    name: str,
+    train: str,
+    validation: str | None = None,
+    test: str | None = None,
+    inputs: str = "{inputs}",
+    targets: str = "{targets}",
+    metric: Metric | Sequence[Metric] = "exact_match",
+    group: str = "target",
+    answer_format: tuple[str, ...] | Callable[[str], bool] | None = None,
+    separator: str = "\n\n",
+    shot_template: str = "{inputs} {targets}",
+) -> str:
+    """Registers the rows of .jsonl, .csv or .tsv files as a task, and returns its name.
+
+    Args:
+      name: the task's name.
+      train: path of the training rows.
+      validation: path of the validation rows. Without one, about a tenth of the training rows is
+        held out: those whose input has a low digest, so a row's side never changes, and rows with
+        the same input are on the same side.
+      test: path of the test rows, if any.
+      inputs: template of the input over the columns.
+      targets: template of the target over the columns.
+      metric: 'exact_match', 'accuracy', a SeqIO metric function, or a list of these.
+      group: scores are averaged by group; "target" is that of tasks that are tuned on.
+      answer_format: the answers that occur, or a predicate on an output. None: if the training rows
+        have at most 20 different targets, those.
+      separator: between shots.
+      shot_template: one shot, over `{inputs}` and `{targets}` after their templates.
+
+    Raises:
+      UserError: a file that is missing, empty or malformed (with line numbers and reasons), a
+        missing column, an unknown metric, or a name already in use with other arguments.
+    """
+    arguments = dict(locals())
+    if name in _REGISTERED and name in seqio.TaskRegistry.names():
+        if _REGISTERED[name] != arguments:
+            raise UserError(
+                f"the file task {name!r} is already registered with other arguments; choose"
+                " another name"
+            )
+        seqio.TaskRegistry.remove(name)
+    splits = _read_splits(train, validation, test, {"inputs": inputs, "targets": targets})
+    if answer_format is None:
+        labels = sorted({row["targets"].strip() for row in splits["train"]})
+        answer_format = tuple(labels) if len(labels) <= LARGEST_LABEL_SET else None
+    add_task(
+        name,
+        _source(splits),
+        preprocessors=[],
+        metric_fns=_metrics(metric),
+        postprocess_fn=_strip,
+        info=TaskInfo(group, answer_format, separator, shot_template),
+    )
+    _REGISTERED[name] = arguments
+    return name
+
+
+def _strip(text: str, **_: Any) -> str:
+    return text.strip()
+
+
+def _metrics(metric: Metric | Sequence[Metric]) -> list[Callable]:
+    metrics = [metric] if isinstance(metric, str) or callable(metric) else list(metric)
+    for given in metrics:
+        if not callable(given) and given not in METRICS:
+            raise UserError(
+                f"metric={given!r} is unknown{near(str(given), METRICS)}; use one of"
+                f" {sorted(METRICS)} or a function (targets, predictions) -> {{name: value}}"
+            )
+    return [given if callable(given) else METRICS[given] for given in metrics]
+
+
+def _read_splits(
+    train: str, validation: str | None, test: str | None, templates: Mapping[str, str]
+) -> dict[str, list[Row]]:
+    paths = {"train": train, "validation": validation, "test": test}
+    splits = {split: read_rows(path, templates) for split, path in paths.items() if path}
+    if validation is None:
+        splits["train"], splits["validation"] = _hold_out(train, splits["train"])
+    return splits
+
+
+def _hold_out(path: str, rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    digests = [
+        int.from_bytes(hashlib.blake2b(row["inputs"].encode(), digest_size=8).digest(), "big")
+        for row in rows
+    ]
+    limit = max(HELD_OUT * 2**64, min(digests))  # at least one row, also of a small file
+    kept = [row for row, digest in zip(rows, digests, strict=True) if digest > limit]
+    held_out = [row for row, digest in zip(rows, digests, strict=True) if digest <= limit]
+    if not kept:
+        raise UserError(
+            f"file {path!r} has too few different inputs ({len(set(digests))}) to hold out rows"
+            " for validation; give a validation file"
+        )
+    return kept, held_out
+
+
+def _source(splits: Mapping[str, list[Row]]) -> seqio.FunctionDataSource:
+    columns = {split: _columns(rows) for split, rows in splits.items()}
+
+    def dataset(split: str, shuffle_files: bool = False, seed: int | None = None):
+        del shuffle_files, seed
+        return tf.data.Dataset.from_tensor_slices(columns[split])
+
+    counts = {split: len(rows) for split, rows in splits.items()}
+    return seqio.FunctionDataSource(dataset, splits=list(splits), num_input_examples=counts)
+
+
+def _columns(rows: list[Row]) -> dict[str, list[Any]]:
+    """Columns as tensors need them: of one type each. A column of mixed types becomes text."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return {name: _one_type(values) for name, values in columns.items()}
+
+
+def _one_type(values: list[Any]) -> Any:
+    kinds = {type(value) for value in values}
+    if len(kinds) == 1 and kinds <= {bool, int, float} and np.asarray(values).dtype.kind in "bif":
+        return np.asarray(values)
+    return ["" if value is None else str(value) for value in values]

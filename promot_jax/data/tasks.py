@@ -1,0 +1,158 @@
+"""Tasks: SeqIO tasks whose `inputs` and `targets` are text, and what a task knows about itself.
+
+An ordinary SeqIO task is bound to a vocabulary. Here the vocabulary belongs to the model, so tasks
+stop at text (rank-0 strings) and one definition serves every model. `TaskInfo` holds what SeqIO has
+no place for: the group a score is averaged in, how shots are written, and what an answer looks
+like. The latter makes the format share possible: how often a model answers *other* tasks in the
+format of the task it was tuned on.
+
+Ordinary SeqIO tasks with token ids work as well, for the model whose vocabulary they use.
+"""
+
+import dataclasses
+import importlib
+import os
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+
+import seqio
+import tensorflow as tf
+
+from promot_jax.errors import UserError, near
+
+TEXT = seqio.Feature(seqio.PassThroughVocabulary(0), add_eos=False, dtype=tf.string, rank=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskInfo:
+    """What a task knows about itself, beyond SeqIO.
+
+    Attributes:
+      group: scores are averaged by group; "target" is the group of a task that is tuned on.
+      answer_format: the answers a classification task may give, or a predicate on an output, or
+        None where nothing tells this task's answers from other text.
+      separator: stands between shots, and between the last shot and the input.
+      shot_template: one shot, over `{inputs}` and `{targets}`.
+    """
+
+    group: str = "other"
+    answer_format: tuple[str, ...] | Callable[[str], bool] | None = None
+    separator: str = "\n\n"
+    shot_template: str = "{inputs} {targets}"
+
+    def __post_init__(self):
+        if isinstance(self.answer_format, str):
+            raise UserError(
+                f"answer_format={self.answer_format!r} is a single text; give a tuple of answers"
+            )
+        if self.answer_format is not None and not callable(self.answer_format):
+            object.__setattr__(self, "answer_format", tuple(self.answer_format))
+        try:
+            self.shot_template.format(inputs="", targets="")
+        except (KeyError, IndexError, ValueError) as error:
+            raise UserError(
+                f"shot_template={self.shot_template!r} is not a template over {{inputs}} and"
+                f" {{targets}} ({type(error).__name__}: {error})"
+            ) from error
+
+
+# By task object, not by name: a task that replaces another never inherits its information.
+_INFO: weakref.WeakKeyDictionary[seqio.Task, TaskInfo] = weakref.WeakKeyDictionary()
+
+
+def add_task(
+    name: str,
+    source: seqio.DataSource,
+    preprocessors: Sequence[Callable],
+    metric_fns: Sequence[Callable],
+    postprocess_fn: Callable | None = None,
+    *,
+    info: TaskInfo | None = None,
+) -> seqio.Task:
+    """Registers a task whose preprocessors end in the text features `inputs` and `targets`.
+
+    Further features survive and reach `postprocess_fn(text, example=..., is_target=...)`.
+    `metric_fns` are SeqIO's: `(targets, predictions) -> {name: value}`.
+
+    Raises:
+      UserError: the name is taken, or has characters that SeqIO does not allow.
+    """
+    if name in seqio.TaskRegistry.names() or name in seqio.MixtureRegistry.names():
+        raise UserError(f"the task name {name!r} is already registered; choose another name")
+    try:
+        task = seqio.TaskRegistry.add(
+            name,
+            source=source,
+            preprocessors=list(preprocessors),
+            output_features={"inputs": TEXT, "targets": TEXT},
+            metric_fns=list(metric_fns),
+            postprocess_fn=postprocess_fn,
+        )
+    except ValueError as error:
+        raise UserError(f"task name {name!r}: {error}") from error
+    _INFO[task] = info or TaskInfo()
+    return task
+
+
+def get_task(name: str) -> seqio.Task | seqio.Mixture:
+    """The registered task or mixture.
+
+    Raises:
+      UserError: no such name; the message has the near matches.
+    """
+    for registry in (seqio.MixtureRegistry, seqio.TaskRegistry):
+        if name in registry.names():
+            return registry.get(name)
+    known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+    raise UserError(
+        f"task {name!r} is not registered{near(str(name), known)}; {len(known)} tasks are known:"
+        " check the name, or import the module that registers it"
+    )
+
+
+def task_info(name: str) -> TaskInfo:
+    """The task's `TaskInfo`; defaults for mixtures and for tasks registered by SeqIO itself."""
+    return _INFO.get(get_task(name), TaskInfo())
+
+
+def is_text(task: seqio.Task) -> bool:
+    """Whether the task yields text (ours) or the ids of a vocabulary of its own (SeqIO's usual).
+
+    Raises:
+      UserError: the task lacks the feature `inputs` or `targets`.
+    """
+    features = task.output_features
+    if missing := sorted({"inputs", "targets"} - set(features)):
+        raise UserError(
+            f"task {task.name!r} has no feature {missing[0]!r} (it has {sorted(features)}); an"
+            " encoder-decoder model needs 'inputs' and 'targets'"
+        )
+    return all(features[key].dtype == tf.string for key in ("inputs", "targets"))
+
+
+def in_format(info: TaskInfo, output_text: str) -> bool:
+    """Whether an output lies in the task's answer format; False for a task that defines none."""
+    if callable(info.answer_format):
+        return bool(info.answer_format(output_text))
+    return info.answer_format is not None and output_text.strip() in info.answer_format
+
+
+def import_modules(names: str | Sequence[str]) -> None:
+    """Imports the modules that register a user's tasks; those in the working directory are found.
+
+    Raises:
+      UserError: a module, or one that it imports itself, does not exist.
+    """
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    for name in [names] if isinstance(names, str) else names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name and (name == error.name or name.startswith(error.name + ".")):
+                raise UserError(
+                    f"module {name!r} is not found; give its dotted name and run where it lies, or"
+                    " put its directory on PYTHONPATH"
+                ) from error
+            raise UserError(f"module {name!r} cannot be imported: {error}") from error

@@ -1,0 +1,117 @@
+"""Text to token ids: the one place where a task meets the vocabulary of a model.
+
+Inputs and targets end in EOS. Whatever does not fit is reported to the caller, who decides:
+training drops or trims and counts, evaluation shortens and counts; nothing is cut silently. To
+shorten an input, whole shots go first, the last shot first (what is left is again a valid few-shot
+input, the one with fewer shots); only then tokens are cut, and EOS stays.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import seqio
+
+from promot_jax.data.examples import Example
+from promot_jax.data.shots import shot_pool
+from promot_jax.data.tasks import get_task, is_text
+from promot_jax.data.vocabularies import same_vocabulary
+from promot_jax.errors import UserError
+
+
+def prompt_room(prompt_ids: np.ndarray, input_length: int, name: str = "") -> int:
+    """How many input tokens have room behind the prompt.
+
+    Raises:
+      UserError: none.
+    """
+    if len(prompt_ids) >= input_length:
+        raise UserError(
+            f"prompt {name!r} has {len(prompt_ids)} tokens and fills input_length={input_length};"
+            f" set input_length to {len(prompt_ids)} + the tokens of an input, or use a shorter"
+            " prompt"
+        )
+    return input_length - len(prompt_ids)
+
+
+def trim(ids: np.ndarray, room: int, eos_id: int) -> np.ndarray:
+    """The first `room` ids; if they ended in EOS they still do."""
+    kept = ids[:room].copy()
+    if len(ids) > room and ids[-1] == eos_id:
+        kept[-1] = eos_id
+    return kept
+
+
+class Encoder:
+    """The examples of one task as ids of one model's vocabulary, int32, ending in EOS."""
+
+    def __init__(
+        self,
+        task: str,
+        vocabulary: seqio.Vocabulary,
+        vocab_size: int,
+        shots: Sequence[int] = (0,),
+        seed: int = 0,
+    ):
+        """Args:
+          task: name of a task.
+          vocabulary: the model's.
+          vocab_size: number of ids the model embeds; larger ids are its soft prompts.
+          shots: the numbers of shots that will be asked for.
+          seed: of the choice of shots.
+
+        Raises:
+          UserError: ids of another vocabulary than the model's, or shots that cannot be had.
+        """
+        self._task = get_task(task)
+        self._vocabulary, self._vocab_size = vocabulary, vocab_size
+        self._text = is_text(self._task)
+        for key in () if self._text else ("inputs", "targets"):
+            own = self._task.output_features[key].vocabulary
+            if not same_vocabulary(own, vocabulary):
+                raise UserError(
+                    f"task {task!r} yields {key!r} as ids of {own}, but the model's vocabulary is"
+                    f" {vocabulary}; use the task's vocabulary, or a task that yields text"
+                )
+        self._pool = shot_pool(task, max(shots), seed) if max(shots) > 0 else None
+
+    @property
+    def eos_id(self) -> int:
+        return self._vocabulary.eos_id
+
+    def targets(self, example: Example) -> np.ndarray:
+        """The target's ids, [length]."""
+        return self._ids("targets", example, example.targets)
+
+    def inputs(self, example: Example, k: int = 0) -> np.ndarray:
+        """The input's ids with k shots, [length], however long."""
+        shots = self._pool.draw(example, k) if k else []
+        return self._inputs(example, shots)
+
+    def fit_inputs(self, example: Example, k: int, room: int) -> tuple[np.ndarray, bool]:
+        """The input's ids with at most k shots in at most `room` ids, and whether it lost any."""
+        shots = self._pool.draw(example, k) if k else []
+        for kept in range(len(shots), -1, -1):
+            ids = self._inputs(example, shots[:kept])
+            if len(ids) <= room:
+                return ids, kept < k
+        return trim(ids, room, self.eos_id), True
+
+    def _inputs(self, example: Example, shots: Sequence[Example]) -> np.ndarray:
+        text = self._pool.text(example, shots) if shots else example.inputs
+        return self._ids("inputs", example, text)
+
+    def _ids(self, key: str, example: Example, text: str) -> np.ndarray:
+        if self._text:
+            ids, add_eos = list(self._vocabulary.encode(text)), True
+        else:
+            ids = np.asarray(example.features[key]).tolist()
+            add_eos = self._task.output_features[key].add_eos and ids[-1:] != [self.eos_id]
+        if add_eos:
+            ids.append(self.eos_id)
+        if ids and max(ids) >= self._vocab_size:
+            raise UserError(
+                f"task {self._task.name!r}: the vocabulary gives id {max(ids)} in {text[:40]!r}, "
+                f"but the model has vocab_size={self._vocab_size}; the vocabulary does not fit the"
+                " model: set either to the other's"
+            )
+        return np.asarray(ids, np.int32)

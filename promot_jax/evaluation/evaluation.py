@@ -1,0 +1,89 @@
+"""What to evaluate: tasks x shots, with a soft prompt in front or without, and how to generate."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from promot_jax.errors import UserError, near
+from promot_jax.models import Decoding
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What to evaluate.
+
+    Attributes:
+      tasks: names of tasks.
+      shots: numbers of shots; each task is evaluated with each of them.
+      prompt: name of the soft prompt in front of every input; or task -> name, where tasks that are
+        not named have none; or None.
+      split: the tasks' split.
+      limit: the first rows of the split that are used; None for all.
+      batch_size: rows that are generated for at once.
+      input_length: tokens an input is padded to, its prompt included; what is longer loses shots,
+        then tokens, and is counted as `too_long`. None: the power of two, at least 32, that holds
+        the longest input, so nothing is ever too long.
+      decoding: how to generate; handed on to the generating function as it is.
+      every: steps between evaluations; None for the stage's own evaluation period, which the run
+        knows.
+      group: the group in whose average the scores count, "target" for what is tuned on; None for
+        each task's own group.
+      seed: of the choice of shots and of the intervals.
+
+    Raises:
+      UserError: a value out of range, or a task or number of shots named twice.
+    """
+
+    tasks: Sequence[str]
+    shots: Sequence[int] = (0,)
+    prompt: str | Mapping[str, str] | None = None
+    split: str = "validation"
+    limit: int | None = None
+    batch_size: int = 64
+    input_length: int | None = None
+    decoding: Any = Decoding()
+    every: int | None = None
+    group: str | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        tasks = (self.tasks,) if isinstance(self.tasks, str) else tuple(self.tasks)
+        shots = (self.shots,) if isinstance(self.shots, int) else tuple(self.shots)
+        for name, values in (("tasks", tasks), ("shots", shots)):
+            if len(set(values)) < len(values):
+                raise UserError(f"Evaluation.{name} = {values!r}: name none of them twice")
+            object.__setattr__(self, name, values)
+        if not all(isinstance(k, int) and k >= 0 for k in shots):
+            raise UserError(f"Evaluation.shots = {shots!r}: set whole numbers, none below 0")
+        for name in ("limit", "batch_size", "input_length", "every"):
+            value = getattr(self, name)
+            if value is None and name != "batch_size":
+                continue
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"Evaluation.{name} = {value!r}: set a whole number of at least 1")
+        if self.seed < 0:
+            raise UserError(f"Evaluation.seed = {self.seed!r}: it must not be negative")
+
+
+def prompts_of_tasks(
+    evaluation: Evaluation, prompt_ids: Mapping[str, np.ndarray]
+) -> dict[str, Int[np.ndarray, " tokens"]]:
+    """task -> the ids of its prompt, for the tasks that have one."""
+    tasks, named = evaluation.tasks, evaluation.prompt
+    if isinstance(named, str):
+        named = dict.fromkeys(tasks, named)
+    for task, name in (named or {}).items():
+        if task not in tasks:
+            raise UserError(
+                f"Evaluation.prompt: {task!r} is not a task of this evaluation"
+                f"{near(task, tasks)}; its tasks are {list(tasks)}"
+            )
+        if name not in prompt_ids:
+            raise UserError(
+                f"Evaluation.prompt: there is no prompt {name!r}{near(name, prompt_ids)}; the"
+                f" model's prompts are {sorted(prompt_ids)}"
+            )
+    return {task: np.asarray(prompt_ids[name], np.int32) for task, name in (named or {}).items()}

@@ -1,0 +1,32 @@
+"""Samples: what the model answered, one JSON line a row, for people and for the report."""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def write_samples(
+    path: Path,
+    inputs: Sequence[str],
+    targets: Sequence[str],
+    outputs: Sequence[str],
+    scores: Sequence[float] | None,
+) -> None:
+    """Writes lines of input, target, output and score, making the folder where needed.
+
+    `scores` are the rows' own in the task's first metric; null where the metric has none for a
+    single row.
+    """
+    lines = []
+    for text, target, output, score in zip(
+        inputs, targets, outputs, scores or [None] * len(inputs), strict=True
+    ):
+        score = score if score is not None and math.isfinite(score) else None
+        line = {"input": text, "target": target, "output": output, "score": score}
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text("".join(lines), encoding="utf-8")
+    os.replace(unfinished, path)  # a reader, or a killed run, never sees half a file

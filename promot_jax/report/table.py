@@ -1,0 +1,232 @@
+"""The table: a line a method (and learning rate), its selected checkpoint, the mean over seeds."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from promot_jax.report.results import (
+    BASE,
+    TARGET,
+    Checkpoint,
+    Key,
+    Row,
+    checkpoints_of,
+    parse_rows,
+    shared_keys,
+)
+from promot_jax.report.scores import Score, over_seeds
+
+Measure = Callable[[Checkpoint], Score | None]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method at one learning rate: the checkpoints of its last stage.
+
+    `finals` are the selected ones, one a seed; `trail` are all.
+    """
+
+    method: str
+    learning_rate: float | None
+    finals: tuple[Checkpoint, ...]
+    trail: tuple[Checkpoint, ...]
+
+    def final(self, measure: Measure) -> Score | None:
+        """`measure` of the selected checkpoints, over seeds."""
+        return over_seeds([measure(checkpoint) for checkpoint in self.finals])
+
+    def curve(self, measure: Measure) -> dict[int, Score]:
+        """Step -> `measure` over seeds, at the steps that every seed has."""
+        seeds = {checkpoint.seed for checkpoint in self.trail}
+        points: dict[int, dict[int | None, Score]] = {}
+        for checkpoint in self.trail:
+            if (score := measure(checkpoint)) is not None:
+                points.setdefault(checkpoint.step, {})[checkpoint.seed] = score
+        complete = {step: by for step, by in points.items() if len(by) == len(seeds)}
+        steps = sorted((complete or points).items())
+        return {step: over_seeds(list(by.values())) for step, by in steps}
+
+
+class Results:
+    """Everything the page and the pictures draw from.
+
+    Args: rows as in results.json. Raises: UserError for malformed ones.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]):
+        self.rows: list[Row] = parse_rows(rows)
+        self.checkpoints = checkpoints_of(self.rows)
+        self.methods = sorted(
+            dict.fromkeys(row.method for row in self.rows), key=lambda method: method != BASE
+        )
+        self.groups = list(dict.fromkeys(r.group for r in self.rows if r.group != TARGET))
+        self.lines = [line for method in self.methods for line in self._lines(method)]
+        self.keys: frozenset[Key] = shared_keys(c for line in self.lines for c in line.trail)
+
+    def _lines(self, method: str) -> list[Line]:
+        mine = [c for c in self.checkpoints if c.method == method]
+        chosen = [c for c in mine if c.selected] or mine
+        stage = list(dict.fromkeys(c.stage for c in chosen))[-1]
+        trail = [c for c in mine if c.stage == stage]
+        rates = sorted({c.learning_rate for c in trail}, key=lambda rate: rate or 0.0)
+        lines = []
+        for rate in rates:
+            here = [c for c in trail if c.learning_rate == rate]
+            latest = {}  # seed -> its selected checkpoint, or the last one of an unfinished run
+            for checkpoint in sorted(here, key=lambda c: (c.selected, c.step)):
+                latest[checkpoint.seed] = checkpoint
+            lines.append(Line(method, rate, tuple(latest.values()), tuple(here)))
+        return lines
+
+    @cached_property
+    def base(self) -> Line | None:
+        """The untuned model, if it was evaluated."""
+        return next((line for line in self.lines if line.method == BASE), None)
+
+    @cached_property
+    def sweep(self) -> bool:
+        """Whether some method was run at several learning rates."""
+        return len(self.lines) > len(self.methods)
+
+    @cached_property
+    def shown(self) -> list[Line]:
+        """One line a method for curves: at the rate most methods share, so that none is favoured.
+
+        Of several such rates it is the smallest that learns the target as well as any (within
+        1 %): small rates forget least, so the choice is never made against a method. A method
+        without that rate is shown at its own such rate. Held-out scores play no part.
+        """
+        by_rate: dict[float | None, list[Line]] = {}
+        for line in self.lines:
+            if line.learning_rate is not None and line.method != BASE:
+                by_rate.setdefault(line.learning_rate, []).append(line)
+        most = max(map(len, by_rate.values()), default=0)
+        common = _gentlest({rate: mine for rate, mine in by_rate.items() if len(mine) == most})
+        shown = []
+        for method in self.methods:
+            mine = {line.learning_rate: [line] for line in self.lines if line.method == method}
+            shown += mine[common if common in mine else _gentlest(mine)]
+        return shown
+
+    def kept(self, line: Line) -> float | None:
+        """The line's share of the base model's held-out mean, over the tasks both have."""
+        if self.base is None:
+            return None
+        keys = shared_keys([*self.base.finals, *line.finals])
+        mine = line.final(lambda c: c.held(keys))
+        base = self.base.final(lambda c: c.held(keys))
+        return mine.value / base.value if mine and base and base.value > 0 else None
+
+    def columns(self) -> list[tuple[str, Measure]]:
+        """Header and measure of each score column that has any number in it."""
+        columns: list[tuple[str, Measure]] = [(self.target_name(), Checkpoint.target)]
+        if len(self.groups) > 1:
+            columns += [(name, lambda c, name=name: c.group(name)) for name in self.groups]
+        columns += [("held-out mean", Checkpoint.held), ("format share", Checkpoint.format_share)]
+        return [
+            (name, measure)
+            for name, measure in columns
+            if any(line.final(measure) is not None for line in self.lines)
+        ]
+
+    def target_name(self) -> str:
+        """`target: lab_nli (accuracy)`."""
+        rows = [row for row in self.rows if row.group == TARGET]
+        names = dict.fromkeys(row.task for row in rows)
+        return f"target: {', '.join(names)} ({rows[0].metric})" if rows else TARGET
+
+    def notes(self) -> list[str]:
+        """What a reader must know to read the numbers rightly; [] as a rule."""
+        notes = []
+        if self.keys != {
+            row.key for line in self.lines for c in line.trail for row in c.held_rows()
+        }:
+            notes.append(
+                "Not every checkpoint was scored on the same held-out tasks: the table's means are"
+                " over each line's own; curves, scatter and 'kept' use the tasks in common."
+            )
+        unfinished = [m for m in self.methods if not any(c.selected for c in self._of(m))]
+        if unfinished:
+            notes.append(
+                f"No checkpoint selected yet, the last one is shown: {', '.join(unfinished)}."
+            )
+        largest: dict[str, float] = {}
+        for row in (row for c in self.checkpoints for row in c.held_rows()):
+            largest[row.metric] = max(largest.get(row.metric, 0.0), row.score.value)
+        big = [metric for metric, value in largest.items() if value > 1]
+        small = [metric for metric in largest if metric not in big]
+        if big and small:
+            notes.append(
+                "The held-out mean is a plain mean of metrics on different scales: values of"
+                f" {', '.join(big)} exceed 1, those of {', '.join(small)} do not."
+            )
+        return notes
+
+    def _of(self, method: str) -> list[Checkpoint]:
+        return [c for c in self.checkpoints if c.method == method]
+
+
+def _gentlest(by_rate: Mapping[float | None, Sequence[Line]]) -> float | None:
+    """The smallest learning rate whose target scores sum to within 1 % of the best rate's."""
+
+    def goal(lines: Sequence[Line]) -> float:
+        return math.fsum(s.value for line in lines if (s := line.final(Checkpoint.target)))
+
+    goals = {rate: goal(lines) for rate, lines in by_rate.items()}
+    best = max(goals.values(), default=0.0)
+    good = [rate for rate, value in goals.items() if value >= best - 0.01 * abs(best)]
+    return min(good, key=lambda rate: rate or 0.0, default=None)
+
+
+def number(value: float) -> str:
+    """Three decimals for shares and accuracies, two for scores on a 0-100 scale."""
+    return f"{value:.3f}" if abs(value) <= 1 else f"{value:.2f}"
+
+
+def spread(score: Score) -> str:
+    """`± 0.004` over seeds, `[0.97, 0.99]` over test examples, or nothing."""
+    if score.seeds > 1:
+        return f"± {number(score.sd)}"
+    known = not (math.isnan(score.low) or math.isnan(score.high))
+    return f"[{number(score.low)}, {number(score.high)}]" if known else ""
+
+
+def percent(share: float) -> str:
+    """`97 %`; one decimal where rounding would claim all or nothing."""
+    whole = round(100 * share)
+    exact = abs(100 * share - whole) < 0.05
+    return f"{100 * share:.1f} %" if whole in (0, 100) and not exact else f"{whole} %"
+
+
+def rate_text(rate: float | None) -> str:
+    """`3e-4`, as people write learning rates."""
+    if rate is None:
+        return "–"
+    mantissa, exponent = f"{rate:.6e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The page's table in Markdown, from the rows of results.json.
+
+    Raises: UserError for malformed rows.
+    """
+    results = Results(rows)
+    columns = results.columns()
+    kept = any(results.kept(line) is not None for line in results.lines)
+    head = ["method", *["learning rate"] * results.sweep, *(name for name, _ in columns)]
+    table = [[*head, *["kept"] * kept]]
+    table.append(["---", *["---:"] * (len(table[0]) - 1)])
+    for line in results.lines:
+        cells = [line.method, *[rate_text(line.learning_rate)] * results.sweep]
+        for _, measure in columns:
+            score = line.final(measure)
+            cells.append("–" if score is None else f"{number(score.value)} {spread(score)}".strip())
+        if kept:
+            share = results.kept(line)
+            cells.append("–" if share is None else percent(share))
+        table.append(cells)
+    escaped = [[cell.replace("|", "\\|") for cell in cells] for cells in table]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in escaped)

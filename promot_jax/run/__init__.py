@@ -1,0 +1,27 @@
+"""Runs: stages in order into a work directory, and loading what lies in one."""
+
+from promot_jax.run.inference import (
+    LanguageModel,
+    base_model,
+    base_prompts,
+    base_vocabulary,
+    infer,
+    own_prompts,
+    prompt_per_task,
+)
+from promot_jax.run.run import prepare, run
+from promot_jax.run.stage import Run, Stage
+
+__all__ = [
+    "LanguageModel",
+    "Run",
+    "Stage",
+    "base_model",
+    "base_prompts",
+    "base_vocabulary",
+    "infer",
+    "own_prompts",
+    "prepare",
+    "prompt_per_task",
+    "run",
+]

@@ -1,0 +1,310 @@
+"""Runs the stages in order and continues where an earlier start of the same run stopped.
+
+Everything that can be wrong with the settings is found in `prepare`, before the work directory is
+touched or anything is trained.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+from promot_jax import models
+from promot_jax.data import Batches, TaskInfo, import_modules, in_format, task_info
+from promot_jax.errors import UserError
+from promot_jax.evaluation import Evaluator
+from promot_jax.models import T5, Variables, prompt_ids
+from promot_jax.run.generation import Generator
+from promot_jax.run.stage import Run, Stage
+from promot_jax.run.variables import (
+    Layout,
+    add_prompts,
+    origin,
+    read,
+    reference,
+    stage_directory,
+    verify,
+)
+from promot_jax.run.workdir import Results, claim
+from promot_jax.training import (
+    Checkpoints,
+    MetricsLog,
+    Plan,
+    State,
+    assign,
+    begin,
+    check_batch,
+    console,
+    local_rows,
+    make_mesh,
+    thaw,
+    train,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A stage with its data in memory and its settings checked."""
+
+    stage: Stage
+    directory: str
+    batches: Batches | None
+    evaluators: list[Evaluator]
+    owner: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What all stages of a run share."""
+
+    run: Run
+    layout: Layout
+    generator: Generator
+    stages: list[Prepared]
+
+
+def run(settings: Run, config: str | None = None) -> Path:
+    """Runs, or continues, all stages. Returns the work directory.
+
+    Args:
+      settings: the run.
+      config: the gin settings in force, kept as `config.gin`.
+
+    Raises:
+      UserError: a setting that cannot work; nothing has been done then.
+      Diverged: a metric is NaN.
+      Interrupted: stopped by a signal; the same call continues.
+    """
+    context = prepare(settings)
+    root = claim(settings, config)
+    results = Results(root)
+    variables = None
+    for index in range(len(context.stages)):
+        with contextlib.closing(_StageRun(context, index, root, results)) as stage:
+            variables = stage.finished() if stage.done() else stage.run(variables)
+    return root
+
+
+def prepare(settings: Run) -> Context:
+    """Checks every setting and reads all data."""
+    import_modules(settings.modules)
+    mesh = make_mesh(settings.mesh)
+    ids = prompt_ids(settings.prompts, settings.model.vocab_size)
+    if settings.base is not None:
+        stage_directory(settings.base)
+    model = T5(settings.model, tuple((p.name, p.length) for p in settings.prompts))
+    layout = Layout(model, mesh)
+    paths = layout.abstract()
+    size = settings.vocabulary.vocab_size
+    if size > settings.model.vocab_size:
+        raise UserError(
+            f"the vocabulary has {size} ids, but T5Config.vocab_size = {settings.model.vocab_size}: set the model's own"
+            " vocabulary"
+        )
+    stages = [
+        _prepare_stage(settings, stage, f"{k}-{stage.name}", ids, paths, mesh)
+        for k, stage in enumerate(settings.stages, start=1)
+    ]
+    return Context(settings, layout, Generator(model, mesh), stages)
+
+
+def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh) -> Prepared:
+    batches, owner = None, {}
+    if stage.steps:
+        owner = assign(stage.train, paths)
+        check_batch(
+            mesh,
+            stage.data.batch_size,
+            f"stage {stage.name!r}: TrainData.batch_size",
+            stage.accumulate,
+        )
+        batches = Batches(stage.data, settings.vocabulary, settings.model.vocab_size, ids)
+    target = target_format(settings.targets)
+    evaluators = [
+        Evaluator(evaluation, settings.vocabulary, settings.model.vocab_size, ids, target)
+        for evaluation in stage.evaluations
+    ]
+    return Prepared(stage, directory, batches, evaluators, owner)
+
+
+def target_format(targets: tuple[str, ...]) -> TaskInfo | None:
+    """The answer format whose share is counted: that of any target."""
+    infos = [task_info(name) for name in targets]
+    infos = [info for info in infos if info.answer_format is not None]
+    if not infos:
+        return None
+    return TaskInfo(answer_format=lambda text: any(in_format(info, text) for info in infos))
+
+
+class _StageRun:
+    """One stage in its directory."""
+
+    def __init__(self, context: Context, index: int, root: Path, results: Results):
+        self.context, self.index, self.root, self.results = context, index, root, results
+        self.prepared = context.stages[index]
+        self.stage = self.prepared.stage
+        self.name = self.prepared.directory
+        self.checkpoints = Checkpoints(root / self.name / "checkpoints")
+        self.earlier = {path for stage in context.stages[:index] for path in stage.owner}
+        self.log: MetricsLog | None = None
+        self._reference: tuple[frozenset, dict] | None = None
+
+    def close(self) -> None:
+        """Waits for what is still being written."""
+        self.checkpoints.close()
+        if self.log is not None:
+            self.log.close()
+
+    def done(self) -> bool:
+        """Whether the stage has reached its end."""
+        if not self.stage.steps:
+            return self.results.has(self.name, 0) or not self.stage.evaluations
+        return self.checkpoints.latest() == self.stage.steps
+
+    def finished(self) -> None:
+        """Makes sure that nothing of a finished stage's results is missing."""
+        self.results.select(self.name, self.checkpoints.best() or 0)
+
+    def run(self, before: Variables | None) -> Variables:
+        """Trains to the end; `before` is what the stage before left, None: as its checkpoint has it.
+
+        Returns the variables of the best checkpoint.
+        """
+        step = self.checkpoints.latest()
+        state, frozen, seconds = self._fresh(before) if step is None else self._resume(step)
+        begun = int(state.step)
+        self.results.forget(self.name, begun)
+        self.log = MetricsLog(self.root / self.name, begun)
+        self._say_data()
+        if self.stage.evaluates(begun) and not self.results.has(self.name, begun):
+            self._evaluate(state, frozen)
+        if self.stage.steps:
+            state, frozen, _ = train(
+                self._plan(), state, frozen, self.context.layout.mesh, self.log, seconds
+            )
+        self.checkpoints.manager.wait_until_finished()
+        self.finished()
+        best = self.checkpoints.best() or 0
+        variables = state.trained | frozen
+        return variables if best == int(state.step) else variables | self._read(best)
+
+    def _fresh(self, before: Variables | None) -> tuple[State, Variables, float]:
+        settings, layout = self.context.run, self.context.layout
+        if before is None:
+            before = self._from_earlier_stages()
+        if before is None:
+            before = origin(settings.base, settings.seed, layout)
+            before = add_prompts(before, settings.prompts, layout, settings.seed)
+        return begin(settings.seed + self.index), before, 0.0
+
+    def _from_earlier_stages(self) -> Variables | None:
+        """The best checkpoint of the last stage before this one that has any."""
+        for index in reversed(range(self.index)):
+            with contextlib.closing(
+                _StageRun(self.context, index, self.root, self.results)
+            ) as stage:
+                if stage.checkpoints.best() is not None:
+                    return stage.all_variables(stage.checkpoints.best())
+        return None
+
+    def _read(self, step: int) -> Variables:
+        return read(self.checkpoints, step, self.context.layout, str(self.root / self.name))
+
+    def all_variables(self, step: int) -> Variables:
+        """A checkpoint's variables, and from the run's beginning what it does not hold."""
+        stored, settings, layout = self._read(step), self.context.run, self.context.layout
+        missing = set(layout.abstract()) - set(stored)
+        if not missing:
+            return stored
+        rest = {
+            p: x for p, x in origin(settings.base, settings.seed, layout).items() if p in missing
+        }
+        verify(rest, self.checkpoints.note(step)["reference"])
+        return stored | rest
+
+    def _resume(self, step: int) -> tuple[State, Variables, float]:
+        # What is due at this very step is unfrozen by the loop: the checkpoint was made before.
+        state = begin(self.context.run.seed + self.index, step - 1)
+        state, frozen = thaw(state, self.all_variables(step), self.stage.train, self.prepared.owner)
+        state = self.checkpoints.state(step, state)
+        console.print(f"{self.name}: continues at step {step}")
+        return state, frozen, self.checkpoints.note(step)["seconds"]
+
+    def _plan(self) -> Plan:
+        stage = self.stage
+        loss = functools.partial(
+            models.loss,
+            self.context.layout.model,
+            label_smoothing=stage.label_smoothing,
+            z_loss=stage.z_loss,
+        )
+        rows = local_rows(stage.data.batch_size)
+        return Plan(
+            name=self.name,
+            steps=stage.steps,
+            loss=loss,
+            parts=stage.train,
+            owner=self.prepared.owner,
+            batches=lambda step: self.prepared.batches(step, rows),
+            batch_size=stage.data.batch_size,
+            accumulate=stage.accumulate,
+            log_every=stage.log_every,
+            due=lambda step: stage.evaluates(step) or stage.saves(step),
+            pause=self._pause,
+            save=lambda state, frozen, seconds: self._save(state, frozen, seconds, None),
+        )
+
+    def _pause(self, state: State, frozen: Variables, seconds: float) -> None:
+        step = int(state.step)
+        score = self._evaluate(state, frozen) if self.stage.evaluates(step) else None
+        if self.stage.saves(step):
+            self._save(state, frozen, seconds, score)
+
+    def _evaluate(self, state: State, frozen: Variables) -> float | None:
+        """Adds the scores to the results; returns the one that selects the best checkpoint."""
+        step, settings = int(state.step), self.context.run
+        variables = state.trained | frozen
+        generate = functools.partial(self.context.generator, variables)
+        rows: list[dict[str, Any]] = []
+        with console.status(f"{self.name}: evaluating at step {step}"):
+            for evaluator in self.prepared.evaluators:
+                every = evaluator.evaluation.every
+                if every is None or step % every == 0 or step == self.stage.steps:
+                    rows += evaluator(generate, step, self.root / self.name / "samples")
+        rates = [part.rate(max(step - 1, 0)) for part in self.stage.train]
+        for row in rows:
+            if row["task"] in settings.targets:
+                row["group"] = "target"
+            row |= {"method": settings.method, "stage": self.name, "selected": False}
+            row |= {"seed": settings.seed, "learning_rate": max(rates, default=None)}
+            self.log.scalars(
+                step, {f"{row['task']}/{row['shots']}shot/{row['metric']}": row["value"] or 0.0}
+            )
+        self.results.add(rows)
+        return next((row["value"] for row in rows if row["task"] == self.stage.select), None)
+
+    def _save(self, state: State, frozen: Variables, seconds: float, score: float | None) -> None:
+        ours = {
+            path: x
+            for path, x in frozen.items()
+            if path in self.earlier or path.startswith("prompt/")
+        }
+        untouched = {path: x for path, x in frozen.items() if path not in ours}
+        if self._reference is None or self._reference[0] != frozenset(untouched):
+            settings = self.context.run
+            self._reference = (
+                frozenset(untouched),
+                reference(settings.base, settings.seed, untouched),
+            )
+        note = {"seconds": seconds, "reference": self._reference[1], "data_step": int(state.step)}
+        self.checkpoints.save(state, ours, note, score)
+
+    def _say_data(self) -> None:
+        if self.prepared.batches is None:
+            return
+        report = self.prepared.batches.report
+        said = f"{self.name}: {report['examples']} examples of {report['task']}/{report['split']}"
+        if report["too_long"]:
+            said += f", {report['too_long']} too long ({self.stage.data.too_long})"
+        console.print(said)

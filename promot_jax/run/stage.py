@@ -1,0 +1,143 @@
+"""A run is a list of stages; a method is another list of the same parts.
+
+ProMoT is `[prompt stage, model stage]`, standard fine-tuning `[model stage]`. Each stage starts from
+the best checkpoint of the one before, the first from the run's base.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import seqio
+
+from promot_jax.data import TrainData
+from promot_jax.errors import UserError
+from promot_jax.evaluation import Evaluation
+from promot_jax.models import Prompt, T5Config
+from promot_jax.training import Part
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stretch of training, or, with 0 steps, of evaluation alone.
+
+    Attributes:
+      name: of its directory, `<k>-<name>`.
+      train: what is trained; everything else is frozen.
+      data: what it is trained on.
+      steps: updates.
+      label_smoothing: share of the target probability given to the other tokens.
+      z_loss: weight of log(Z)^2.
+      accumulate: parts in which a batch goes through, to save memory.
+      evaluations: what is measured.
+      evaluate_every: updates between evaluations, the first one before training; None: at the end.
+      checkpoint_every: updates between checkpoints; None: at evaluations and at the end.
+      select: task whose score chooses the best checkpoint (the first metric of its first evaluation
+        in the list; more is better); None: the last checkpoint is the best.
+      log_every: updates between lines of metrics.jsonl.
+    """
+
+    name: str
+    train: Sequence[Part] = ()
+    data: TrainData | None = None
+    steps: int = 0
+    label_smoothing: float = 0.1
+    z_loss: float = 1e-4
+    accumulate: int = 1
+    evaluations: Sequence[Evaluation] = ()
+    evaluate_every: int | None = None
+    checkpoint_every: int | None = None
+    select: str | None = None
+    log_every: int = 10
+
+    def __post_init__(self):
+        here = f"Stage {self.name!r}"
+        if not self.name or set(self.name) & set("/ "):
+            raise UserError(f"Stage.name = {self.name!r}: set a name without spaces and slashes")
+        if self.steps < 0:
+            raise UserError(f"{here}: steps = {self.steps}: set 0 or more")
+        for name in ("accumulate", "log_every", "evaluate_every", "checkpoint_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{here}: {name} = {value}: set at least 1")
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(
+                f"{here}: label_smoothing = {self.label_smoothing}: set a share in [0, 1)"
+            )
+        if self.steps and (self.data is None or not self.train):
+            missing = "data" if self.data is None else "train"
+            raise UserError(
+                f"{here}: steps = {self.steps}, but {missing} is not set: set it, or steps = 0"
+            )
+        if self.select is not None and self.select not in [
+            t for e in self.evaluations for t in e.tasks
+        ]:
+            raise UserError(
+                f"{here}: select = {self.select!r} is a task of none of its evaluations: add it to one"
+            )
+        if late := [part for part in self.train if part.unfreeze >= max(self.steps, 1)]:
+            raise UserError(
+                f"{here}: Part {late[0].pattern!r} has unfreeze = {late[0].unfreeze}, which is never reached in"
+                f" {self.steps} steps: set less"
+            )
+
+    def evaluates(self, step: int) -> bool:
+        """Whether evaluations are due after `step` updates."""
+        if step == self.steps:
+            return bool(self.evaluations)
+        return (
+            bool(self.evaluations)
+            and self.evaluate_every is not None
+            and step % self.evaluate_every == 0
+        )
+
+    def saves(self, step: int) -> bool:
+        """Whether a checkpoint is due after `step` updates."""
+        if step == self.steps or (step and self.evaluates(step)):
+            return True
+        return (
+            bool(step) and self.checkpoint_every is not None and step % self.checkpoint_every == 0
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Stages in order, on one model, into one work directory.
+
+    Attributes:
+      workdir: where everything goes; a run started again on it continues.
+      method: name of the recipe, in results and report.
+      model: architecture.
+      vocabulary: the model's.
+      stages: what happens.
+      target: the task or tasks tuned on; their answer format is what format shares count.
+      base: work directory (or stage directory in one) whose best checkpoint the run starts from;
+        None: random weights.
+      prompts: the soft prompts, in the order of their ids.
+      mesh: sizes of the mesh axes; None: all devices along `data`.
+      seed: of random weights, prompts and dropout.
+      modules: Python modules that register the tasks used.
+    """
+
+    workdir: str
+    method: str
+    model: T5Config
+    vocabulary: seqio.Vocabulary
+    stages: Sequence[Stage]
+    target: str | Sequence[str] = ()
+    base: str | None = None
+    prompts: Sequence[Prompt] = ()
+    mesh: Mapping[str, int] | None = None
+    seed: int = 0
+    modules: Sequence[str] = ()
+
+    def __post_init__(self):
+        if not self.stages:
+            raise UserError("Run.stages is empty: give at least one Stage")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise UserError(f"Run.stages has two stages of one name in {names}: rename one")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """`target` as a tuple."""
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target)

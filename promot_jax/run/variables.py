@@ -1,0 +1,207 @@
+"""Where a stage's variables come from. In this order, written once:
+
+1. the stage's own newest checkpoint: it is resumed;
+2. the best checkpoint of the stage before;
+3. the run's base;
+4. random values from the run's seed, and prompts from their initialisers.
+
+What a checkpoint does not hold comes from what it refers to, whose digest is compared.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+
+from promot_jax.errors import UserError, resolve
+from promot_jax.models import (
+    T5,
+    Prompt,
+    Variables,
+    abstract,
+    init,
+    init_prompts,
+    logical_axes,
+    stack_layers,
+    unstack_layers,
+)
+from promot_jax.run.workdir import Description
+from promot_jax.training import Checkpoints, digest, shardings
+
+EMBEDDING = "params/token_embedder/embedding"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A model on a mesh: shape, dtype and sharding of every variable."""
+
+    model: T5
+    mesh: Mesh
+
+    def abstract(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes with shardings; costs nothing."""
+        shapes = abstract(self.model)
+        places = shardings(self.mesh, shapes, logical_axes(self.model))
+        return {
+            p: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=places[p]) for p, x in shapes.items()
+        }
+
+    def shardings(self) -> dict[str, NamedSharding]:
+        """The sharding of every variable."""
+        return {path: leaf.sharding for path, leaf in self.abstract().items()}
+
+    def random(self, seed: int) -> Variables:
+        """Random variables, each array made where it will lie; prompts are zeros."""
+        make = jax.jit(lambda key: init(self.model, key), out_shardings=self.shardings())
+        return make(jax.random.key(seed))
+
+    def with_scan(self, scan: bool) -> "Layout":
+        """The same model with scanned or unrolled layers."""
+        config = dataclasses.replace(self.model.config, scan_layers=scan)
+        return Layout(self.model.clone(config=config), self.mesh)
+
+
+def stage_directory(path: str) -> tuple[str, Path]:
+    """The work directory and stage directory that a base path means.
+
+    Raises:
+      UserError: there is no checkpoint.
+    """
+    given = Path(resolve(path))
+    if (given / "run.json").exists():
+        stages = [given / name for name in Description.read(str(given)).stages]
+        done = [stage for stage in stages if (stage / "checkpoints").is_dir()]
+        if done:
+            return str(given), done[-1]
+        raise UserError(f"base = {path!r} has no checkpoint yet: finish that run first")
+    if (given.parent / "run.json").exists() and (given / "checkpoints").is_dir():
+        return str(given.parent), given
+    raise UserError(
+        f"base = {path!r} is no work directory of promot run, nor a stage in one: check the path"
+    )
+
+
+def load(path: str, layout: Layout) -> Variables:
+    """The variables of a work directory's (or stage directory's) best checkpoint, complete.
+
+    Prompts that `layout.model` does not declare are left out; ones it declares but the checkpoint
+    lacks are absent from the result.
+
+    Raises:
+      UserError: no or damaged checkpoint, or arrays that do not fit the model; all of them named.
+    """
+    workdir, directory = stage_directory(path)
+    checkpoints = Checkpoints(directory / "checkpoints")
+    step = checkpoints.best()
+    if step is None:
+        raise UserError(f"base = {path!r} has no complete checkpoint: finish that run first")
+    stored = read(checkpoints, step, layout, where=path)
+    note = checkpoints.note(step)
+    checkpoints.close()
+    return _complete(stored, note["reference"], layout)
+
+
+def read(checkpoints: Checkpoints, step: int, layout: Layout, where: str) -> Variables:
+    """A checkpoint's variables in the layout of the model, as far as it has them."""
+    shapes = checkpoints.shapes(step)
+    scanned = any("/layers/" in path for path in shapes)
+    source = layout.with_scan(scanned) if scanned != layout.model.config.scan_layers else layout
+    target = source.abstract()
+    wanted = {p: leaf for p, leaf in shapes.items() if p in target or not p.startswith("prompt/")}
+    _check_shapes(wanted, target, where)
+    places = {
+        p: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=target[p].sharding)
+        for p, x in wanted.items()
+    }
+    variables = checkpoints.variables(step, places)
+    convert = lambda v: {p: x.astype(layout.model.config.param_dtype) for p, x in v.items()}  # noqa: E731
+    if source is not layout:
+        restack = unstack_layers if scanned else stack_layers
+        convert = lambda v, cast=convert: restack(cast(v))  # noqa: E731
+    elif all(str(x.dtype) == layout.model.config.param_dtype for x in variables.values()):
+        return variables
+    everywhere = layout.shardings()
+    out = {path: everywhere[path] for path in jax.eval_shape(convert, variables)}
+    return jax.jit(convert, out_shardings=out, donate_argnums=0)(variables)
+
+
+def _check_shapes(stored: Mapping[str, Any], target: Mapping[str, Any], where: str) -> None:
+    surplus = [path for path in stored if path not in target]
+    wrong = [
+        f"{p} {tuple(stored[p].shape)} instead of {target[p].shape}"
+        for p in stored
+        if p in target and tuple(stored[p].shape) != target[p].shape
+    ]
+    if problems := [f"{path} is not in the model" for path in surplus] + wrong:
+        raise UserError(
+            f"{where!r} does not fit the model: {'; '.join(problems[:4])}"
+            f"{f'; and {len(problems) - 4} more' if len(problems) > 4 else ''}: set the MODEL that it was made with"
+        )
+
+
+def _complete(stored: Variables, reference: Mapping[str, Any], layout: Layout) -> Variables:
+    """Adds what a checkpoint only refers to."""
+    missing = {p for p in layout.abstract() if p not in stored and not p.startswith("prompt/")}
+    if not missing:
+        return stored
+    rest = origin(reference["base"], reference["seed"], layout)
+    rest = {path: rest[path] for path in missing}
+    verify(rest, reference)
+    return stored | rest
+
+
+def origin(base: str | None, seed: int, layout: Layout) -> Variables:
+    """A run's beginning: its base's variables, or random ones. Prompts only as far as the base has them."""
+    if base is not None:
+        variables = load(base, layout)
+        if missing := [
+            p for p in layout.abstract() if p not in variables and not p.startswith("prompt/")
+        ]:
+            raise UserError(
+                f"base = {base!r} lacks {missing[0]} and {len(missing) - 1} more: set the MODEL it was made with"
+            )
+        return variables
+    return {p: x for p, x in layout.random(seed).items() if not p.startswith("prompt/")}
+
+
+def reference(base: str | None, seed: int, untouched: Variables) -> dict[str, Any]:
+    """What a checkpoint's note says of the variables that it does not hold."""
+    dtypes = sorted({str(x.dtype) for x in untouched.values()})
+    return {
+        "base": base,
+        "seed": seed,
+        "dtypes": dtypes,
+        "digest": digest(untouched) if untouched else None,
+    }
+
+
+def verify(variables: Variables, note: Mapping[str, Any]) -> None:
+    """Raises UserError unless the variables are the ones a reference was made of.
+
+    Variables read as another type than they were trained in cannot be compared and are not.
+    """
+    comparable = sorted({str(x.dtype) for x in variables.values()}) == note["dtypes"]
+    if comparable and digest(variables) != note["digest"]:
+        source = (
+            f"base {note['base']!r}" if note["base"] else f"random weights of seed {note['seed']}"
+        )
+        raise UserError(
+            f"the {source} is no longer what this checkpoint was trained on (digests differ): restore it"
+        )
+
+
+def add_prompts(
+    variables: Variables, prompts: Sequence[Prompt], layout: Layout, seed: int
+) -> Variables:
+    """Variables with every prompt they lack drawn from its initialiser."""
+    if all(f"prompt/{prompt.name}" in variables for prompt in prompts):
+        return variables
+    places = {p.name: layout.abstract()[f"prompt/{p.name}"].sharding for p in prompts}
+    make = jax.jit(
+        lambda key, embedding: init_prompts(key, embedding, prompts), out_shardings=places
+    )
+    fresh = make(jax.random.fold_in(jax.random.key(seed), 1), variables[EMBEDDING])
+    return {f"prompt/{name}": value for name, value in fresh.items()} | variables

@@ -1,0 +1,193 @@
+"""A work directory: what lies where, whose it is, and its results.
+
+WORKDIR/config.gin              the settings in force
+WORKDIR/run.json                model, vocabulary, prompts, stages: enough to load it without gin
+WORKDIR/sentencepiece.model     the vocabulary (not for byte vocabularies)
+WORKDIR/<k>-<stage>/            checkpoints/ metrics.jsonl tensorboard/ samples/
+WORKDIR/results.json            one row a score
+"""
+
+import dataclasses
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import seqio
+from etils import epath
+
+from promot_jax import data
+from promot_jax.errors import UserError, resolve
+from promot_jax.models import T5, T5Config
+from promot_jax.run.stage import Run
+
+VOCABULARY = "sentencepiece.model"
+NOT_IDENTITY = ("WORKDIR", "MESH")  # may change between two starts of one run
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What `run.json` says: all that is needed to load a work directory's model."""
+
+    method: str
+    model: T5Config
+    prompts: tuple[tuple[str, int], ...]
+    stages: tuple[str, ...]
+    targets: tuple[str, ...]
+    modules: tuple[str, ...]
+    base: str | None
+    seed: int
+    vocabulary: dict[str, Any]
+
+    @classmethod
+    def of(cls, run: Run) -> "Description":
+        """The description of a run."""
+        prompts = tuple((p.name, p.length) for p in run.prompts)
+        stages = tuple(f"{k}-{stage.name}" for k, stage in enumerate(run.stages, start=1))
+        kind = "byte" if isinstance(run.vocabulary, seqio.ByteVocabulary) else "sentencepiece"
+        vocabulary = {"kind": kind, "extra_ids": run.vocabulary.extra_ids}
+        names = (
+            run.method,
+            run.model,
+            prompts,
+            stages,
+            run.targets,
+            tuple(run.modules),
+            run.base,
+            run.seed,
+        )
+        return cls(*names, vocabulary)
+
+    @classmethod
+    def read(cls, workdir: str) -> "Description":
+        """Reads `run.json`.
+
+        Raises:
+          UserError: it is absent or damaged.
+        """
+        path = Path(resolve(workdir)) / "run.json"
+        try:
+            values = json.loads(path.read_text())
+            values["model"] = T5Config(**values["model"])
+            values["prompts"] = tuple((name, length) for name, length in values["prompts"])
+            for name in ("stages", "targets", "modules"):
+                values[name] = tuple(values[name])
+            return cls(**values)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{workdir!r} is not a work directory (it has no run.json): give one that promot run made"
+            ) from error
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise UserError(
+                f"{path} is damaged ({error}): restore it, or run into another WORKDIR"
+            ) from error
+
+    def module(self) -> T5:
+        """The model with its prompts."""
+        return T5(self.model, self.prompts)
+
+    def load_vocabulary(self, workdir: str) -> seqio.Vocabulary:
+        """The vocabulary, from the copy in the work directory."""
+        if self.vocabulary["kind"] == "byte":
+            return data.byte(self.vocabulary["extra_ids"])
+        return data.sentencepiece(
+            str(Path(resolve(workdir)) / VOCABULARY), self.vocabulary["extra_ids"]
+        )
+
+
+def claim(run: Run, config: str | None) -> Path:
+    """Makes the work directory, or finds that it is this run's.
+
+    Raises:
+      UserError: it cannot be written, or holds another run.
+    """
+    root = Path(run.workdir)
+    description = Description.of(run)
+    text = config if config is not None else "# made from Python; see run.json\n"
+    if (root / "run.json").exists():
+        _check_same(root, description, text)
+        return root
+    if root.is_dir() and any(root.iterdir()) and not (root / "config.gin").exists():
+        raise UserError(
+            f"WORKDIR = {run.workdir!r} holds files that are no run's: choose an empty or new directory"
+        )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if description.vocabulary["kind"] == "sentencepiece":
+            (root / VOCABULARY).write_bytes(
+                epath.Path(resolve(run.vocabulary.sentencepiece_model_file)).read_bytes()
+            )
+        (root / "config.gin").write_text(text)
+        write_atomically(root / "run.json", json.dumps(dataclasses.asdict(description), indent=1))
+    except OSError as error:
+        raise UserError(
+            f"WORKDIR = {run.workdir!r} cannot be written ({error.strerror}): choose another"
+        ) from error
+    return root
+
+
+def _check_same(root: Path, new: Description, text: str) -> None:
+    old = Description.read(str(root))
+    fields = [
+        f.name for f in dataclasses.fields(new) if getattr(old, f.name) != getattr(new, f.name)
+    ]
+    keep = lambda t: [line for line in t.splitlines() if not line.startswith(NOT_IDENTITY)]  # noqa: E731
+    before = (root / "config.gin").read_text() if (root / "config.gin").exists() else ""
+    changed = [d for d in difflib.ndiff(keep(before), keep(text)) if d[0] in "-+" and d[2:].strip()]
+    if fields or changed:
+        what = f"{fields[0]} = {getattr(old, fields[0])!r}" if fields else f"{changed[0]!r}"
+        raise UserError(
+            f"WORKDIR = {str(root)!r} holds another run (there: {what[:160]}): choose another WORKDIR, or remove it"
+        )
+    if not os.access(root, os.W_OK):
+        raise UserError(
+            f"WORKDIR = {str(root)!r} cannot be written: choose another, or change its permissions"
+        )
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file in one step, so that a crash leaves the old or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+class Results:
+    """`results.json`: rows of scores; see the package's README for the columns."""
+
+    def __init__(self, root: Path):
+        self.path = root / "results.json"
+        self.rows: list[dict[str, Any]] = []
+        if self.path.exists():
+            try:
+                self.rows = json.loads(self.path.read_text())
+            except ValueError as error:
+                raise UserError(
+                    f"{self.path} is damaged ({error}): remove it; the run fills it anew"
+                ) from error
+
+    def forget(self, stage: str, after: int) -> None:
+        """Drops a stage's rows of steps after `after`: they are about to be measured again."""
+        self.rows = [row for row in self.rows if row["stage"] != stage or row["step"] <= after]
+
+    def has(self, stage: str, step: int) -> bool:
+        """Whether a stage was evaluated at a step."""
+        return any(row["stage"] == stage and row["step"] == step for row in self.rows)
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Appends rows and writes the file."""
+        self.rows += rows
+        self.write()
+
+    def select(self, stage: str, step: int) -> None:
+        """Marks the rows of a stage's best checkpoint."""
+        for row in self.rows:
+            if row["stage"] == stage:
+                row["selected"] = row["step"] == step
+        self.write()
+
+    def write(self) -> None:
+        """Writes the file in one step, a row a line."""
+        lines = ",\n".join(json.dumps(row) for row in self.rows)
+        write_atomically(self.path, f"[\n{lines}\n]\n")

@@ -1,0 +1,43 @@
+"""Training: state and batch to state. Only what a stage trains has gradients and optimizer state."""
+
+from promot_jax.training.checkpoints import Checkpoints, digest
+from promot_jax.training.logs import MetricsLog, console
+from promot_jax.training.loop import Diverged, Interrupted, Plan, train
+from promot_jax.training.mesh import (
+    check_batch,
+    local_rows,
+    make_mesh,
+    place_batch,
+    replicated,
+    shardings,
+    use,
+)
+from promot_jax.training.optimizers import Part, adafactor, adamw, assign
+from promot_jax.training.step import State, begin, gradients, thaw, train_step
+
+__all__ = [
+    "Checkpoints",
+    "Diverged",
+    "Interrupted",
+    "MetricsLog",
+    "Part",
+    "Plan",
+    "State",
+    "adafactor",
+    "adamw",
+    "assign",
+    "begin",
+    "check_batch",
+    "console",
+    "digest",
+    "gradients",
+    "local_rows",
+    "make_mesh",
+    "place_batch",
+    "replicated",
+    "shardings",
+    "thaw",
+    "train",
+    "train_step",
+    "use",
+]

@@ -1,0 +1,149 @@
+"""Orbax checkpoints of a stage, and references to what they leave out.
+
+A checkpoint holds the variables that this stage or an earlier one of the run trains, the optimizer
+state, and a note (step, clock, scores). What the run never touched is only referred to: by the path of
+the base checkpoint (or the seed it was drawn from) and a digest of the arrays. So a stage-one
+checkpoint is as small as its prompt, and what stage two leaves is complete in itself.
+"""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
+
+from promot_jax.errors import UserError
+from promot_jax.models import Variables, flat, nested, unstack_layers
+from promot_jax.training.step import State
+
+
+def digest(variables: Variables) -> str:
+    """A fingerprint of the arrays' exact bits, the same on every mesh.
+
+    The same too for scanned and unrolled layers. Integer sums modulo 2^32 of the bits times odd weights of their position: exact in any order, so
+    each device sums its own part and no array is gathered.
+    """
+
+    def array_sum(x):
+        bits = jax.lax.bitcast_convert_type(x, jnp.uint32 if x.dtype.itemsize == 4 else jnp.uint16)
+        bits = bits.astype(jnp.uint32).ravel()
+        weights = jnp.arange(bits.size, dtype=jnp.uint32) * np.uint32(2654435761) | np.uint32(1)
+        return jnp.sum(bits * weights, dtype=jnp.uint32)
+
+    sums = jax.device_get(
+        jax.jit(lambda v: jax.tree.map(array_sum, unstack_layers(v)))(dict(variables))
+    )
+    lines = [f"{path} {int(sums[path])}" for path in sorted(sums)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass
+class Checkpoints:
+    """The checkpoints of one stage: the last and the best are kept.
+
+    Attributes:
+      directory: where they lie.
+    """
+
+    directory: Path
+
+    def __post_init__(self):
+        score = lambda metrics: metrics["score"]  # noqa: E731
+        self.manager = ocp.CheckpointManager(
+            self.directory.resolve(),
+            item_names=("variables", "state", "note"),
+            options=ocp.CheckpointManagerOptions(
+                best_fn=score,
+                preservation_policy=keep.AnyPreservationPolicy(
+                    [
+                        keep.LatestN(1),
+                        keep.BestN(
+                            get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False
+                        ),
+                    ]
+                ),
+            ),
+        )
+
+    def save(
+        self, state: State, untrained: Variables, note: dict[str, Any], score: float | None
+    ) -> None:
+        """Saves in the background; `untrained` are frozen variables that belong to the checkpoint too."""
+        self.manager.save(
+            int(state.step),
+            args=ocp.args.Composite(
+                variables=ocp.args.PyTreeSave(nested(state.trained | untrained)),
+                state=ocp.args.PyTreeSave(_rest(state)),
+                note=ocp.args.JsonSave(note | {"score": score}),
+            ),
+            metrics=None if score is None else {"score": score},
+            force=True,
+        )
+
+    def latest(self) -> int | None:
+        """The step of the newest complete checkpoint."""
+        return self.manager.latest_step()
+
+    def best(self) -> int | None:
+        """The step with the best score; the newest one where nothing was scored."""
+        return self.manager.best_step() if self.manager.best_step() is not None else self.latest()
+
+    def note(self, step: int) -> dict[str, Any]:
+        """The note saved with a checkpoint."""
+        return self._read(step, note=ocp.args.JsonRestore())["note"]
+
+    def shapes(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of the variables in a checkpoint, without reading them."""
+        try:
+            tree = self.manager.item_metadata(step)["variables"].tree
+        except Exception as error:
+            raise self._unreadable(step, error) from error
+        return {
+            path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in flat(tree).items()
+        }
+
+    def variables(self, step: int, abstract: Variables) -> Variables:
+        """Reads variables; `abstract` gives shape, dtype and sharding, each device reads its part."""
+        item = nested(dict(abstract))
+        restore = ocp.args.PyTreeRestore(
+            item, restore_args=ocp.checkpoint_utils.construct_restore_args(item)
+        )
+        return flat(self._read(step, variables=restore)["variables"])
+
+    def state(self, step: int, like: State) -> State:
+        """Reads the optimizer state, key and step into the form of `like` (its variables are kept)."""
+        item = jax.tree.map(ocp.utils.to_shape_dtype_struct, _rest(like))
+        restore = ocp.args.PyTreeRestore(
+            item, restore_args=ocp.checkpoint_utils.construct_restore_args(item)
+        )
+        read = self._read(step, state=restore)["state"]
+        return State(
+            read["step"], like.trained, read["optimizer"], jax.random.wrap_key_data(read["key"])
+        )
+
+    def _read(self, step: int, **items: Any) -> Any:
+        try:
+            return self.manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+            raise self._unreadable(step, error) from error
+
+    def _unreadable(self, step: int, error: Exception) -> UserError:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        return UserError(
+            f"the checkpoint {self.directory / str(step)} cannot be read ({reason}): delete that directory to go on"
+            " from the checkpoint before it, or from the start of the stage"
+        )
+
+    def close(self) -> None:
+        """Waits until everything is written."""
+        self.manager.close()
+
+
+def _rest(state: State) -> dict[str, Any]:
+    """What a checkpoint keeps of a state beside the variables."""
+    return {"step": state.step, "optimizer": state.optimizer, "key": jax.random.key_data(state.key)}

@@ -1,0 +1,208 @@
+"""The training loop of one stage.
+
+The order of events around update n, stated once:
+
+1. what is due to be unfrozen at n joins the state;
+2. the step is dispatched, and returns before it is computed;
+3. the next batch is made, while the devices work;
+4. the metrics of the update before are read, logged, and checked for NaN;
+5. if n + 1 is due: evaluate, then save. A checkpoint's scores are thus in the results before the
+   checkpoint exists, and a run killed in between only does them again;
+6. if a signal asks to stop: save and return.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from promot_jax.models import Variables
+from promot_jax.training.logs import Bar, MetricsLog
+from promot_jax.training.mesh import place_batch, use
+from promot_jax.training.optimizers import Part
+from promot_jax.training.step import Loss, State, thaw, train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the loop needs to know of a stage.
+
+    Attributes:
+      name: shown and logged.
+      steps: updates in all.
+      loss: (variables, batch, dropout key) -> loss sum and other sums.
+      parts: what is trained; `owner` gives each path's part.
+      batches: step -> this host's rows of the global batch.
+      batch_size: rows of the global batch.
+      accumulate: parts in which a batch goes through.
+      log_every: updates between two lines of metrics.
+      due: whether to evaluate or save after so many updates.
+      pause: does what is due, with the state after so many updates and the frozen variables.
+      save: saves at once, for a stop on a signal.
+    """
+
+    name: str
+    steps: int
+    loss: Loss
+    parts: Sequence[Part]
+    owner: Mapping[str, int]
+    batches: Callable[[int], Mapping[str, np.ndarray]]
+    batch_size: int
+    accumulate: int
+    log_every: int
+    due: Callable[[int], bool]
+    pause: Callable[[State, Variables, float], None]
+    save: Callable[[State, Variables, float], None]
+
+
+class Interrupted(Exception):
+    """A signal stopped the run; everything is saved."""
+
+
+class Diverged(RuntimeError):
+    """A metric is no longer a finite number."""
+
+
+def compile_step(plan: Plan, state: State) -> Callable[..., Any]:
+    """The jitted, donating step for a state of this structure, which keeps its layout."""
+    step = functools.partial(
+        train_step,
+        loss=plan.loss,
+        parts=plan.parts,
+        owner=dict(plan.owner),
+        accumulate=plan.accumulate,
+    )
+    layout = jax.tree.map(lambda x: x.sharding, state)
+    return jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
+
+
+def train(
+    plan: Plan, state: State, frozen: Variables, mesh: Mesh, log: MetricsLog, seconds: float
+) -> tuple[State, Variables, float]:
+    """Runs the stage from the state's step to its end.
+
+    Args:
+      seconds: the stage's clock so far; pauses for evaluation and saving are not counted.
+
+    Returns:
+      The last state, what stayed frozen, and the clock.
+
+    Raises:
+      Diverged: a metric is NaN or infinite.
+      Interrupted: SIGTERM or Ctrl-C; the state is saved.
+    """
+    clock = _Clock(seconds)
+    step = int(state.step)
+    bar = Bar(plan.name, step, plan.steps, max(1, plan.steps // 10))
+    reader = _Reader(plan, log, clock, bar)
+    thaws = {part.unfreeze for part in plan.parts}
+    run_step = None
+    with use(mesh), contextlib.closing(bar), _stop_requests() as stop:
+        batch = place_batch(mesh, plan.batches(step)) if step < plan.steps else None
+        while step < plan.steps:
+            if run_step is None or step in thaws:
+                state, frozen = thaw(state, frozen, plan.parts, plan.owner)
+                run_step = compile_step(plan, state)
+            state, metrics = run_step(state, frozen, batch)
+            step += 1
+            batch = place_batch(mesh, plan.batches(step)) if step < plan.steps else None
+            reader.next(step, metrics)
+            if plan.due(step):
+                reader.flush()
+                with clock.stopped():
+                    plan.pause(state, frozen, clock.seconds)
+            if stop and step < plan.steps:
+                reader.flush()
+                plan.save(state, frozen, clock.seconds)
+                raise Interrupted(
+                    f"stopped at step {step} of stage {plan.name}: run the same command to go on"
+                )
+        reader.flush()
+    return state, frozen, clock.seconds
+
+
+class _Clock:
+    """Seconds spent training."""
+
+    def __init__(self, seconds: float):
+        self._begun = time.monotonic() - seconds
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._begun
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        self._begun += time.monotonic() - begun
+
+
+class _Reader:
+    """Reads the metrics one update late, so that the devices never wait for the host."""
+
+    def __init__(self, plan: Plan, log: MetricsLog, clock: _Clock, bar: Bar):
+        self.plan, self.log, self.clock, self.bar = plan, log, clock, bar
+        self.pending: tuple[int, Any] | None = None
+        self.last = (None, 0.0)  # step and clock of the last logged line
+
+    def next(self, step: int, metrics: Any) -> None:
+        self.flush()
+        self.pending = (step, metrics)
+
+    def flush(self) -> None:
+        if self.pending is None:
+            return
+        step, metrics = self.pending
+        self.pending = None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise Diverged(
+                    f"{name} is {value} at step {step} of stage {self.plan.name}: lower Part.learning_rate, or start"
+                    " again from the last checkpoint with another seed"
+                )
+        if step % self.plan.log_every == 0 or step == self.plan.steps:
+            self._write(step, values)
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        seconds, (last_step, last_seconds) = self.clock.seconds, self.last
+        if last_step is not None and seconds > last_seconds:
+            values["examples_per_second"] = (
+                (step - last_step) * self.plan.batch_size / (seconds - last_seconds)
+            )
+        self.last = (step, seconds)
+        rates = {p.pattern: p.rate(step - 1) for p in self.plan.parts}
+        values["learning_rate"] = max(rates.values())
+        values["seconds"] = seconds
+        self.log.write(step, values)
+        self.bar.update(
+            step,
+            f"loss {values['loss']:.4f}  {values.get('examples_per_second', 0):.0f} examples/s",
+        )
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """A list that SIGTERM and Ctrl-C append to, in the place of killing the process."""
+    requests: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield requests
+        return
+    old = {}
+    for number in (signal.SIGTERM, signal.SIGINT):
+        old[number] = signal.signal(number, lambda received, _: requests.append(received))
+    try:
+        yield requests
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,120 @@
+"""Devices as a mesh (data, fsdp, tensor), and which axis of an array lies along which of them.
+
+Models name the axes of their arrays ("embed", "mlp", "batch"); the one table below says where each
+name goes. `data` replicates the model, `fsdp` cuts parameters and optimizer state and, like `data`,
+the batch, `tensor` cuts heads, MLP and vocabulary.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from promot_jax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = ("data", "fsdp")
+RULES = {
+    "batch": BATCH,
+    "embed": "fsdp",
+    "vocab": "tensor",
+    "mlp": "tensor",
+    "joined_kv": "tensor",
+    "heads": "tensor",
+}
+
+
+def make_mesh(
+    shape: Mapping[str, int] | None = None, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """A mesh of all devices; an axis of -1 takes what the others leave, absent ones are 1.
+
+    Raises:
+      UserError: unknown axis, or sizes that do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = dict.fromkeys(AXES, 1) | dict({"data": -1} if shape is None else shape)
+    if unknown := set(sizes) - set(AXES):
+        raise UserError(f"MESH has the axis {sorted(unknown)[0]!r}: the axes are {', '.join(AXES)}")
+    known = int(np.prod([size for size in sizes.values() if size != -1]))
+    free = [axis for axis, size in sizes.items() if size == -1]
+    if len(free) == 1 and known > 0 and len(devices) % known == 0:
+        sizes[free[0]] = len(devices) // known
+    if any(size < 1 for size in sizes.values()) or np.prod(list(sizes.values())) != len(devices):
+        raise UserError(
+            f"MESH = {dict(shape or {})} does not fit {len(devices)} devices: its sizes must multiply to"
+            f" {len(devices)} (one of them may be -1, for what the others leave)"
+        )
+    return jax.make_mesh(
+        tuple(sizes[axis] for axis in AXES),
+        AXES,
+        axis_types=(jax.sharding.AxisType.Auto,) * 3,
+        devices=devices,
+    )
+
+
+@contextlib.contextmanager
+def use(mesh: Mesh) -> Iterator[None]:
+    """Makes the models' axis names mean `mesh` for everything traced inside."""
+    with mesh, nn.logical_axis_rules(list(RULES.items())):
+        yield
+
+
+def shardings(
+    mesh: Mesh, abstract: Mapping[str, jax.ShapeDtypeStruct], axes: Mapping[str, Sequence[str]]
+) -> dict[str, NamedSharding]:
+    """The sharding of every array, from the names of its axes.
+
+    Raises:
+      UserError: an axis is not divisible by its part of the mesh, or two axes of one array would lie
+        along the same one.
+    """
+    result = {}
+    for path, leaf in abstract.items():
+        spec = [RULES.get(name) for name in axes[path]]
+        used = [axis for axis in spec if axis is not None]
+        if len(used) != len(set(used)):
+            raise UserError(
+                f"{path}: two of its axes {tuple(axes[path])} lie along one mesh axis: change RULES"
+            )
+        for size, name, axis in zip(leaf.shape, axes[path], spec, strict=True):
+            if axis is not None and size % mesh.shape[axis]:
+                raise UserError(
+                    f"MESH has {axis} = {mesh.shape[axis]}, which does not divide the {name} axis ({size}) of"
+                    f" {path}: choose a divisor of {size}"
+                )
+        result[path] = NamedSharding(mesh, PartitionSpec(*spec))
+    return result
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def check_batch(mesh: Mesh, batch_size: int, setting: str, parts: int = 1) -> None:
+    """Raises UserError unless `batch_size` divides into `parts` and then among the devices."""
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size < 1 or batch_size % (shards * parts):
+        per = f" x {parts} accumulation steps" if parts > 1 else ""
+        raise UserError(
+            f"{setting} = {batch_size} is not a multiple of the mesh's data x fsdp = {shards}{per}:"
+            f" set a multiple of {shards * parts}"
+        )
+
+
+def local_rows(batch_size: int) -> slice:
+    """The rows of a global batch that this host feeds."""
+    per_host = batch_size // jax.process_count()
+    return slice(jax.process_index() * per_host, (jax.process_index() + 1) * per_host)
+
+
+def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """This host's rows of a batch as global arrays, cut along the batch axis."""
+    sharding = NamedSharding(mesh, PartitionSpec(BATCH))
+    return {
+        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
+    }

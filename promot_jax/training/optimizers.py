@@ -1,0 +1,140 @@
+"""What a stage trains, and with which optimizer.
+
+A `Part` names arrays by pattern and gives them an optimizer, a learning rate and the step from which
+they are trained. Arrays of no part are frozen: no gradient, norm or optimizer state exists for them.
+"""
+
+import dataclasses
+import fnmatch
+from collections.abc import Callable, Iterable, Sequence
+
+import jax
+import optax
+
+from promot_jax.errors import UserError, near
+
+Schedule = Callable[[int], float]
+Optimizer = Callable[[Schedule], optax.GradientTransformation]
+
+
+def adafactor(
+    learning_rate: Schedule,
+    decay_rate: float = 0.8,
+    multiply_by_parameter_scale: bool = True,
+    factored: bool = True,
+    clipping_threshold: float = 1.0,
+    weight_decay_rate: float | None = None,
+) -> optax.GradientTransformation:
+    """Adafactor as T5 uses it (Shazeer & Stern 2018): no momentum, updates relative to the parameter's scale."""
+    return optax.adafactor(
+        learning_rate,
+        decay_rate=decay_rate,
+        multiply_by_parameter_scale=multiply_by_parameter_scale,
+        factored=factored,
+        clipping_threshold=clipping_threshold,
+        weight_decay_rate=weight_decay_rate,
+    )
+
+
+def adamw(
+    learning_rate: Schedule,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> optax.GradientTransformation:
+    """AdamW (Loshchilov & Hutter 2019)."""
+    return optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Arrays trained alike.
+
+    Attributes:
+      pattern: a collection ("prompt", "params"), the beginning of a path ("params/decoder") or a
+        pattern ("params/*/mlp/*").
+      learning_rate: a constant, or an optax schedule over the part's own updates (from `unfreeze` on).
+      optimizer: makes the optax transformation from the learning rate's schedule.
+      unfreeze: the step of the stage from which on the part is trained.
+    """
+
+    pattern: str
+    learning_rate: float | Schedule = 1e-3
+    optimizer: Optimizer = adafactor
+    unfreeze: int = 0
+
+    def rate(self, step: int) -> float:
+        """The learning rate at a step of the stage; 0 while frozen."""
+        if step < self.unfreeze:
+            return 0.0
+        return float(
+            self.learning_rate(step - self.unfreeze)
+            if callable(self.learning_rate)
+            else self.learning_rate
+        )
+
+    def transformation(self) -> optax.GradientTransformation:
+        """The optimizer; each layer of a scanned stack is treated as an array of its own."""
+        constant = (
+            optax.constant_schedule(self.learning_rate)
+            if not callable(self.learning_rate)
+            else None
+        )
+        return per_layer(self.optimizer(constant or self.learning_rate))
+
+
+def per_layer(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Vectorises an optimizer over the layers of scanned stacks.
+
+    Adafactor's clipping, scale and factors are statistics of whole arrays: over a stack they would mix
+    the layers, and scanned training would differ from unrolled.
+    """
+    vectorised = optax.GradientTransformation(
+        jax.vmap(optimizer.init), lambda *args: jax.vmap(optimizer.update)(*args)
+    )
+    stack_of = lambda path: path.split("/layers/")[0] if "/layers/" in path else ""  # noqa: E731
+
+    def split(params):
+        labels = {path: stack_of(path) for path in params}
+        return optax.partition(
+            {s: vectorised if s else optimizer for s in set(labels.values())}, labels
+        )
+
+    return optax.GradientTransformation(
+        lambda params: split(params).init(params),
+        lambda updates, state, params: split(params).update(updates, state, params),
+    )
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a part's pattern covers an array's path."""
+    return path.startswith(pattern + "/") or fnmatch.fnmatchcase(path, pattern)
+
+
+def assign(parts: Sequence[Part], paths: Iterable[str]) -> dict[str, int]:
+    """For every path that is trained, the index of its part.
+
+    Raises:
+      UserError: a pattern without match, or a path with two parts.
+    """
+    paths = list(paths)
+    owner: dict[str, int] = {}
+    for index, part in enumerate(parts):
+        covered = [path for path in paths if matches(part.pattern, path)]
+        if not covered:
+            prefixes = {
+                "/".join(p.split("/")[:n]) for p in paths for n in range(1, p.count("/") + 2)
+            }
+            raise UserError(
+                f"Part.pattern = {part.pattern!r} matches no array"
+                f"{near(part.pattern, sorted(prefixes))}; the collections are {sorted({p.split('/')[0] for p in paths})}"
+            )
+        for path in covered:
+            if path in owner:
+                first = parts[owner[path]].pattern
+                raise UserError(
+                    f"Part.pattern {first!r} and {part.pattern!r} both cover {path}: narrow one of them"
+                )
+            owner[path] = index
+    return owner

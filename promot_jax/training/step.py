@@ -1,0 +1,160 @@
+"""The training step: a pure function of (state, frozen variables, batch).
+
+Only what the state holds is differentiated. Whatever the stage leaves frozen enters as a separate,
+constant argument, so that neither gradient nor norm nor optimizer state of it can exist.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from promot_jax.models import Variables
+from promot_jax.models.t5 import Batch
+from promot_jax.training.optimizers import Part
+
+Loss = Callable[
+    [Variables, Batch, PRNGKeyArray], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]
+]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What changes from step to step.
+
+    Attributes:
+      step: updates made in this stage.
+      trained: the variables under training, flat.
+      optimizer: optimizer state by part ("0", "1", ... in the stage's order).
+      key: root of the stage's dropout keys; step n folds n in.
+    """
+
+    step: Int[Array, ""]
+    trained: Variables
+    optimizer: dict[str, Any]
+    key: PRNGKeyArray
+
+
+def gradients(
+    loss: Loss,
+    trained: Variables,
+    frozen: Variables,
+    batch: Batch,
+    key: PRNGKeyArray,
+    accumulate: int,
+) -> tuple[Variables, dict[str, Float[Array, ""]]]:
+    """The gradient of the mean loss over the batch's target tokens, and the sums it comes from.
+
+    With `accumulate` > 1 the batch goes through in that many parts; gradients and tokens are summed and
+    divided once, which equals the large batch however the tokens are spread.
+    """
+
+    def part(batch, key):
+        fun = lambda trained: loss(trained | frozen, batch, key)  # noqa: E731
+        (total, sums), grads = jax.value_and_grad(fun, has_aux=True)(trained)
+        return grads, sums | {"loss": total}
+
+    if accumulate == 1:
+        grads, sums = part(batch, key)
+    else:
+        # Row i goes to part i % accumulate, so that every device keeps its own rows.
+        split = lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1)  # noqa: E731
+
+        def body(carry, inputs):
+            index, rows = inputs
+            new = part(rows, jax.random.fold_in(key, index))
+            return jax.tree.map(jnp.add, carry, new), None
+
+        rows = jax.tree.map(split, batch)
+        shapes = jax.eval_shape(part, jax.tree.map(lambda x: x[0], rows), key)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        (grads, sums), _ = jax.lax.scan(body, zeros, (jnp.arange(accumulate), rows))
+    tokens = jnp.maximum(sums["tokens"], 1.0)
+    return jax.tree.map(lambda g: (g / tokens).astype(g.dtype), grads), sums
+
+
+def train_step(
+    state: State,
+    frozen: Variables,
+    batch: Batch,
+    *,
+    loss: Loss,
+    parts: Sequence[Part],
+    owner: dict[str, int],
+    accumulate: int,
+) -> tuple[State, dict[str, Float[Array, ""]]]:
+    """One update; the metrics are those before it, loss per target token."""
+    key = jax.random.fold_in(state.key, state.step)
+    grads, sums = gradients(loss, state.trained, frozen, batch, key, accumulate)
+    trained, optimizer = {}, {}
+    for name, old in state.optimizer.items():
+        mine = {path: x for path, x in state.trained.items() if owner[path] == int(name)}
+        updates, optimizer[name] = (
+            parts[int(name)]
+            .transformation()
+            .update({path: grads[path] for path in mine}, old, mine)
+        )
+        trained |= optax.apply_updates(mine, updates)
+    tokens = sums["tokens"]
+    metrics = {
+        name: value / jnp.maximum(tokens, 1.0) for name, value in sums.items() if name != "tokens"
+    }
+    metrics |= {"tokens": tokens, "gradient_norm": optax.global_norm(grads)}
+    return State(state.step + 1, trained, optimizer, state.key), metrics
+
+
+def begin(seed: int, step: int = 0) -> State:
+    """A state that trains nothing yet; `thaw` adds what is due at `step`."""
+    return State(jnp.int32(step), {}, {}, jax.random.key(seed))
+
+
+def thaw(
+    state: State, frozen: Variables, parts: Sequence[Part], owner: dict[str, int]
+) -> tuple[State, Variables]:
+    """Moves what is to be trained from the state's step on out of `frozen`, with fresh optimizer state."""
+    due = [
+        i
+        for i, p in enumerate(parts)
+        if p.unfreeze <= int(state.step) and str(i) not in state.optimizer
+    ]
+    new = {path: x for path, x in frozen.items() if owner.get(path) in due}
+    optimizer = {
+        str(i): init_optimizer(parts[i], {p: x for p, x in new.items() if owner[p] == i})
+        for i in due
+    }
+    state = dataclasses.replace(
+        state, trained=state.trained | new, optimizer=state.optimizer | optimizer
+    )
+    return state, {path: x for path, x in frozen.items() if path not in new}
+
+
+def init_optimizer(part: Part, variables: Variables) -> Any:
+    """The part's optimizer state, each array of it laid out like the variable it belongs to."""
+    init = part.transformation().init
+    abstract = jax.eval_shape(init, variables)
+    return jax.jit(init, out_shardings=like(abstract, variables))(variables)
+
+
+def like(optimizer: Any, variables: Variables) -> Any:
+    """Shardings for an optimizer state: a variable's own where the shape is the variable's, else whole.
+
+    Optimizer states mirror the flat dictionary of variables, so the path is in the leaf's key path.
+    Adafactor's factors are vectors and stay whole.
+    """
+    mesh = next(iter(variables.values())).sharding
+
+    def sharding(keys, leaf):
+        names = [key.key for key in keys if getattr(key, "key", None) in variables]
+        if names and variables[names[-1]].shape == leaf.shape:
+            return variables[names[-1]].sharding
+        if isinstance(mesh, NamedSharding):
+            return NamedSharding(mesh.mesh, PartitionSpec())
+        return mesh
+
+    return jax.tree_util.tree_map_with_path(sharding, optimizer)

@@ -1,0 +1,68 @@
+"""What promot_jax needs and what its wheel holds: the two packages, their data, and gin/."""
+
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "promot_jax/__init__.py").read_text())[1]
+README = ROOT / "README.md"
+
+
+class BuildWithGin(build_py):
+    """Puts gin/ into the wheel as promot_jax/gin/, where `promot_jax.errors.resolve` finds it.
+
+    A copy, not a package: an importable `gin` would shadow gin-config. An editable install needs
+    none, gin/ lies beside promot_jax/ there.
+    """
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib, "promot_jax", "gin")
+            shutil.copytree(ROOT / "gin", target, dirs_exist_ok=True)
+
+
+setup(
+    name="promot_jax",
+    version=VERSION,
+    description="Two-stage fine-tuning (ProMoT) in JAX: keep what a language model could do before",
+    long_description=README.read_text() if README.exists() else "",
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    packages=find_packages(include=["promot_jax", "promot_jax.*", "tasks", "tasks.*"]),
+    package_data={"promot_jax": ["assets/**"]},
+    cmdclass={"build_py": BuildWithGin},
+    entry_points={"console_scripts": ["promot = promot_jax.cli.main:main"]},
+    install_requires=[
+        "etils>=1.12",
+        "flax>=0.11",
+        "gin-config>=0.5",
+        "jax>=0.7",
+        "jaxtyping>=0.3",
+        "matplotlib>=3.9",
+        "numpy>=2.0",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11.20",
+        "protobuf>=3.20.3",
+        "rich>=13.7",
+        "rouge-score>=0.1.2",
+        "sacrebleu>=2.4",
+        "safetensors>=0.5",
+        "scipy>=1.14",
+        "sentencepiece>=0.2",
+        "seqio>=0.0.19",
+        "tensorboardX>=2.6.2",
+        "tensorflow>=2.18",
+        "tensorflow-datasets>=4.9.8",
+        "tensorflow-text>=2.18",
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]>=0.7"],
+        "gpu": ["jax[cuda12]>=0.7"],
+        "test": ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.12"],
+    },
+)

@@ -1,0 +1,1 @@
+"""Tasks: SeqIO registrations, one module a family. A run names the modules it uses in MODULES."""

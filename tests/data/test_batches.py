@@ -1,0 +1,184 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promot_jax import data
+from promot_jax.errors import UserError
+
+V = 259
+PROMPTS = {"p": np.arange(300, 304), "q": np.arange(310, 312)}
+
+
+def batches(task, input_length=40, target_length=8, vocabulary=None, vocab_size=V, **settings):
+    train = data.TrainData(task, input_length, target_length, **settings)
+    return data.Batches(train, vocabulary or data.byte(), vocab_size, PROMPTS)
+
+
+def unpack(batch):
+    """A batch -> the (prompt, input, target) of each example in it."""
+    found = []
+    segments = [batch.get(f"{side}_segment_ids") for side in ("encoder", "decoder")]
+    if segments[0] is None:
+        segments = [batch["encoder_input_tokens"] > 0, batch["decoder_loss_weights"] > 0]
+    for row in range(len(batch["encoder_input_tokens"])):
+        for segment in range(1, int(segments[0][row].max()) + 1):
+            x = batch["encoder_input_tokens"][row][segments[0][row] == segment]
+            inside = segments[1][row] == segment
+            y, shifted = (batch[f"decoder_{k}_tokens"][row][inside] for k in ("target", "input"))
+            assert shifted.tolist() == [0, *y[:-1]]
+            assert (batch["decoder_loss_weights"][row][inside] == 1).all()
+            assert x[-1] == y[-1] == 1
+            prompt = tuple(x[x >= V].tolist())
+            assert tuple(x[: len(prompt)].tolist()) == prompt
+            text = [data.byte().decode(ids.tolist()) for ids in (x[len(prompt) :], y)]
+            found.append((prompt, *text))
+    return found
+
+
+def test_layout(text_task):
+    batch = batches(text_task([("ab", "c")]), 6, 4, batch_size=2, prompts="q")(0)
+    a = ord("a") + 3
+    assert batch["encoder_input_tokens"].tolist() == [[310, 311, a, a + 1, 1, 0]] * 2
+    assert batch["decoder_target_tokens"].tolist() == [[a + 2, 1, 0, 0]] * 2
+    assert batch["decoder_input_tokens"].tolist() == [[0, a + 2, 0, 0]] * 2
+    assert batch["decoder_loss_weights"].tolist() == [[1, 1, 0, 0]] * 2
+    dtypes = {key: array.dtype for key, array in batch.items()}
+    assert dtypes.pop("decoder_loss_weights") == np.float32
+    assert set(dtypes.values()) == {np.dtype(np.int32)}
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_pure_function_of_the_step(text_task, pairs, packing):
+    name = text_task(pairs(50))
+    one, other = (batches(name, batch_size=8, packing=packing, shots=(0, 1)) for _ in range(2))
+    later = [one(step) for step in range(20)]
+    for step in (19, 3, 3, 0, np.int64(11)):
+        again = other(step)
+        assert list(again) == list(later[step])
+        assert all(np.array_equal(again[key], later[step][key]) for key in again)
+    seeded = batches(name, batch_size=8, packing=packing, seed=1)(0)
+    assert not np.array_equal(seeded["encoder_input_tokens"], later[0]["encoder_input_tokens"])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 1000), st.lists(st.integers(0, 12), max_size=4), st.booleans())
+def test_hosts_rows_make_up_the_global_batch(text_task, step, cuts, packing):
+    name = getattr(text_task, "shared", None) or text_task([(f"i{n}", "t") for n in range(17)])
+    text_task.shared = name
+    make = batches(name, batch_size=12, packing=packing)
+    whole, edges = make(step), [0, *sorted(cuts), 12]
+    parts = [make(step, slice(*edge)) for edge in zip(edges, edges[1:], strict=False)]
+    for key in whole:
+        assert np.array_equal(np.concatenate([part[key] for part in parts]), whole[key])
+
+
+@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.parametrize("prompt", [None, "p"])
+def test_every_example_once_an_epoch(text_task, pairs, packing, prompt):
+    rows = pairs(36)
+    make = batches(text_task(rows), batch_size=1, packing=packing, prompts=prompt)
+    units = make.report["units"]
+    assert (units < 36) == packing
+    ids = tuple(PROMPTS[prompt]) if prompt else ()
+    for epoch in range(3):
+        seen = [e for i in range(units) for e in unpack(make(epoch * units + i))]
+        assert sorted(seen) == sorted((ids, *row) for row in rows)
+
+
+def test_mixture_proportions_and_prompts(text_task, mixture, pairs):
+    a, b = text_task(pairs(10, "a")), text_task(pairs(7, "b"))
+    name = mixture({a: 3.0, b: 1.0})
+    make = batches(name, batch_size=64, prompts={b: "q"})
+    seen = [e for step in range(16) for e in unpack(make(step))]
+    of_a = [e for e in seen if e[1].startswith("a")]
+    assert len(of_a) == 768
+    assert {e[0] for e in of_a} == {()}
+    assert {e[0] for e in seen if e[1].startswith("b")} == {(310, 311)}
+    assert set(make.report["tasks"]) == {a, b}
+    assert sorted(e[1:] for e in of_a[:10]) == sorted(pairs(10, "a"))
+
+
+def test_mixture_rates_count_examples_also_when_packed(text_task, mixture):
+    short, long = text_task([("s", "t")] * 40), text_task([("l" * 39, "t")] * 40)
+    make = batches(mixture({short: 1.0, long: 1.0}), batch_size=64, packing=True)
+    seen = [e[1][0] for step in range(16) for e in unpack(make(step))]
+    assert 0.9 < seen.count("s") / seen.count("l") < 1.1
+
+
+def test_tasks_with_rate_0_are_not_read(text_task, mixture, pairs):
+    a, b = text_task(pairs(5, "a")), text_task(pairs(5, "b"))
+    assert set(batches(mixture({a: 1.0, b: 0.0})).report["tasks"]) == {a}
+    with pytest.raises(UserError, match="rates are 0"):
+        batches(mixture({a: 0.0}))
+
+
+def test_nothing_is_cut_silently(text_task):
+    name = text_task([("short", "t"), ("long" * 20, "t"), ("short", "long target")])
+    dropped, trimmed = (batches(name, batch_size=3, too_long=t) for t in ("drop", "trim"))
+    assert {k: dropped.report[k] for k in ("rows", "too_long", "examples")} == {
+        "rows": 3, "too_long": 2, "examples": 1,
+    }  # fmt: skip
+    assert set(unpack(dropped(0))) == {((), "short", "t")}
+    assert (trimmed.report["too_long"], trimmed.report["examples"]) == (2, 3)
+    assert sorted(unpack(trimmed(0))) == sorted(
+        [((), "short", "t"), ((), ("long" * 20)[:39], "t"), ((), "short", "long ta")]
+    )
+
+
+def test_max_rows_is_reported(text_task, pairs):
+    name = text_task(pairs(10))
+    report = batches(name, max_rows=4).report
+    assert report["rows"] == 4
+    assert report["tasks"][name]["more_than_max_rows"]
+    assert not batches(name, max_rows=10).report["tasks"][name]["more_than_max_rows"]
+
+
+def test_shots_in_training(text_task):
+    info = data.TaskInfo(separator="|", shot_template="{inputs}>{targets}")
+    name = text_task([(f"i{n}", f"t{n}") for n in range(60)], info=info)
+    make = batches(name, input_length=64, batch_size=60, shots=(0, 2))
+    seen = unpack(make(0))
+    number_of_shots = [text.count("|") for _, text, _ in seen]
+    assert set(number_of_shots) == {0, 2}
+    assert sorted(unpack(make(1))) == sorted(seen)  # an example's shots are always the same
+    for _, text, target in seen:
+        assert f">{target}|" not in text
+
+
+def test_one_task_many_vocabularies(text_task, t5_vocabulary):
+    name = text_task([("A place of sorrow.", "True")])
+    batch = batches(name, 16, 4, t5_vocabulary, 32128, batch_size=1)(0)
+    ids = [71, 286, 13, 27225, 5, 1]
+    assert batch["encoder_input_tokens"][0].tolist() == ids + [0] * 10
+    assert batch["decoder_target_tokens"][0].tolist() == [10998, 1, 0, 0]
+    assert unpack(batches(name)(0))[0] == ((), "A place of sorrow.", "True")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"input_length": 4, "prompts": "p"}, "prompt 'p' has 4 tokens.*input_length=4"),
+        ({"prompts": "pq"}, "no prompt 'pq'.*did you mean.*'p', 'q'"),
+        ({"prompts": {"other": "p"}}, "'other' is not a task"),
+        ({"input_length": 5}, "none of 3 rows.*input_length=5.*shortest input needs 13"),
+        ({"vocab_size": 100}, "id 124.*vocab_size=100"),
+        ({"shots": (0, 9)}, "shots=9.*only 3 of the 3"),
+        ({"split": "test"}, r"no split 'test'.*\['train'\]"),
+        ({"shots": ()}, "shots"),
+        ({"shots": (-1,)}, "shots"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"max_rows": 0}, "max_rows=0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"too_long": "cut"}, "too_long='cut'"),
+    ],
+)
+def test_errors(text_task, settings, message):
+    name = text_task([("some words" + "y" * (i + 1) + "x", "t") for i in range(3)])
+    with pytest.raises(UserError, match=message):
+        batches(name, **settings)
+
+
+def test_unknown_task():
+    with pytest.raises(UserError, match="not registered"):
+        batches("no such task")

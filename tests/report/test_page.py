@@ -1,0 +1,170 @@
+"""The page is whole with everything, and still a page with almost nothing."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import pytest
+from report_workdirs import demo_workdir, rows_of, write_metrics, write_results, write_samples
+
+from promot_jax.report import report
+from promot_jax.report.files import loss_curve, stage_folders
+
+VOID = {"meta", "img", "br"}
+PICTURES = {"forgetting_curve", "format_share", "tradeoff", "loss"}
+
+
+class Checker(HTMLParser):
+    """Raises on tags that do not nest; collects text, headings and addresses."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.words, self.headings, self.addresses = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+def read(page) -> Checker:
+    checker = Checker()
+    checker.feed(page.read_text(encoding="utf-8"))
+    checker.close()
+    assert checker.open == []
+    checker.text = " ".join(" ".join(checker.words).split())
+    return checker
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return demo_workdir(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="module")
+def page(demo):
+    return report(str(demo))
+
+
+def test_page_with_everything(demo, page):
+    assert page == demo / "report.html"
+    assert {path.stem for path in demo.glob("*.png")} == PICTURES
+    seen = read(page)
+    for heading in ("Scores", "What is learned", "Format", "Trade-off", "Training loss", "Samples",
+                    "How to reproduce"):  # fmt: skip
+        assert any(found.startswith(heading) for found in seen.headings), heading
+    assert seen.text.startswith("Tuning on lab_nli")
+    assert "finetune" in seen.text and "of the base model's" in seen.text
+
+
+def test_page_is_self_contained_and_embeds_the_pictures_beside_it(demo, page):
+    addresses = read(page).addresses
+    assert all(address.startswith("data:image/png;base64,") for address in addresses)
+    embedded = {base64.b64decode(address.split(",")[1]) for address in addresses}
+    assert embedded == {path.read_bytes() for path in demo.glob("*.png")}
+    assert "http" not in re.sub(r"base64,[^\"]+", "", page.read_text())
+
+
+def test_pictures_are_900_pixels_wide(demo, page):
+    for path in demo.glob("*.png"):
+        header = path.read_bytes()[:24]
+        assert int.from_bytes(header[16:20], "big") == 900, path.name
+
+
+def test_samples_show_the_same_inputs_before_and_after(page):
+    text = read(page).text
+    assert text.count("where does person") == 3
+    assert "✓ town 0 ✗ True" in text  # fine-tuning answers in the target's format
+
+
+def test_config_is_escaped_and_complete(page):
+    assert 'run.methods = ("<b>", "promot")' in read(page).text
+    assert "<b>" not in page.read_text()
+
+
+def test_target_only(tmp_path):
+    rows = [row for row in rows_of("promot") if row["group"] == "target"]
+    seen = read(report(str(write_results(tmp_path, rows))))
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"forgetting_curve"}
+    assert "Held out" not in seen.text and "Samples" not in seen.headings
+
+
+def test_held_out_only_and_one_step(tmp_path):
+    rows = [row for row in rows_of("base") if row["group"] != "target"]
+    seen = read(report(str(write_results(tmp_path, rows))))
+    assert list(tmp_path.glob("*.png")) == []
+    assert seen.text.startswith("Held-out scores")
+
+
+def test_learning_rate_sweep_over_seeds(tmp_path):
+    rows = [
+        row
+        for method in ("base", "finetune", "promot")
+        for rate in ((1e-4, 1e-3) if method != "base" else (None,))
+        for seed in (0, 1)
+        for row in rows_of(method, seed, rate, shots=(0,), steps=(0, 100))
+    ]
+    seen = read(report(str(write_results(tmp_path, rows))))
+    assert (tmp_path / "learning_rate.png").exists()
+    assert "± " in seen.text and "2 seeds" in seen.text and "learning rate" in seen.text
+
+
+def test_hostile_names_are_only_text(tmp_path):
+    name = "<script>$x_{1}$ & 'q'"
+    rows = [row | {"method": name, "task": f"{name}{row['task']}"} for row in rows_of("finetune")]
+    page = report(str(write_results(tmp_path, rows)))
+    assert "<script" not in page.read_text()
+    assert name in read(page).text
+
+
+def test_without_intervals_shares_and_seeds(tmp_path):
+    missing = {"low": None, "high": None, "format_share": None, "seed": None}
+    rows = [row | missing for row in rows_of("finetune")]
+    report(str(write_results(tmp_path, rows)))
+    names = {path.stem for path in tmp_path.glob("*.png")}
+    assert names == {"forgetting_curve", "tradeoff"}
+
+
+def test_old_pictures_do_not_outlive_their_results(tmp_path):
+    (tmp_path / "forgetting_curve.png").write_bytes(b"of an earlier run")
+    report(str(write_results(tmp_path, rows_of("base"))))
+    assert not (tmp_path / "forgetting_curve.png").exists()
+
+
+def test_single_run_in_the_work_directory_itself(tmp_path):
+    write_metrics(tmp_path / "1-prompt", 30)
+    write_metrics(tmp_path / "2-model", 30)
+    write_samples(tmp_path / "2-model", "lab_qa", 1, 0, ["town 0"])
+    rows = rows_of("base") + rows_of("promot")
+    seen = read(report(str(write_results(tmp_path, rows))))
+    assert (tmp_path / "loss.png").exists()
+    assert "promot: 2-model, step 0" in seen.text
+
+
+def test_runs_find_their_method_by_path(tmp_path):
+    names = ["promot", "promot_joint", "finetune"]
+    folders = ["promot/1-a", "promot_joint/1-a", "promot-seed1/1-a", "finetune/s0/1-a", "other/1-a"]
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    found = {f"{f.run}/1-a": f.method for f in stage_folders(tmp_path, names)}
+    assert [found[folder] for folder in folders] == [
+        "promot", "promot_joint", "promot", "finetune", "other",
+    ]  # fmt: skip
+
+
+def test_loss_curve_of_a_killed_and_resumed_run(tmp_path):
+    folder = tmp_path / "1-model"
+    folder.mkdir()
+    lines = ['{"step": 1, "loss": 3}', '{"step": 2, "loss": 2}', '{"step": 2, "loss": 1.5}',
+             '{"step": 3, "loss": NaN}', '{"step": 4, "lo']  # fmt: skip
+    (folder / "metrics.jsonl").write_text("\n".join(lines))
+    (stage,) = stage_folders(tmp_path, ["promot"])
+    assert loss_curve(stage) == {1: 3.0, 2: 1.5}

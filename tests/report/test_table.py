@@ -1,0 +1,151 @@
+"""Which of the many rows count, and what the table says about them."""
+
+import json
+
+import pytest
+from report_workdirs import rows_of, write_results
+
+from promot_jax.errors import UserError
+from promot_jax.report import markdown_table, report
+from promot_jax.report.results import Checkpoint, read_rows
+from promot_jax.report.table import Results, percent, rate_text
+
+
+def row(**changes):
+    plain = {
+        "method": "m", "stage": "model", "step": 10, "task": "t", "group": "target", "shots": 0,
+        "prompt": False, "metric": "accuracy", "value": 0.5, "low": 0.4, "high": 0.6, "n": 100,
+        "format_share": None, "selected": True, "seed": 0, "learning_rate": 1e-3,
+    }  # fmt: skip
+    return plain | changes
+
+
+def held(**changes):
+    return row(task="h", group="qa", **changes)
+
+
+def final(rows, measure=Checkpoint.target):
+    (line,) = Results(rows).lines
+    return line.final(measure)
+
+
+def test_last_stage_with_selected_rows_is_shown():
+    rows = [
+        row(stage="prompt", value=0.2),
+        row(stage="model", step=0, value=0.3, selected=False),
+        row(stage="model", step=50, value=0.9),
+        row(stage="model", step=100, value=0.8, selected=False),
+        row(stage="later", value=0.1, selected=False),
+    ]
+    assert final(rows).value == 0.9
+    assert list(Results(rows).lines[0].curve(Checkpoint.target)) == [0, 50, 100]
+
+
+def test_unfinished_run_shows_its_last_step_and_says_so():
+    rows = [row(step=step, value=step / 10, selected=False) for step in (0, 5)]
+    assert final(rows).value == 0.5
+    assert "No checkpoint selected yet" in Results(rows).notes()[0]
+
+
+def test_target_is_scored_with_the_prompt_and_held_out_without():
+    both = [(True, 0.9), (False, 0.1)]
+    for order in (both, both[::-1]):
+        rows = [make(prompt=p, value=v) for make in (row, held) for p, v in order]
+        assert final(rows).value == 0.9
+        assert final(rows, Checkpoint.held).value == 0.1
+
+
+def test_target_counts_with_the_fewest_shots_and_held_out_with_all():
+    rows = [make(shots=k, value=v) for make in (row, held) for k, v in ((4, 0.8), (1, 0.6))]
+    assert final(rows).value == 0.6
+    assert final(rows, Checkpoint.held).value == pytest.approx(0.7)
+
+
+def test_first_metric_of_a_task_counts_and_a_repeated_row_replaces():
+    rows = [held(value=0.2), held(metric="f1", value=0.9), held(value=0.3)]
+    assert final(rows, Checkpoint.held).value == 0.3
+
+
+def test_seeds_give_mean_and_sd():
+    rows = [row(seed=seed, value=value) for seed, value in enumerate((0.8, 0.9, 1.0))]
+    score = final(rows)
+    assert (score.value, score.sd, score.seeds) == pytest.approx((0.9, 0.1, 3))
+    assert "0.900 ± 0.100" in markdown_table(rows)
+
+
+def test_kept_uses_the_tasks_that_base_has_too():
+    base = {"method": "base", "learning_rate": None}
+    rows = [held(**base, value=0.8), held(value=0.6), row(task="x", group="qa", value=0.0)]
+    results = Results(rows)
+    assert results.kept(results.lines[1]) == pytest.approx(0.75)
+    assert "75 %" in markdown_table(rows)
+    assert "same held-out tasks" in results.notes()[0]
+
+
+def test_no_base_no_kept():
+    assert "kept" not in markdown_table(rows_of("promot"))
+
+
+def test_metrics_on_different_scales_are_pointed_out():
+    rows = [held(value=0.5), row(task="mt", group="translation", metric="bleu", value=30.0)]
+    assert "bleu" in Results(rows).notes()[0]
+    assert Results(rows_of("promot")).notes() == []
+
+
+def test_learning_rates_each_have_a_line_and_curves_use_a_common_gentle_one():
+    rows = []
+    for method in ("finetune", "promot"):
+        for rate, value in ((1e-4, 0.7), (3e-4, 0.98), (1e-3, 0.985)):
+            rows.append(row(method=method, learning_rate=rate, value=value))
+    rows.append(row(method="prompt_tuning", learning_rate=0.03))
+    results = Results(rows)
+    assert results.sweep and len(results.lines) == 7
+    shown = {line.method: line.learning_rate for line in results.shown}
+    assert shown == {"finetune": 3e-4, "promot": 3e-4, "prompt_tuning": 0.03}
+    assert "| finetune | 1e-3 | 0.985" in markdown_table(rows)
+
+
+def test_curve_takes_only_steps_of_all_seeds():
+    rows = [row(seed=seed, step=step) for seed in (0, 1) for step in (0, 10)]
+    rows.append(row(seed=0, step=20))
+    assert list(Results(rows).lines[0].curve(Checkpoint.target)) == [0, 10]
+
+
+def test_markdown_is_rectangular_whatever_the_names():
+    rows = [row(method="a|b"), held(method="a|b"), row(method="c")]
+    lines = markdown_table(rows).replace("\\|", "").splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "does not exist"),
+        ("{", "not valid JSON"),
+        ("[]", "at least one row"),
+        ('{"rows": []}', "must hold a list"),
+        ("[3]", "row 1"),
+        ('[{"method": "m", "task": "t", "group": "qa"}]', "row 1 .*value"),
+        (json.dumps([row(), row(value="high")]), "row 2"),
+        (json.dumps([row(value=None)]), "no row with a value"),
+    ],
+)
+def test_bad_results_are_a_user_error_of_one_line(tmp_path, text, says):
+    if text is not None:
+        (tmp_path / "results.json").write_text(text)
+    with pytest.raises(UserError, match=says) as error:
+        report(str(tmp_path))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_rows_survive_the_file(tmp_path):
+    rows = rows_of("promot")
+    assert read_rows(write_results(tmp_path, rows)) == rows
+
+
+def test_numbers_as_people_write_them():
+    shares = {0.97: "97 %", 0.996: "99.6 %", 1.0: "100 %", 0.001: "0.1 %"}
+    assert {share: percent(share) for share in shares} == shares
+    rates = {3e-4: "3e-4", 0.2: "2e-1", 1.5e-3: "1.5e-3", None: "–"}
+    assert {rate: rate_text(rate) for rate in rates} == rates
