@@ -176,14 +176,10 @@ def _any_fact(draw: Draw, split: str) -> Fact:
     return _fact(draw, split, draw.pick(RELATIONS[relation].subjects), relation)
 
 
-def _other_fact(draw: Draw, split: str, first: Fact) -> Fact:
-    """Something else to say: often of the same kind, or about the same subject."""
-    while True:
-        relation = draw.pick((first.relation, draw.pick(tuple(RELATIONS))))
-        subjects = RELATIONS[relation].subjects
-        subject = draw.pick((first.subject, draw.pick(subjects)))
-        if subject in subjects and (subject, relation) != first[:2]:
-            return _fact(draw, split, subject, relation)
+def _facts(draw: Draw, split: str) -> tuple[Fact, ...]:
+    """One fact, or two of different relations, about anybody."""
+    first, second = _any_fact(draw, split), _any_fact(draw, split)
+    return (first,) if first.relation == second.relation else (first, second)
 
 
 def _false(draw: Draw, split: str, fact: Fact) -> Fact:
@@ -200,9 +196,8 @@ def _state(draw: Draw, *facts: Fact) -> str:
 
 
 def _text_and_claim(draw: Draw, split: str) -> tuple[str, str, bool, tuple[Fact, ...]]:
-    """A text of two facts, a claim about one of them, whether it is true, and all that was said."""
-    first = _any_fact(draw, split)
-    facts = (first, _other_fact(draw, split, first))
+    """A text, a claim about one of its facts, whether it is true, and all that was said."""
+    facts = _facts(draw, split)
     fact = draw.pick(facts)
     true = draw.random() < 0.5
     claimed = fact if true else _false(draw, split, fact)
@@ -224,8 +219,7 @@ def _qa(draw: Draw, split: str) -> Iterator[Row]:
 
 def _reading(draw: Draw, split: str) -> Iterator[Row]:
     while True:
-        first = _any_fact(draw, split)
-        facts = (first, _other_fact(draw, split, first))
+        facts = _facts(draw, split)
         asked = draw.pick(facts)
         question = draw.pick(RELATIONS[asked.relation].questions).format(s=asked.subject)
         inputs = f"Text: {_state(draw, *facts)} Q: {question} A:"
@@ -239,14 +233,12 @@ def _verify(draw: Draw, split: str) -> Iterator[Row]:
 
 
 def _summary(draw: Draw, split: str) -> Iterator[Row]:
-    """The article tells two things about somebody and one about somebody else, in any order."""
+    """The article tells two things about somebody and one about a thing, in any order."""
     pairs = tuple(itertools.combinations(PERSONAL, 2))
     while True:
         person = draw.pick(words.PEOPLE)
         about = [_fact(draw, split, person, relation) for relation in draw.pick(pairs)]
-        aside = _any_fact(draw, split)
-        if aside.subject == person:
-            continue
+        aside = _fact(draw, split, draw.pick(words.THINGS), "colour")
         facts = [fact for _, fact in sorted((draw.random(), fact) for fact in (*about, aside))]
         first, second = (
             RELATIONS[f.relation].statements[0].format(s=person, v=f.value) for f in about

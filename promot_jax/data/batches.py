@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import seqio
 
-from promot_jax.data.examples import load_examples
+from promot_jax.data.examples import Example, load_examples
 from promot_jax.data.order import Epochs, Mix, generator
 from promot_jax.data.packing import pack
 from promot_jax.data.shots import pick
@@ -134,23 +134,8 @@ class _TaskData:
     def __init__(self, data: TrainData, encoder: Encoder, name: str, prompt: np.ndarray):
         examples = load_examples(name, data.split, data.max_rows + 1)
         more, examples = len(examples) > data.max_rows, examples[: data.max_rows]
-        room = data.input_length - len(prompt)
         self._prompt = prompt
-        self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
-        too_long, needed = 0, []
-        for example in examples:
-            k = pick(data.shots, data.seed, example)
-            inputs, targets = encoder.inputs(example, k), encoder.targets(example)
-            if len(inputs) > room or len(targets) > data.target_length:
-                too_long += 1
-                needed.append((len(inputs) + len(prompt), len(targets)))
-                if data.too_long == "drop":
-                    continue
-                inputs, _ = encoder.fit_inputs(example, k, room)
-                targets = trim(targets, data.target_length, encoder.eos_id)
-            self._pairs.append((inputs, targets))
-        if not self._pairs:
-            raise _nothing_fits(name, data, needed)
+        self._pairs, too_long = _fitting(data, encoder, examples, len(prompt))
         lengths = np.array([(len(prompt) + len(x), len(y)) for x, y in self._pairs])
         if data.packing:
             rng = generator(data.seed, f"pack/{name}")
@@ -225,6 +210,27 @@ def _prompts(
         found[task] = np.asarray(ids[name], np.int32)
         prompt_room(found[task], data.input_length, name)
     return found
+
+
+def _fitting(
+    data: TrainData, encoder: Encoder, examples: Sequence[Example], prompt_length: int
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+    """The (input, target) ids that fit or were trimmed to fit, and how many were too long."""
+    room = data.input_length - prompt_length
+    pairs, needed = [], []
+    for example in examples:
+        k = pick(data.shots, data.seed, example)
+        inputs, targets = encoder.inputs(example, k), encoder.targets(example)
+        if len(inputs) > room or len(targets) > data.target_length:
+            needed.append((len(inputs) + prompt_length, len(targets)))
+            if data.too_long == "drop":
+                continue
+            inputs, _ = encoder.fit_inputs(example, k, room)
+            targets = trim(targets, data.target_length, encoder.eos_id)
+        pairs.append((inputs, targets))
+    if not pairs:
+        raise _nothing_fits(examples[0].task, data, needed)
+    return pairs, len(needed)
 
 
 def _nothing_fits(name: str, data: TrainData, needed: list[tuple[int, int]]) -> UserError:

@@ -7,7 +7,8 @@
 With the default templates the file has columns `inputs` and `targets` (in its header, or as JSON
 keys), or it is a CSV or TSV of exactly two columns without a header: first the input, then the
 target. Any other file names its columns in a header (JSONL: as keys), and templates say what is
-made of them: `inputs="{premise} question: {hypothesis}"`, `targets="{label}"`.
+made of them: `inputs="{premise} question: {hypothesis}"`, `targets="{label}"`. So a header of two
+other names needs templates too; without them it would pass for the first row.
 """
 
 import hashlib
@@ -79,25 +80,21 @@ def file_task(
         missing column, an unknown metric, or a name already in use with other arguments.
     """
     arguments = dict(locals())
-    if name in _REGISTERED and name in seqio.TaskRegistry.names():
-        if _REGISTERED[name] != arguments:
-            raise UserError(
-                f"the file task {name!r} is already registered with other arguments; choose"
-                " another name"
-            )
-        seqio.TaskRegistry.remove(name)
+    again = name in _REGISTERED and name in seqio.TaskRegistry.names()
+    if again and _REGISTERED[name] != arguments:
+        raise UserError(
+            f"the file task {name!r} is already registered with other arguments; choose another"
+            " name"
+        )
+    metric_fns = _metrics(metric)
     splits = _read_splits(train, validation, test, {"inputs": inputs, "targets": targets})
     if answer_format is None:
         labels = sorted({row["targets"].strip() for row in splits["train"]})
         answer_format = tuple(labels) if len(labels) <= LARGEST_LABEL_SET else None
-    add_task(
-        name,
-        _source(splits),
-        preprocessors=[],
-        metric_fns=_metrics(metric),
-        postprocess_fn=_strip,
-        info=TaskInfo(group, answer_format, separator, shot_template),
-    )
+    info = TaskInfo(group, answer_format, separator, shot_template)
+    if again:
+        seqio.TaskRegistry.remove(name)
+    add_task(name, _source(splits), [], metric_fns, _strip, info=info)
     _REGISTERED[name] = arguments
     return name
 

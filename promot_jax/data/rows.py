@@ -135,8 +135,9 @@ def _with_header(path: str, lines: list[Numbered], columns: Sequence[str]) -> li
     first = lines[0][1]
     if isinstance(first, Exception):
         raise _malformed(path, [(lines[0][0], str(first))])
-    headless = len(first) == 2 and set(columns) == set(PAIR) and set(first) != set(PAIR)
-    header = PAIR if headless else [name.strip() for name in first]
+    header = [name.strip() for name in first]
+    headless = len(first) == 2 and set(columns) <= set(PAIR) and not set(header) & set(PAIR)
+    header = PAIR if headless else header
     _check_columns(path, header, columns)
     if len(set(header)) < len(header):
         raise UserError(f"file {path!r}: a column name occurs twice in its header {header}")

@@ -22,13 +22,14 @@ def prompt_room(prompt_ids: np.ndarray, input_length: int, name: str = "") -> in
     """How many input tokens have room behind the prompt.
 
     Raises:
-      UserError: none.
+      UserError: it leaves none.
     """
     if len(prompt_ids) >= input_length:
+        size = len(prompt_ids)
         raise UserError(
-            f"prompt {name!r} has {len(prompt_ids)} tokens and fills input_length={input_length};"
-            f" set input_length to {len(prompt_ids)} + the tokens of an input, or use a shorter"
-            " prompt"
+            f"{f'prompt {name!r}' if name else 'the prompt'} has {size} tokens and fills"
+            f" input_length={input_length}; set input_length to {size} + the tokens of an input, or"
+            " use a shorter prompt"
         )
     return input_length - len(prompt_ids)
 

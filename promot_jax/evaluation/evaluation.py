@@ -16,7 +16,7 @@ class Evaluation:
     """What to evaluate.
 
     Attributes:
-      tasks: names of tasks.
+      tasks: names of tasks; none at all where there is nothing to evaluate.
       shots: numbers of shots; each task is evaluated with each of them.
       prompt: name of the soft prompt in front of every input; or task -> name, where tasks that are
         not named have none; or None.

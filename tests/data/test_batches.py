@@ -61,12 +61,15 @@ def test_pure_function_of_the_step(text_task, pairs, packing):
     assert not np.array_equal(seeded["encoder_input_tokens"], later[0]["encoder_input_tokens"])
 
 
+@pytest.fixture(scope="module")
+def small_task(text_task):
+    return text_task([(f"i{n}", "t") for n in range(17)])
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 1000), st.lists(st.integers(0, 12), max_size=4), st.booleans())
-def test_hosts_rows_make_up_the_global_batch(text_task, step, cuts, packing):
-    name = getattr(text_task, "shared", None) or text_task([(f"i{n}", "t") for n in range(17)])
-    text_task.shared = name
-    make = batches(name, batch_size=12, packing=packing)
+def test_hosts_rows_make_up_the_global_batch(small_task, step, cuts, packing):
+    make = batches(small_task, batch_size=12, packing=packing)
     whole, edges = make(step), [0, *sorted(cuts), 12]
     parts = [make(step, slice(*edge)) for edge in zip(edges, edges[1:], strict=False)]
     for key in whole:

@@ -85,6 +85,7 @@ def test_jsonl_and_csv_round_trip(tmp_path_factory, rows):
         ("tsv", "a\tb\n\tc\nd\t \n", "line 2: inputs is empty; line 3: targets is empty"),
         ("tsv", "a\n" * 3, "no column 'inputs'.*its columns are"),
         ("tsv", "a\tb\tc\n", "no column 'inputs'"),
+        ("tsv", "inputs\tlabel\na\tb\n", "no column 'targets'"),
         ("tsv", "inputs\tinput\ttargets\ttargets\n1\t2\t3\t4", "occurs twice"),
         ("tsv", b"a\tb\n\xff\tc\n", "line 2: not UTF-8 at byte 0"),
         ("tsv", "", "no rows"),

@@ -273,7 +273,6 @@ def test_what_is_no_number_is_named_and_left_out(caplog):
         ({"tasks": ["ev_broken"]}, "broken fails on the task's own targets .KeyError"),
         ({"tasks": ["ev_only_text"]}, "give no number"),
         ({"tasks": ["ev_twice"]}, "two of its metric functions give 'accuracy'"),
-        ({"tasks": []}, "Evaluation.tasks = "),
         ({"tasks": ["ev_copy", "ev_copy"]}, "none of them twice"),
         ({"tasks": ["ev_copy"], "shots": (-1,)}, "Evaluation.shots = "),
         ({"tasks": ["ev_copy"], "batch_size": None}, "Evaluation.batch_size = None"),
@@ -286,6 +285,10 @@ def test_bad_settings_are_told_before_anything_is_generated(settings, message):
     with pytest.raises(UserError, match=message) as raised:
         evaluator(**settings)
     assert "\n" not in str(raised.value)
+
+
+def test_no_tasks_are_no_rows():
+    assert evaluator([])(Echo(), 0) == []
 
 
 def test_lists_and_single_values_are_one_setting():
