@@ -19,26 +19,48 @@ def _words(text: str) -> tuple[str, ...]:
 # The people of the texts: what a text says about them holds in that text only.
 PEOPLE = _words(
     "Adam Bella Carl Dora Emil Fiona Gus Helen Igor Jane Karl Lena Mark Nora Oscar Paula Ralf Sara"
-    " Tom Ursula Victor Wanda Xaver Yara"
+    " Tom Ursula Victor Wanda Xaver Yara Zoe Bruno Clara David Edith Felix Greta Hugo Iris Jonas"
+    " Kira Leo Mona Nils Olga Peter"
 )
 # The people everybody knows something about: their facts never change and stand in no text.
 KNOWN_PEOPLE = _words(
     "Alba Boris Cyril Delia Enzo Flora Gavin Heidi Ivan Julia Kevin Lydia Milan Nina Otto Petra"
     " Quinn Rosa Simon Thea Uwe Vera Walter Xenia Yuri Zelda"
 )
-TOWNS = _words("Velm Dorn Kasta Lirr Monto Pell Quay Rund Sorby Tilt Umbra Wick")
+TOWNS = _words(
+    "Velm Dorn Kasta Lirr Monto Pell Quay Rund Sorby Tilt Umbra Wick Ystad Brenn Colm Fenn Gard"
+    " Hask Jorn Narva"
+)
 LANDS = _words("Northland Southland Eastland Westland Highland Lowland")
-JOBS = _words("baker tailor doctor miller farmer hunter sailor singer painter teacher pilot nurse")
-FOODS = _words("soup bread cheese rice honey cake beans jam plums nuts pasta tea")
-THINGS = _words("lamp clock chair table basket hat knife mirror bottle ladder candle blanket")
-COLOURS = _words("red blue green black white brown yellow grey pink golden")
+JOBS = _words(
+    "baker tailor doctor miller farmer hunter sailor weaver singer painter teacher banker potter"
+    " dancer judge pilot nurse guard cook clerk"
+)
+FOODS = _words(
+    "soup bread cheese rice honey cake beans corn jam butter plums pears figs nuts pasta pie salad"
+    " milk tea grapes"
+)
+THINGS = _words(
+    "lamp clock chair table basket hat coat knife spoon mirror bottle ladder candle blanket bucket"
+    " hammer kettle pillow rope wagon"
+)
+# What has a colour is nobody's and what somebody owns has none: whoever reads a text need not weigh
+# two things against each other.
+FURNISHINGS = _words(
+    "door wall roof fence gate bridge shed floor window tent bench tower flag chimney stove curtain"
+    " carpet sofa shelf cupboard"
+)
+COLOURS = _words(
+    "red blue green black white brown yellow grey pink golden orange purple silver violet crimson"
+    " olive beige turquoise maroon ivory"
+)
 
 # What tells the two meanings of an ambiguous word apart: the topic of the word beside it.
 CUES = {
-    "water": _words("river lake boat rain wave"),
-    "money": _words("coin price shop purse market"),
-    "music": _words("song drum choir tune flute"),
-    "sport": _words("ball game team race goal"),
+    "water": _words("river lake boat rain"),
+    "money": _words("coin price shop market"),
+    "music": _words("song drum choir flute"),
+    "sport": _words("ball team race goal"),
 }
 AMBIGUOUS = {
     "bank": ("water", "money"),
@@ -54,7 +76,7 @@ VERBS = _words("finds sells paints cleans hides needs")
 TRANSLATED = {
     "who": JOBS,
     "does": VERBS,
-    "colour": COLOURS,
+    "colour": COLOURS[:10],
     "what": THINGS,
     "in": ("in",),
     "town": TOWNS,

@@ -8,8 +8,8 @@ pre-training never shows: `nli` with the answers True and False, and translation
 Splits are disjoint by construction. Which split a fact belongs to is decided before any text is
 made, by the fact's place in a table (`split_of`), and a text of a split holds facts of that split
 only, for every skill: what validation and test say is said nowhere in training. In the same way a
-translated sentence belongs to a split by its (who, what), a word sense by its two cues. Closed-book
-questions ask for facts that training must have taught: there a question's wording is what is new.
+translated sentence belongs to a split by its (who, what), an ambiguous one by its (who, cue).
+Closed-book questions ask for facts that training must have taught: there the wording is new.
 
 The world is a pure function of WORLD_SEED. Only `random.Random.random()` draws, because Python
 promises its numbers for all versions: the shipped base model knows this world and no other.
@@ -113,7 +113,7 @@ RELATIONS = {
         ),
     ),
     "colour": Relation(
-        words.THINGS,
+        words.FURNISHINGS,
         words.COLOURS,
         ("The {s} is {v}.", "The {s} looks {v}."),
         ("what colour is the {s}?", "which colour has the {s}?"),
@@ -126,8 +126,8 @@ LAND_QUESTIONS = (
     "which land is {s} in?",
     "to which land does {s} belong?",
 )
-# A known fact has 4 x 4 questions; 10 of them are training's.
-OPENERS = ("", "tell me, ", "please, ", "now, ")
+# A known fact has 7 x 4 questions; at least 22 are training's.
+OPENERS = ("", "tell me, ", "please, ", "now, ", "well, ", "so, ", "say, ")
 
 
 class Draw(random.Random):
@@ -138,9 +138,11 @@ class Draw(random.Random):
 
 
 def split_of(row: int, column: int) -> str:
-    """The split of a cell of a table: in each row 6 of 10 columns are training's, 2 and 2 not."""
-    cell = (3 * row + column) % 10
-    return "train" if cell < 6 else "validation" if cell < 8 else "test"
+    """The split of a cell of a table: of 10 columns in a row 8 are training's, 1 and 1 are not.
+
+    With half as many for training, a model learns which values a subject never has, not to read.
+    """
+    return {0: "validation", 5: "test"}.get((3 * row + column) % 10, "train")
 
 
 @functools.cache
@@ -179,7 +181,8 @@ def _any_fact(draw: Draw, split: str) -> Fact:
 def _facts(draw: Draw, split: str) -> tuple[Fact, ...]:
     """One fact, or two of different relations, about anybody."""
     first, second = _any_fact(draw, split), _any_fact(draw, split)
-    return (first,) if first.relation == second.relation else (first, second)
+    alone = draw.random() < 0.5 or first.relation == second.relation
+    return (first,) if alone else (first, second)
 
 
 def _false(draw: Draw, split: str, fact: Fact) -> Fact:
@@ -227,18 +230,20 @@ def _reading(draw: Draw, split: str) -> Iterator[Row]:
 
 
 def _verify(draw: Draw, split: str) -> Iterator[Row]:
+    """What NLI asks, in other words in the same places, so that what is learned carries over."""
     while True:
         text, claim, true, facts = _text_and_claim(draw, split)
-        yield Row(f"Text: {text} Claim: {claim} Correct?", "Yes" if true else "No", facts)
+        inputs = f"{text} claim: {claim} Is that so or not? reply:"
+        yield Row(inputs, "Yes" if true else "No", facts)
 
 
 def _summary(draw: Draw, split: str) -> Iterator[Row]:
-    """The article tells two things about somebody and one about a thing, in any order."""
+    """The article tells two things about somebody and one about its surroundings, in any order."""
     pairs = tuple(itertools.combinations(PERSONAL, 2))
     while True:
         person = draw.pick(words.PEOPLE)
         about = [_fact(draw, split, person, relation) for relation in draw.pick(pairs)]
-        aside = _fact(draw, split, draw.pick(words.THINGS), "colour")
+        aside = _fact(draw, split, draw.pick(words.FURNISHINGS), "colour")
         facts = [fact for _, fact in sorted((draw.random(), fact) for fact in (*about, aside))]
         first, second = (
             RELATIONS[f.relation].statements[0].format(s=person, v=f.value) for f in about
@@ -249,23 +254,26 @@ def _summary(draw: Draw, split: str) -> Iterator[Row]:
 
 def _senses(draw: Draw, split: str) -> Iterator[Row]:
     """Is the ambiguous word about the same topic in both sentences?"""
-    cues = tuple(cue for topic in words.CUES.values() for cue in topic)
     while True:
         word = draw.pick(tuple(words.AMBIGUOUS))
-        topic = draw.pick(words.AMBIGUOUS[word])
-        other = draw.pick(words.AMBIGUOUS[word])
-        pair = (draw.pick(words.CUES[topic]), draw.pick(words.CUES[other]))
-        low, high = sorted(map(cues.index, pair))
-        if low == high or split_of(low, high) != split:
-            continue
-        people = (draw.pick(words.PEOPLE), draw.pick(words.PEOPLE))
-        text = " ".join(
-            f"{who} saw a {word} by the {cue}." for who, cue in zip(people, pair, strict=True)
-        )
-        answer = "Same" if topic == other else "Different"
-        yield Row(
-            f"Word: {word}. {text} Same meaning?", answer, (Fact(cues[low], "and", cues[high]),)
-        )
+        topics = words.AMBIGUOUS[word]
+        same = draw.random() < 0.5
+        topic, other = topics if draw.random() < 0.5 else topics[::-1]
+        first = second = _seen(draw, split, topic)
+        while first.value == second.value:
+            second = _seen(draw, split, topic if same else other)
+        text = " ".join(f"{who} saw a {word} by the {cue}." for who, _, cue in (first, second))
+        answer = "Same" if same else "Different"
+        yield Row(f"Word: {word}. {text} Same meaning?", answer, (first, second))
+
+
+def _seen(draw: Draw, split: str, topic: str) -> Fact:
+    """Who saw something by which thing of the topic."""
+    cues = tuple(itertools.chain(*words.CUES.values()))
+    while True:
+        person, cue = draw.pick(words.PEOPLE), draw.pick(words.CUES[topic])
+        if split_of(words.PEOPLE.index(person), cues.index(cue)) == split:
+            return Fact(person, "saw", cue)
 
 
 def _translate(language: words.Language, draw: Draw, split: str) -> Iterator[Row]:
@@ -273,7 +281,7 @@ def _translate(language: words.Language, draw: Draw, split: str) -> Iterator[Row
         who, what = draw.pick(words.JOBS), draw.pick(words.THINGS)
         if split_of(words.JOBS.index(who), words.THINGS.index(what)) != split:
             continue
-        does, colour, town = map(draw.pick, (words.VERBS, words.COLOURS, words.TOWNS))
+        does, colour, town = map(draw.pick, (words.VERBS, words.TRANSLATED["colour"], words.TOWNS))
         parts = {"who": who, "does": does, "colour": colour, "what": what, "in": "in", "town": town}
         english = f"the {who} {does} a {colour} {what} in {town}."
         inputs = f"Translate English to {language.name}: {english}"
@@ -305,18 +313,18 @@ class Skill:
 
 
 def _translation(language: words.Language, train_rows: int = 6000) -> Skill:
-    return Skill(functools.partial(_translate, language), "translation", train_rows)
+    return Skill(functools.partial(_translate, language), "translation", train_rows, rate=0.7)
 
 
 PRETRAINING = {
-    "qa": Skill(_qa, "qa", rate=2.0),
-    "reading": Skill(_reading, "qa", 8000, rate=2.0),
-    "verify": Skill(_verify, "verification", 8000, rate=3.0),
+    "qa": Skill(_qa, "qa", rate=1.5),
+    "reading": Skill(_reading, "qa", 8000, rate=1.5),
+    "verify": Skill(_verify, "verification", 12000, rate=5.0),
     "translate_zorvian": _translation(words.ZORVIAN),
     "translate_melkish": _translation(words.MELKISH),
     "translate_tarnese": _translation(words.TARNESE),
-    "summary": Skill(_summary, "summarization", rate=1.5),
-    "senses": Skill(_senses, "wsd", 8000, rate=2.0),
+    "summary": Skill(_summary, "summarization"),
+    "senses": Skill(_senses, "wsd", 8000, rate=3.0),
 }
 TARGETS = {
     "nli": Skill(_nli, "nli", 4000),

@@ -18,12 +18,19 @@ from pathlib import Path
 from promot_jax.errors import UserError
 
 
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, without the usage in front."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message}: see {self.prog} --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The arguments of all verbs."""
-    top = argparse.ArgumentParser(prog="promot", description=__doc__, allow_abbrev=False)
+    top = Parser(prog="promot", description=__doc__, allow_abbrev=False)
     top.formatter_class = argparse.RawDescriptionHelpFormatter
     verbs = top.add_subparsers(dest="verb", required=True)
-    gin_flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    gin_flags = Parser(add_help=False, allow_abbrev=False)
     gin_flags.add_argument(
         "--gin_file", action="append", default=[], help="a gin file; later ones win"
     )
@@ -64,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args, rest
         )
     except UserError as error:
-        print(f"promot {args.verb}: {error}", file=sys.stderr)
+        print(f"promot {args.verb}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"promot {args.verb}: interrupted", file=sys.stderr)
@@ -135,6 +142,8 @@ def _join_pod() -> None:
 def infer(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """`promot infer`."""
     bindings(args, rest)
+    if args.batch_size < 1:
+        raise UserError(f"--batch_size = {args.batch_size}: set at least 1")
     from rich.progress import Progress
 
     from promot_jax.models import Decoding
@@ -143,8 +152,6 @@ def infer(args: argparse.Namespace, rest: Sequence[str]) -> int:
     from promot_jax.run.inference import read_records
     from promot_jax.training import console
 
-    if args.batch_size < 1:
-        raise UserError(f"--batch_size = {args.batch_size}: set at least 1")
     names = ("max_length", "beams", "temperature", "top_k", "top_p", "seed")
     decoding = Decoding(**{name: getattr(args, name) for name in names})
     total = sum(1 for _ in read_records(args.input, args.prompt))

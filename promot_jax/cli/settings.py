@@ -4,12 +4,18 @@ Gin files import what they bind (`from __gin__ import dynamic_registration`), so
 no decorators. Capitalised names are macros: the settings that recipes, models and tasks share.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import gin
 from promot_jax.errors import INSTALLED_AT, UserError, near, resolve
+
+for root in (INSTALLED_AT.parent, INSTALLED_AT):  # where recipes find what they include
+    gin.add_config_file_search_path(str(root))
+# Gin looks in every place and calls each one that lacks the file an error.
+logging.getLogger().addFilter(lambda record: record.module != "resource_reader")
 
 HINTS = {
     "WORKDIR": "where results go",
@@ -32,8 +38,6 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
         missing; of these all are named.
     """
     gin.clear_config()
-    for root in (".", str(INSTALLED_AT.parent), str(INSTALLED_AT)):
-        gin.add_config_file_search_path(root)
     for file in files:
         if not Path(resolve(file)).exists():
             known = [
@@ -42,9 +46,9 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
             ]
             raise UserError(f"--gin_file={file} does not exist{near(file, known)}")
     try:
-        gin.parse_config_files_and_bindings(
-            [resolve(f) for f in files], list(bindings), finalize_config=False
-        )
+        for file in files:
+            gin.parse_config_file(resolve(file))
+        gin.parse_config([*_imports(gin.config_str()), *bindings])
         text = gin.config_str()
     except (
         Exception
@@ -56,6 +60,12 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
             f"settings are missing: {named}: set each as --gin.NAME=VALUE or by a --gin_file"
         )
     return text
+
+
+def _imports(text: str) -> list[str]:
+    """The import lines of settings: what the files could name, a binding can name too."""
+    lines = [line for line in text.splitlines() if line.startswith(("from ", "import "))]
+    return sorted(lines, key=lambda line: not line.startswith("from __gin__"))  # gin wants it first
 
 
 def build(name: str):

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from promot_jax.data.rows import Row, read_rows
 from promot_jax.data.tasks import TaskInfo, add_task
-from promot_jax.errors import UserError, near
+from promot_jax.errors import UserError, near, resolve
 
 HELD_OUT = 0.1
 LARGEST_LABEL_SET = 20
@@ -40,8 +40,9 @@ def exact_match(targets: Sequence[str], predictions: Sequence[str]) -> dict[str,
 METRICS = {"accuracy": accuracy, "exact_match": exact_match}
 Metric = str | Callable
 
-# name -> the arguments it was registered with: gin may call file_task once for each reference.
-_REGISTERED: dict[str, dict[str, Any]] = {}
+# name -> the arguments it was registered with, and the state its files had: gin calls file_task once
+# for each reference to it.
+_REGISTERED: dict[str, tuple[dict[str, Any], list[Any]]] = {}
 
 
 def file_task(
@@ -58,6 +59,8 @@ def file_task(
     shot_template: str = "{inputs} {targets}",
 ) -> str:
     """Registers the rows of .jsonl, .csv or .tsv files as a task, and returns its name.
+
+    Called again with the same arguments it costs nothing, unless a file has changed since.
 
     Args:
       name: the task's name.
@@ -81,7 +84,10 @@ def file_task(
     """
     arguments = dict(locals())
     again = name in _REGISTERED and name in seqio.TaskRegistry.names()
-    if again and _REGISTERED[name] != arguments:
+    state = [_state(path) for path in (train, validation, test) if path]
+    if again and _REGISTERED[name] == (arguments, state):
+        return name
+    if again and _REGISTERED[name][0] != arguments:
         raise UserError(
             f"the file task {name!r} is already registered with other arguments; choose another"
             " name"
@@ -95,8 +101,17 @@ def file_task(
     if again:
         seqio.TaskRegistry.remove(name)
     add_task(name, _source(splits), [], metric_fns, _strip, info=info)
-    _REGISTERED[name] = arguments
+    _REGISTERED[name] = arguments, state
     return name
+
+
+def _state(path: str) -> tuple[int, int] | None:
+    """Size and time of a file, which tell whether it must be read again; None if there is none."""
+    try:
+        stat = tf.io.gfile.stat(resolve(path))
+    except tf.errors.OpError:
+        return None
+    return stat.length, stat.mtime_nsec
 
 
 def _strip(text: str, **_: Any) -> str:

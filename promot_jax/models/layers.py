@@ -19,7 +19,7 @@ MASKED = -1e10  # finite, so that a row with every key masked stays a number
 fan_in_normal = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 fan_in_truncated = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
-Cache = dict[str, Float[Array, "batch length heads head_dim"]]
+Cache = dict[str, Float[Array, "batch heads length head_dim"]]
 
 
 def dropout(
@@ -57,6 +57,49 @@ def relative_buckets(
     return offset + jnp.where(distance < exact, distance, far)
 
 
+@jax.custom_vjp
+def matmul(x: Float[Array, "... in"], kernel: Float[Array, "in out"]) -> Float[Array, "... out"]:
+    """x @ kernel, with a backward pass that XLA's CPU backend runs twice as fast.
+
+    Left alone, it fuses the elementwise backward pass of what follows into the transposition of the
+    weight gradient's operand, with strided loads. On other backends the gradient is the usual one.
+    """
+    return x @ kernel
+
+
+def _matmul_backward(saved, gradient):
+    x, kernel = saved
+    if jax.default_backend() == "cpu":
+        gradient = jax.lax.optimization_barrier(gradient)
+    rows = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
+    return gradient @ kernel.T, rows[0].T @ rows[1]
+
+
+matmul.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _matmul_backward)
+
+
+@jax.custom_vjp
+def add_bias(
+    logits: Float[Array, "batch heads q k"], bias: Float[Array, "1 heads q k"]
+) -> Float[Array, "batch heads q k"]:
+    """logits + bias; on CPU the bias's gradient is a product with ones.
+
+    XLA's CPU backend sums over the leading axis ten times slower than it multiplies.
+    """
+    return logits + bias
+
+
+def _add_bias_backward(_, gradient):
+    if jax.default_backend() != "cpu":
+        return gradient, jnp.sum(gradient, axis=0, keepdims=True)
+    rows = gradient.reshape(gradient.shape[0], -1)
+    total = jnp.ones((1, rows.shape[0]), rows.dtype) @ rows
+    return gradient, total.reshape(1, *gradient.shape[1:])
+
+
+add_bias.defvjp(lambda logits, bias: (logits + bias, None), _add_bias_backward)
+
+
 class RMSNorm(nn.Module):
     """Root mean square norm, computed in float32, eps 1e-6."""
 
@@ -83,7 +126,7 @@ class Dense(nn.Module):
     def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
         init = nn.with_logical_partitioning(self.init, self.axes)
         kernel = self.param("kernel", init, (x.shape[-1], self.features), self.config.param_dtype)
-        return x @ kernel.astype(self.config.dtype)
+        return matmul(x, kernel.astype(self.config.dtype))
 
 
 class RelativeBias(nn.Module):
@@ -116,10 +159,11 @@ class Attention(nn.Module):
 
     def heads(
         self, x: Float[Array, "batch length joined"]
-    ) -> Float[Array, "batch length heads head_dim"]:
-        """Splits the joined width into heads."""
+    ) -> Float[Array, "batch heads length head_dim"]:
+        """Splits the joined width; heads go before the length, where the products want them."""
         x = x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
-        return nn.with_logical_constraint(x, ("batch", "length", "heads", "head_dim"))
+        x = x.transpose(0, 2, 1, 3)
+        return nn.with_logical_constraint(x, ("batch", "heads", "length", "head_dim"))
 
     def keys_values(self, kv: Float[Array, "batch k embed"]) -> Cache:
         """What attention keeps of `kv`; computed once for the encoder's output while decoding."""
@@ -134,14 +178,14 @@ class Attention(nn.Module):
         dropout_key: PRNGKeyArray | None,
     ) -> Float[Array, "batch q embed"]:
         query = self.heads(self.query(x))
-        logits = jnp.einsum("bqhd,bkhd->bhqk", query, kv["key"]).astype(jnp.float32)
+        logits = jnp.einsum("bhqd,bhkd->bhqk", query, kv["key"]).astype(jnp.float32)
         if bias is not None:
-            logits = logits + bias
+            logits = add_bias(logits, bias)
         if mask is not None:
             logits = jnp.where(mask, logits, MASKED)
         weights = jax.nn.softmax(logits, axis=-1).astype(self.config.dtype)
         weights = dropout(weights, self.config.dropout_rate, dropout_key, 0)
-        x = jnp.einsum("bhqk,bkhd->bqhd", weights, kv["value"])
+        x = jnp.einsum("bhqk,bhkd->bhqd", weights, kv["value"]).transpose(0, 2, 1, 3)
         return self.out(x.reshape(*x.shape[:2], -1))
 
 

@@ -6,6 +6,7 @@ unrolled one; `scan_layers` stacks it, so that the setting changes no number.
 """
 
 import dataclasses
+import functools
 import re
 from typing import Any
 
@@ -72,15 +73,24 @@ def init(model: T5, key: PRNGKeyArray) -> dict[str, Array]:
     return stack_layers(variables) if model.config.scan_layers else variables
 
 
+@functools.lru_cache(maxsize=16)
+def _boxed_shapes(model: T5) -> Variables:
+    """Shapes and axis names of the unrolled layers; tracing a deep model takes seconds."""
+    return jax.eval_shape(lambda: _boxed_init(model, jax.random.key(0)))
+
+
 def abstract(model: T5) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and dtypes of `init`, at no cost."""
-    return jax.eval_shape(lambda: init(model, jax.random.key(0)))
+    shapes = {p: nn.meta.unbox(leaf) for p, leaf in _boxed_shapes(canonical(model)).items()}
+    if not model.config.scan_layers:
+        return shapes
+    stack = lambda group: jax.ShapeDtypeStruct((len(group), *group[0].shape), group[0].dtype)  # noqa: E731
+    return stack_layers(shapes, stack)
 
 
 def logical_axes(model: T5) -> dict[str, tuple[str, ...]]:
     """The names of every array's axes, e.g. ("embed", "mlp"), which a mesh's rules map to devices."""
-    boxed = jax.eval_shape(lambda: _boxed_init(model, jax.random.key(0)))
-    axes = {path: leaf.names for path, leaf in boxed.items()}
+    axes = {path: leaf.names for path, leaf in _boxed_shapes(canonical(model)).items()}
     if not model.config.scan_layers:
         return axes
     return stack_layers(axes, stack=lambda names: ("layers", *names[0]))

@@ -73,7 +73,7 @@ class DecoderLayer(nn.Module):
         h = RMSNorm(config, name="pre_self_attention_layer_norm")(x)
         kv = attention.keys_values(h)
         if cache is not None:
-            write = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, index, axis=1)  # noqa: E731
+            write = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, index, axis=2)  # noqa: E731
             kv = cache = jax.tree.map(write, cache, kv)
         x = x + dropout(attention(h, kv, bias, mask, fold(key, 0)), config.dropout_rate, key, 2)
         attention = Attention(config, name="encoder_decoder_attention")
@@ -258,7 +258,7 @@ class T5(nn.Module):
     def empty_cache(self, batch: int, length: int) -> Any:
         """A self-attention cache for `length` positions, to start `decode_step` with."""
         config = self.config
-        shape = (batch, length, config.num_heads, config.head_dim)
+        shape = (batch, config.num_heads, length, config.head_dim)
         if config.scan_layers:
             shape = (batch, config.num_decoder_layers, *shape[1:])
             return {name: jnp.zeros(shape, config.dtype) for name in ("key", "value")}

@@ -1,6 +1,6 @@
 """A finished work directory as a model: texts in, texts out, each with its prompt or none.
 
-model = promot_jax.load("runs/demo/promot")
+model = LanguageModel("runs/demo/promot")
 model.generate(["Q: where does Anna live? A:"])
 model.generate(["..."], prompt="target")
 """

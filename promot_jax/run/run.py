@@ -196,7 +196,7 @@ class _StageRun:
         if before is None:
             before = origin(settings.base, settings.seed, layout)
             before = add_prompts(before, settings.prompts, layout, settings.seed)
-        return begin(settings.seed + self.index), before, 0.0
+        return begin(layout.mesh, settings.seed + self.index), before, 0.0
 
     def _from_earlier_stages(self) -> Variables | None:
         """The best checkpoint of the last stage before this one that has any."""
@@ -225,7 +225,7 @@ class _StageRun:
 
     def _resume(self, step: int) -> tuple[State, Variables, float]:
         # What is due at this very step is unfrozen by the loop: the checkpoint was made before.
-        state = begin(self.context.run.seed + self.index, step - 1)
+        state = begin(self.context.layout.mesh, self.context.run.seed + self.index, step - 1)
         state, frozen = thaw(state, self.all_variables(step), self.stage.train, self.prepared.owner)
         state = self.checkpoints.state(step, state)
         console.print(f"{self.name}: continues at step {step}")
@@ -250,7 +250,7 @@ class _StageRun:
             batch_size=stage.data.batch_size,
             accumulate=stage.accumulate,
             log_every=stage.log_every,
-            due=lambda step: stage.evaluates(step) or stage.saves(step),
+            due=stage.saves,
             pause=self._pause,
             save=lambda state, frozen, seconds: self._save(state, frozen, seconds, None),
         )
@@ -258,8 +258,7 @@ class _StageRun:
     def _pause(self, state: State, frozen: Variables, seconds: float) -> None:
         step = int(state.step)
         score = self._evaluate(state, frozen) if self.stage.evaluates(step) else None
-        if self.stage.saves(step):
-            self._save(state, frozen, seconds, score)
+        self._save(state, frozen, seconds, score)
 
     def _evaluate(self, state: State, frozen: Variables) -> float | None:
         """Adds the scores to the results; returns the one that selects the best checkpoint."""

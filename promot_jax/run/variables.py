@@ -73,7 +73,8 @@ def stage_directory(path: str) -> tuple[str, Path]:
     given = Path(resolve(path))
     if (given / "run.json").exists():
         stages = [given / name for name in Description.read(str(given)).stages]
-        done = [stage for stage in stages if (stage / "checkpoints").is_dir()]
+        # A stage that only evaluates, or has just begun, has none.
+        done = [stage for stage in stages if _has_checkpoint(stage)]
         if done:
             return str(given), done[-1]
         raise UserError(f"base = {path!r} has no checkpoint yet: finish that run first")
@@ -82,6 +83,12 @@ def stage_directory(path: str) -> tuple[str, Path]:
     raise UserError(
         f"base = {path!r} is no work directory of promot run, nor a stage in one: check the path"
     )
+
+
+def _has_checkpoint(stage: Path) -> bool:
+    """Whether a stage has a complete checkpoint: Orbax gives a directory its number at the end."""
+    directory = stage / "checkpoints"
+    return directory.is_dir() and any(entry.name.isdecimal() for entry in directory.iterdir())
 
 
 def load(path: str, layout: Layout) -> Variables:
@@ -94,7 +101,7 @@ def load(path: str, layout: Layout) -> Variables:
       UserError: no or damaged checkpoint, or arrays that do not fit the model; all of them named.
     """
     workdir, directory = stage_directory(path)
-    checkpoints = Checkpoints(directory / "checkpoints")
+    checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
     step = checkpoints.best()
     if step is None:
         raise UserError(f"base = {path!r} has no complete checkpoint: finish that run first")

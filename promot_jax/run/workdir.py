@@ -114,11 +114,12 @@ def claim(run: Run, config: str | None) -> Path:
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
+        # First, since it is what tells a directory of ours that a crash left without run.json.
+        (root / "config.gin").write_text(text)
         if description.vocabulary["kind"] == "sentencepiece":
             (root / VOCABULARY).write_bytes(
                 epath.Path(resolve(run.vocabulary.sentencepiece_model_file)).read_bytes()
             )
-        (root / "config.gin").write_text(text)
         write_atomically(root / "run.json", json.dumps(dataclasses.asdict(description), indent=1))
     except OSError as error:
         raise UserError(

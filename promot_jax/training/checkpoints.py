@@ -8,6 +8,7 @@ checkpoint is as small as its prompt, and what stage two leaves is complete in i
 
 import dataclasses
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,24 @@ class Checkpoints:
 
     Attributes:
       directory: where they lie.
+      read_only: they may be another process's, which is still writing: nothing is tidied up.
     """
 
     directory: Path
+    read_only: bool = False
 
     def __post_init__(self):
         score = lambda metrics: metrics["score"]  # noqa: E731
         self.manager = ocp.CheckpointManager(
             self.directory.resolve(),
-            item_names=("variables", "state", "note"),
+            # Named here, not at the first save: a manager that only reads needs them as well.
+            item_handlers={
+                "variables": ocp.PyTreeCheckpointHandler(),
+                "state": ocp.PyTreeCheckpointHandler(),
+                "note": ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
+                read_only=self.read_only,
                 best_fn=score,
                 preservation_policy=keep.AnyPreservationPolicy(
                     [
@@ -81,7 +90,8 @@ class Checkpoints:
                 state=ocp.args.PyTreeSave(_rest(state)),
                 note=ocp.args.JsonSave(note | {"score": score}),
             ),
-            metrics=None if score is None else {"score": score},
+            # What was not scored is the best only where nothing was: of equals the newest is.
+            metrics={"score": -math.inf if score is None else score},
             force=True,
         )
 
@@ -91,7 +101,7 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The step with the best score; the newest one where nothing was scored."""
-        return self.manager.best_step() if self.manager.best_step() is not None else self.latest()
+        return self.manager.best_step()
 
     def note(self, step: int) -> dict[str, Any]:
         """The note saved with a checkpoint."""

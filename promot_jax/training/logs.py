@@ -24,7 +24,9 @@ class MetricsLog:
         self.path = directory / "metrics.jsonl"
         old = self.path.read_text().splitlines() if self.path.exists() else []
         kept = [line for line in old if _step(line) <= step]
-        self.path.write_text("".join(line + "\n" for line in kept))
+        new = self.path.with_suffix(".tmp")
+        new.write_text("".join(line + "\n" for line in kept))
+        new.replace(self.path)  # in one step: a crash loses no line
         self.file = self.path.open("a", buffering=1)
         self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
 

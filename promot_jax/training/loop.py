@@ -8,7 +8,7 @@ The order of events around update n, stated once:
 4. the metrics of the update before are read, logged, and checked for NaN;
 5. if n + 1 is due: evaluate, then save. A checkpoint's scores are thus in the results before the
    checkpoint exists, and a run killed in between only does them again;
-6. if a signal asks to stop: save and return.
+6. if a signal asks to stop: save, unless that has just been done, and raise `Interrupted`.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ class Plan:
       batch_size: rows of the global batch.
       accumulate: parts in which a batch goes through.
       log_every: updates between two lines of metrics.
-      due: whether to evaluate or save after so many updates.
+      due: whether to save, perhaps after an evaluation, after so many updates; so at the last one.
       pause: does what is due, with the state after so many updates and the frozen variables.
       save: saves at once, for a stop on a signal.
     """
@@ -116,13 +116,14 @@ def train(
             step += 1
             batch = place_batch(mesh, plan.batches(step)) if step < plan.steps else None
             reader.next(step, metrics)
-            if plan.due(step):
+            if due := plan.due(step):
                 reader.flush()
                 with clock.stopped():
                     plan.pause(state, frozen, clock.seconds)
-            if stop and step < plan.steps:
+            if stop:
                 reader.flush()
-                plan.save(state, frozen, clock.seconds)
+                if not due:  # else it is saved already
+                    plan.save(state, frozen, clock.seconds)
                 raise Interrupted(
                     f"stopped at step {step} of stage {plan.name}: run the same command to go on"
                 )

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from promot_jax.models import Variables
@@ -109,9 +109,11 @@ def train_step(
     return State(state.step + 1, trained, optimizer, state.key), metrics
 
 
-def begin(seed: int, step: int = 0) -> State:
+def begin(mesh: Mesh, seed: int, step: int = 0) -> State:
     """A state that trains nothing yet; `thaw` adds what is due at `step`."""
-    return State(jnp.int32(step), {}, {}, jax.random.key(seed))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    empty = State(jnp.int32(step), {}, {}, jax.random.key(seed))
+    return jax.device_put(empty, everywhere)
 
 
 def thaw(

@@ -1,0 +1,84 @@
+"""A whole run on a tiny model and a tiny task: what the tests of `run` start, kill and resume."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from promot_jax.data import TrainData, byte, file_task  # noqa: E402
+from promot_jax.evaluation import Evaluation  # noqa: E402
+from promot_jax.models import Decoding, Prompt, T5Config  # noqa: E402
+from promot_jax.run import Run, Stage, run  # noqa: E402
+from promot_jax.training import Interrupted, Part  # noqa: E402
+
+MODEL = T5Config(
+    vocab_size=264,
+    emb_dim=16,
+    num_heads=2,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    head_dim=8,
+    mlp_dim=32,
+    scan_layers=True,
+)
+TASK = "tiny_run_task"
+
+
+def write_task(directory: Path) -> str:
+    """A file of few different rows; returns the name of its task."""
+    rows = [f"what follows {a}{b}?\t{b}" for a in "abcdef" for b in "abc"]
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "tiny.tsv"
+    path.write_text("\n".join(rows) + "\n")
+    return file_task(TASK, str(path), str(path), metric="accuracy")
+
+
+def stage(name: str, pattern: str, steps: int, task: str, **changes) -> Stage:
+    """A stage that trains `pattern`, evaluates every 8 steps and saves every 4."""
+    unfreeze = changes.pop("unfreeze", None)
+    prompts = changes.pop("prompts", "target")
+    rate = changes.pop("learning_rate", 0.05 if pattern == "prompt" else 0.01)
+    parts = [Part(pattern, rate)]
+    if unfreeze is not None:
+        parts.append(Part("params", 0.01, unfreeze=unfreeze))
+    data = TrainData(task, 32, 8, batch_size=8, prompts=prompts)
+    asked = Evaluation(
+        [task], prompt=prompts, limit=8, batch_size=8, input_length=32, decoding=Decoding(4)
+    )
+    settings = {
+        "evaluations": [asked],
+        "evaluate_every": 8,
+        "checkpoint_every": 4,
+        "select": task,
+        "log_every": 4,
+    }
+    return Stage(name, parts, data, steps, **settings | changes)
+
+
+def settings(workdir: str, task: str, steps: int = 16, log_every: int = 4, **changes) -> Run:
+    """ProMoT on the task: a prompt stage and a model stage of `steps` updates each."""
+    stages = [
+        stage("prompt", "prompt", steps, task, log_every=log_every),
+        stage("model", "params", steps, task, log_every=log_every),
+    ]
+    values = {
+        "method": "promot",
+        "model": MODEL,
+        "vocabulary": byte(),
+        "stages": stages,
+        "target": task,
+        "prompts": [Prompt("target", 4)],
+        "mesh": {"data": 1},
+        "seed": 3,
+    }
+    return Run(workdir=workdir, **values | changes)
+
+
+def child(workdir: str, **changes) -> None:
+    """A run in a process of its own; a stop on a signal is no failure."""
+    task = write_task(Path(workdir).parent)
+    with contextlib.suppress(Interrupted):
+        run(settings(workdir, task, **changes))

@@ -1,0 +1,88 @@
+"""Trains on several meshes of 8 virtual devices and prints the losses as JSON: one process for all.
+
+Started by `test_meshes.py`, since the number of devices is fixed when JAX starts.
+"""
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+import jax
+from tiny_training import (
+    Trainer,
+    batches_of,
+    copies,
+    fine_tuning,
+    prompt_tuning,
+    tiny,
+    variables_of,
+    write_tsv,
+)
+
+from promot_jax.run.variables import Layout
+from promot_jax.training import Checkpoints, digest, make_mesh
+
+STEPS = 20
+MESHES = {
+    "one": None,
+    "data": {"data": 8},
+    "fsdp_tensor": {"fsdp": 4, "tensor": 2},
+    "all_axes": {"data": 2, "fsdp": 2, "tensor": 2},
+}
+
+
+def mesh_of(name: str):
+    """A mesh of all devices, or of the first alone."""
+    return make_mesh(devices=jax.devices()[:1]) if name == "one" else make_mesh(MESHES[name])
+
+
+def trainer_on(name: str, host, model) -> Trainer:
+    """A stage that trains model and prompt, with its variables cut for the mesh."""
+    places = Layout(model, mesh_of(name)).shardings()
+    variables = {path: jax.device_put(x, places[path]) for path, x in host.items()}
+    parts = [*fine_tuning(0.003), *prompt_tuning(0.03)]
+    return Trainer(model, variables, parts, mesh_of(name), seed=1)
+
+
+def losses(trainer: Trainer, batches, begin: int, end: int) -> list[float]:
+    return [trainer.step(batches(step))["loss"] for step in range(begin, end)]
+
+
+def move(source: Trainer, name: str, model, directory: Path) -> Trainer:
+    """A checkpoint written on one mesh and read on another."""
+    with contextlib.closing(Checkpoints(directory)) as checkpoints:
+        checkpoints.save(source.state, {}, {}, None)
+    with contextlib.closing(Checkpoints(directory, read_only=True)) as checkpoints:
+        step = checkpoints.latest()
+        places = Layout(model, mesh_of(name)).abstract()
+        read = checkpoints.variables(step, places)
+        host = {path: x for path, x in copies(read).items()}
+        target = trainer_on(name, host, model)
+        target.state = checkpoints.state(step, target.state)
+    return target
+
+
+def main(directory: Path) -> None:
+    """Losses on every mesh, and of runs that change meshes half-way."""
+    assert jax.device_count() == 8
+    directory.mkdir(exist_ok=True)
+    model, batches = tiny(dropout_rate=0.1), batches_of(write_tsv(directory))
+    host = copies(variables_of(model))
+    out = {"digests": [], "bytes": {}}
+    for name in MESHES:
+        trainer = trainer_on(name, host, model)
+        out["digests"].append(digest(trainer.state.trained))
+        kernel = trainer.state.trained["params/encoder/layers_0/mlp/wo/kernel"]
+        out["bytes"][name] = kernel.addressable_shards[0].data.nbytes / kernel.nbytes
+        out[name] = losses(trainer, batches, 0, STEPS)
+    for first, then in (("one", "fsdp_tensor"), ("fsdp_tensor", "data")):
+        trainer = trainer_on(first, host, model)
+        begun = losses(trainer, batches, 0, STEPS // 2)
+        moved = move(trainer, then, model, directory / f"{first}-{then}")
+        out[f"{first} then {then}"] = begun + losses(moved, batches, STEPS // 2, STEPS)
+    print(json.dumps(out))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

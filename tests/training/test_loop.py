@@ -1,0 +1,136 @@
+"""The loop: order of events, a stop on NaN, a stop on a signal, and the log."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+from tiny_training import fine_tuning, loss_of, prompt_tuning
+
+from promot_jax.training import (
+    Diverged,
+    Interrupted,
+    MetricsLog,
+    Plan,
+    assign,
+    begin,
+    make_mesh,
+    train,
+)
+
+
+class Stage:
+    """A plan of a few steps that notes what happens, and its run."""
+
+    def __init__(self, model, variables, batches, directory, parts, **changes):
+        self.events, self.variables = [], jax.tree.map(jax.numpy.copy, variables)
+        self.mesh, self.directory = make_mesh(devices=jax.devices()[:1]), directory
+        self.plan = Plan(
+            name="stage",
+            steps=6,
+            loss=loss_of(model),
+            parts=parts,
+            owner=assign(parts, variables),
+            batches=lambda step: self.events.append(f"batch {step}") or batches(step),
+            batch_size=8,
+            accumulate=1,
+            log_every=2,
+            due=lambda step: step in (3, 6),
+            pause=lambda state, frozen, seconds: self.events.append(f"pause {int(state.step)}"),
+            save=lambda state, frozen, seconds: self.events.append(f"save {int(state.step)}"),
+        )
+        self.plan = dataclasses.replace(self.plan, **changes)
+
+    def run(self, step=0):
+        log = MetricsLog(self.directory, step)
+        try:
+            return train(self.plan, begin(self.mesh, 0, step), self.variables, self.mesh, log, 10.0)
+        finally:
+            log.close()
+
+    def lines(self):
+        return [json.loads(x) for x in (self.directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_events_and_lines(model, variables, batches, tmp_path):
+    stage = Stage(model, variables, batches, tmp_path, prompt_tuning())
+    state, frozen, seconds = stage.run()
+    assert int(state.step) == 6 and set(state.trained) == {"prompt/target"}
+    assert set(frozen) | set(state.trained) == set(variables)
+    assert stage.events == [
+        *["batch 0", "batch 1", "batch 2", "batch 3", "pause 3"],
+        *["batch 4", "batch 5", "pause 6"],
+    ]
+    lines = stage.lines()
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    wanted = {"loss", "z_loss", "correct", "tokens", "gradient_norm", "learning_rate", "seconds"}
+    assert wanted <= set(lines[0]) and "examples_per_second" in lines[1]
+    assert lines[0]["tokens"] == batches(1)["decoder_loss_weights"].sum()
+    assert 10 < lines[0]["seconds"] <= lines[-1]["seconds"] <= seconds
+
+
+def test_a_finished_stage_does_nothing(model, variables, batches, tmp_path):
+    stage = Stage(model, variables, batches, tmp_path, prompt_tuning())
+    state, _, seconds = stage.run(step=6)
+    assert int(state.step) == 6 and stage.events == [] and stage.lines() == []
+    assert seconds == pytest.approx(10, abs=2)
+
+
+def test_nan_stops_with_step_and_metric(model, variables, batches, tmp_path):
+    """The first update is finite itself; what it leaves behind is not. Nothing is saved then."""
+    stage = Stage(model, variables, batches, tmp_path, fine_tuning(1e30))
+    with pytest.raises(Diverged, match=r"(loss|gradient_norm|z_loss) is (nan|inf) at step \d of stage stage"):
+        stage.run()
+    assert "pause 6" not in stage.events and "save 6" not in stage.events
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_once_and_stops(model, variables, batches, tmp_path, number):
+    def kill_at(step):
+        def at(now):
+            if now == step:
+                os.kill(os.getpid(), number)
+            return batches(now)
+
+        return at
+
+    before = signal.getsignal(number)
+    # while batch 2 is made step 1 runs and ends as update 2; batch 3 goes with the pause at 3
+    for step, events in ((2, ["save 2"]), (3, ["pause 3"]), (5, ["pause 3", "save 5"])):
+        stage = Stage(model, variables, batches, tmp_path, prompt_tuning(), batches=kill_at(step))
+        with pytest.raises(Interrupted, match=f"stopped at step {step} of stage stage"):
+            stage.run()
+        assert stage.events == events
+    assert signal.getsignal(number) is before
+
+
+def test_a_log_forgets_what_comes_again(tmp_path):
+    log = MetricsLog(tmp_path, 0)
+    for step in (1, 2, 3):
+        log.write(step, {"loss": float(step)})
+    log.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')  # cut off by a crash
+    log = MetricsLog(tmp_path, 2)
+    log.write(3, {"loss": 9.0})
+    log.close()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 2.0), (3, 9.0)]
+
+
+def test_steps_do_not_depend_on_where_a_run_began(model, variables, batches, tmp_path):
+    """Dropout keys, batches and updates are functions of the step alone."""
+    whole = Stage(model, variables, batches, tmp_path / "a", prompt_tuning())
+    expected, _, _ = whole.run()
+    half = Stage(model, variables, batches, tmp_path / "b", prompt_tuning(), steps=3)
+    state, frozen, _ = half.run()
+    rest = Stage(model, variables, batches, tmp_path / "b", prompt_tuning())
+    log = MetricsLog(tmp_path / "b", 3)
+    state, _, _ = train(rest.plan, state, frozen, rest.mesh, log, 0.0)
+    log.close()
+    np.testing.assert_array_equal(
+        state.trained["prompt/target"], expected.trained["prompt/target"]
+    )

@@ -1,0 +1,85 @@
+"""One device against eight virtual ones: the same losses, also across a change of mesh."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from promot_jax.errors import UserError
+from promot_jax.training import check_batch, make_mesh, shardings
+from promot_jax.training.mesh import local_rows
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What `mesh_run.py` prints."""
+    paths = [str(HERE), str(HERE.parents[1])]
+    settings = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join(paths),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    command = [sys.executable, str(HERE / "mesh_run.py"), str(tmp_path_factory.mktemp("meshes"))]
+    done = subprocess.run(
+        command, env=os.environ | settings, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    "mesh", ["data", "fsdp_tensor", "all_axes", "one then fsdp_tensor", "fsdp_tensor then data"]
+)
+def test_losses_are_those_of_one_device(trained, mesh):
+    assert len(trained["one"]) == 20 and trained["one"][-1] < trained["one"][0]
+    np.testing.assert_allclose(trained[mesh], trained["one"], rtol=1e-5)
+
+
+def test_digests_are_those_of_one_device(trained):
+    assert len(set(trained["digests"])) == 1
+
+
+def test_each_device_holds_its_part(trained):
+    assert trained["bytes"] == {"one": 1, "data": 1, "fsdp_tensor": 1 / 8, "all_axes": 1 / 4}
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"model": 2}, "MESH has the axis 'model': the axes are data, fsdp, tensor"),
+        ({"data": 3}, "does not fit 1 devices"),
+        ({"data": 0}, "does not fit"),
+        ({"data": -1, "fsdp": -1}, "does not fit"),
+        ({"data": -1, "fsdp": 2}, "does not fit"),
+    ],
+)
+def test_meshes_that_cannot_be(shape, message):
+    with pytest.raises(UserError, match=message):
+        make_mesh(shape, jax.devices()[:1])
+
+
+def test_the_batch_must_divide():
+    mesh = make_mesh(None, jax.devices()[:1])
+    check_batch(mesh, 6, "batch_size", parts=3)
+    with pytest.raises(UserError, match="batch_size = 7 is not a multiple .* set a multiple of 3"):
+        check_batch(mesh, 7, "batch_size", parts=3)
+    with pytest.raises(UserError, match="batch_size = 0"):
+        check_batch(mesh, 0, "batch_size")
+    assert local_rows(6) == slice(0, 6)
+
+
+def test_axes_must_divide_and_not_collide():
+    mesh = jax.sharding.AbstractMesh((1, 4, 2), ("data", "fsdp", "tensor"))
+    leaf = jax.ShapeDtypeStruct((6, 8), np.float32)
+    with pytest.raises(UserError, match=r"fsdp = 4, which does not divide the embed axis \(6\) of p"):
+        shardings(mesh, {"p": leaf}, {"p": ("embed", "mlp")})
+    with pytest.raises(UserError, match="lie along one mesh axis"):
+        shardings(mesh, {"p": leaf}, {"p": ("mlp", "vocab")})

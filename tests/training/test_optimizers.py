@@ -1,0 +1,116 @@
+"""Which arrays a stage trains, at what rate, and what Adafactor does to one array (against t5x)."""
+
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from promot_jax.errors import UserError
+from promot_jax.models import stack_layers, unstack_layers
+from promot_jax.training import Part, adafactor, adamw, assign
+
+PATHS = [
+    "params/encoder/layers_0/mlp/wi/kernel",
+    "params/encoder/layers_0/mlp/wo/kernel",
+    "params/decoder/layers_0/mlp/wi/kernel",
+    "params/decoder/logits_dense/kernel",
+    "prompt/target",
+]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "covered"),
+    [
+        ("params", PATHS[:4]),
+        ("prompt", PATHS[4:]),
+        ("params/decoder", PATHS[2:4]),
+        ("params/*/mlp/*", PATHS[:3]),
+        ("*", PATHS),
+        ("prompt/target", PATHS[4:]),
+        ("params/*coder/layers_0/mlp/wo/kernel", PATHS[1:2]),
+    ],
+)
+def test_patterns(pattern, covered):
+    assert assign([Part(pattern)], PATHS) == dict.fromkeys(covered, 0)
+
+
+def test_each_path_has_the_index_of_its_part():
+    owner = assign([Part("prompt"), Part("params/encoder")], PATHS)
+    assert owner == {PATHS[0]: 1, PATHS[1]: 1, PATHS[4]: 0}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"), [("promt", "'prompt'"), ("params/encodr", "'params/encoder'"), ("x", "")]
+)
+def test_a_pattern_without_match(pattern, hint):
+    with pytest.raises(UserError, match=f"'{pattern}' matches no array.*{hint}.*'params', 'prompt'"):
+        assign([Part(pattern)], PATHS)
+
+
+def test_a_name_is_not_matched_by_its_beginning():
+    with pytest.raises(UserError, match="matches no array"):
+        assign([Part("par")], PATHS)
+
+
+def test_two_parts_for_one_path():
+    with pytest.raises(UserError, match="'params' and 'params/decoder' both cover"):
+        assign([Part("params"), Part("params/decoder")], PATHS)
+
+
+def test_rates():
+    assert Part("p", 0.5).rate(10) == 0.5
+    late = Part("p", optax.linear_schedule(0.0, 1.0, 10), unfreeze=5)
+    assert [late.rate(step) for step in (0, 4, 5, 10, 15, 20)] == [0, 0, 0, 0.5, 1, 1]
+
+
+def test_a_schedule_counts_the_part_s_own_updates():
+    """Plain gradient descent at rates 1, 0: it moves once and stops."""
+    schedule = optax.piecewise_constant_schedule(1.0, {1: 0.0})
+    part = Part("p", schedule, optax.sgd)
+    variables = {"p/x": np.ones(3, np.float32)}
+    optimizer = part.transformation()
+    state = optimizer.init(variables)
+    moves = []
+    for _ in range(3):
+        updates, state = optimizer.update(variables, state, variables)
+        moves.append(float(updates["p/x"][0]))
+    assert moves == [-1, 0, 0]
+
+
+@pytest.mark.parametrize("make", [adafactor, adamw])
+def test_stacked_layers_are_arrays_of_their_own(make):
+    rng = np.random.default_rng(0)
+    shape = (130, 140)  # large enough for Adafactor to factor
+    single = {f"params/e/layers_{i}/w": rng.normal(size=shape).astype(np.float32) * 10**i for i in (0, 1)}
+    single |= {"params/w": rng.normal(size=shape).astype(np.float32)}
+    optimizer = Part("params", 0.1, make).transformation()
+
+    @jax.jit
+    def descend(variables):
+        state = optimizer.init(variables)
+        for _ in range(3):
+            gradients = jax.tree.map(lambda x: x * x - 0.5, variables)
+            updates, state = optimizer.update(gradients, state, variables)
+            variables = optax.apply_updates(variables, updates)
+        return variables
+
+    expected = descend(single)
+    found = unstack_layers(descend(stack_layers(single)))
+    for path in expected:
+        np.testing.assert_allclose(found[path], expected[path], rtol=1e-4, atol=1e-5)
+
+
+SHARED = Path(os.environ.get("PROMOT_SHARED", Path(__file__).parents[3] / "shared"))
+
+
+@pytest.mark.parametrize("name", ["adafactor_step", "adafactor_factored"])
+def test_adafactor_is_t5x_s(name):
+    path = SHARED / "fixtures" / "t5x_tiny" / f"{name}.npz"
+    if not path.exists():
+        pytest.skip("t5x's results are not there (fixtures/t5x_tiny in PROMOT_SHARED)")
+    with np.load(path) as file:
+        arrays = dict(file)
+    pytest.skip(str({k: v.shape for k, v in list(arrays.items())[:9]}))
