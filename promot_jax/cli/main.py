@@ -10,10 +10,13 @@ SIGTERM or Ctrl-C saves, says how to go on, and exits with 0.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import absl.logging
 
 from promot_jax.errors import UserError
 
@@ -109,6 +112,7 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
 def _run(files: Sequence[str], given: Sequence[str]) -> int:
     from promot_jax.cli import settings
 
+    _quiet()
     _join_pod()
     text = settings.parse(files, given)
     from promot_jax.report import report as make_report
@@ -128,6 +132,11 @@ def _run(files: Sequence[str], given: Sequence[str]) -> int:
     return 0
 
 
+def _quiet() -> None:
+    """Orbax warns, through absl, of what it was asked to do; what is bad it raises."""
+    absl.logging.set_verbosity(absl.logging.ERROR)
+
+
 def _join_pod() -> None:
     """On a TPU pod or another cluster, joins the other hosts before JAX sees its devices."""
     if (
@@ -144,24 +153,22 @@ def infer(args: argparse.Namespace, rest: Sequence[str]) -> int:
     bindings(args, rest)
     if args.batch_size < 1:
         raise UserError(f"--batch_size = {args.batch_size}: set at least 1")
-    from rich.progress import Progress
-
+    _quiet()
     from promot_jax.models import Decoding
     from promot_jax.run import LanguageModel
     from promot_jax.run import infer as infer_file
     from promot_jax.run.inference import read_records
-    from promot_jax.training import console
+    from promot_jax.training import Bar, console
 
     names = ("max_length", "beams", "temperature", "top_k", "top_p", "seed")
     decoding = Decoding(**{name: getattr(args, name) for name in names})
     total = sum(1 for _ in read_records(args.input, args.prompt))
     model = LanguageModel(args.workdir)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("infer", total=total)
-        show = lambda done: progress.update(task, completed=done)  # noqa: E731
+    with contextlib.closing(Bar("infer", 0, total, 10 * args.batch_size)) as bar:
         done = infer_file(
-            model, args.input, args.output, args.prompt, decoding, args.batch_size, show
-        )
+            model, args.input, args.output, args.prompt, decoding, args.batch_size,
+            lambda done: bar.update(done, ""),
+        )  # fmt: skip
     console.print(f"{done} outputs in {args.output}")
     return 0
 

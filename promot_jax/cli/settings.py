@@ -4,9 +4,10 @@ Gin files import what they bind (`from __gin__ import dynamic_registration`), so
 no decorators. Capitalised names are macros: the settings that recipes, models and tasks share.
 """
 
+import contextlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import gin
@@ -45,16 +46,17 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
                 for p in INSTALLED_AT.parent.glob("gin/*/*.gin")
             ]
             raise UserError(f"--gin_file={file} does not exist{near(file, known)}")
-    try:
-        for file in files:
+    for file in files:
+        with _gin_errors("gin settings"):
             gin.parse_config_file(resolve(file))
-        gin.parse_config([*_imports(gin.config_str()), *bindings])
-        text = gin.config_str()
-    except (
-        Exception
-    ) as error:  # gin raises SyntaxError, ValueError, ImportError, AttributeError and others
-        raise UserError(f"gin settings: {_first_line(error)}") from error
-    if missing := _missing(text):
+    before = gin.config_str()
+    for binding in bindings:
+        with _gin_errors(f"--gin.{binding}"):
+            gin.parse_config([*_imports(before), binding])
+    text = gin.config_str()
+    used, defined = _macros(text)
+    _check_names(bindings, used | _macros(before)[1])
+    if missing := sorted(used - defined):
         named = ", ".join(f"{name} ({HINTS[name]})" if name in HINTS else name for name in missing)
         raise UserError(
             f"settings are missing: {named}: set each as --gin.NAME=VALUE or by a --gin_file"
@@ -70,23 +72,33 @@ def _imports(text: str) -> list[str]:
 
 def build(name: str):
     """What a configurable of the parsed settings makes, e.g. "Run"."""
-    try:
+    with _gin_errors("gin settings"):
         return gin.get_configurable(name)()
-    except UserError as error:
+
+
+@contextlib.contextmanager
+def _gin_errors(where: str) -> Iterator[None]:
+    """Raises UserError for gin's errors, which are of many classes."""
+    try:
+        yield
+    except UserError as error:  # ours, with lines of gin's about the calls that led there
         raise UserError(str(error).split("\n")[0]) from error
     except Exception as error:
-        raise UserError(f"gin settings: {_first_line(error)}") from error
+        lines = " ".join(str(error).split())
+        raise UserError(f"{where}: {lines[:400] or type(error).__name__}") from error
 
 
-def _first_line(error: Exception) -> str:
-    """Gin's messages have the interesting part in different lines; the first that is not empty."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines)[:400] if lines else type(error).__name__
-
-
-def _missing(text: str) -> list[str]:
-    """Macros that are used and not defined."""
+def _macros(text: str) -> tuple[set[str], set[str]]:
+    """The macros that settings use, and those that they define."""
     code = re.sub(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|#.*", "''", text)
-    used = set(re.findall(r"%([A-Za-z_]\w*)", code))
-    defined = set(re.findall(r"^([A-Za-z_]\w*) *=", code, re.MULTILINE))
-    return sorted(used - defined)
+    used = re.findall(r"%([A-Za-z_]\w*)", code)
+    return set(used), set(re.findall(r"^([A-Za-z_]\w*) *=", code, re.MULTILINE))
+
+
+def _check_names(bindings: Sequence[str], known: set[str]) -> None:
+    """Raises UserError for a macro that no file knows: gin would take it without effect."""
+    for name in (binding.partition("=")[0].strip() for binding in bindings):
+        if re.fullmatch(r"\w+", name) and name not in known:
+            raise UserError(
+                f"--gin.{name}: none of the gin files has a setting of this name{near(name, known)}"
+            )

@@ -43,13 +43,14 @@ with _without_stderr():
 from promot_jax.data.batches import Batches, TrainData  # noqa: E402
 from promot_jax.data.evalset import EvalSet, eval_set  # noqa: E402
 from promot_jax.data.examples import Example, load_examples  # noqa: E402
-from promot_jax.data.files import accuracy, exact_match, file_task  # noqa: E402
+from promot_jax.data.files import accuracy, exact_match, file_source, file_task  # noqa: E402
 from promot_jax.data.tasks import (  # noqa: E402
     TaskInfo,
     add_task,
     get_task,
     import_modules,
     in_format,
+    mixture,
     task_info,
 )
 from promot_jax.data.vocabularies import byte, same_vocabulary, sentencepiece  # noqa: E402
@@ -65,7 +66,9 @@ __all__ = [
     "byte",
     "eval_set",
     "exact_match",
+    "file_source",
     "file_task",
+    "mixture",
     "get_task",
     "import_modules",
     "in_format",

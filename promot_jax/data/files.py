@@ -40,8 +40,8 @@ def exact_match(targets: Sequence[str], predictions: Sequence[str]) -> dict[str,
 METRICS = {"accuracy": accuracy, "exact_match": exact_match}
 Metric = str | Callable
 
-# name -> the arguments it was registered with, and the state its files had: gin calls file_task once
-# for each reference to it.
+# name -> the arguments it was registered with, and the state its files had: gin calls file_task
+# once for each reference to it.
 _REGISTERED: dict[str, tuple[dict[str, Any], list[Any]]] = {}
 
 
@@ -103,6 +103,23 @@ def file_task(
     add_task(name, _source(splits), [], metric_fns, _strip, info=info)
     _REGISTERED[name] = arguments, state
     return name
+
+
+def file_source(directory: str, columns: Sequence[str]) -> seqio.FunctionDataSource:
+    """A SeqIO source of the rows in `<directory>/{train,validation,test}.jsonl`, as they are.
+
+    For tasks that read a TFDS data set or, with the same columns, local files.
+
+    Raises:
+      UserError: no such file, or malformed rows, those without one of the columns included.
+    """
+    template = "".join(f"{{{column}}}" for column in columns)
+    paths = {split: f"{directory}/{split}.jsonl" for split in ("train", "validation", "test")}
+    found = {split: path for split, path in paths.items() if _state(path) is not None}
+    if not found:
+        raise UserError(f"directory {directory!r} has none of {', '.join(paths)}.jsonl: check it")
+    rows = {split: read_rows(path, {"row": template}) for split, path in found.items()}
+    return _source(rows)
 
 
 def _state(path: str) -> tuple[int, int] | None:

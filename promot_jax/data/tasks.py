@@ -111,6 +111,22 @@ def get_task(name: str) -> seqio.Task | seqio.Mixture:
     )
 
 
+def mixture(tasks: Sequence[str], name: str | None = None) -> str:
+    """Registers a mixture of tasks in equal shares, and returns its name (default: theirs, joined).
+
+    Raises:
+      UserError: no tasks, an unknown one, or one named twice.
+    """
+    if not tasks or len(set(tasks)) < len(tasks):
+        raise UserError(f"mixture.tasks = {list(tasks)}: name at least one task, none twice")
+    for task in tasks:
+        get_task(task)
+    name = name or "_and_".join(tasks)
+    if name not in seqio.MixtureRegistry.names():
+        seqio.MixtureRegistry.add(name, list(tasks), default_rate=1.0)
+    return name
+
+
 def task_info(name: str) -> TaskInfo:
     """The task's `TaskInfo`; defaults for mixtures and for tasks registered by SeqIO itself."""
     return _INFO.get(get_task(name), TaskInfo())

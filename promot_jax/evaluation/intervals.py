@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import seqio
-from scipy import stats
 
 MetricFn = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, Any]]
 
@@ -129,6 +128,8 @@ def _is_mean(value: float, rows: np.ndarray | None) -> bool:
 
 
 def _mean_interval(rows: np.ndarray, unit: float, seed: int) -> tuple[float, float]:
+    from scipy import stats  # takes seconds, which bad settings need not wait for
+
     values = set(rows.tolist())
     if values == {0.0}:
         scale = unit

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import seqio
@@ -132,7 +132,7 @@ def infer(
         model.encode("", record["prompt"])
     done = _kept(output, source, prompt)
     records = islice(read_records(source, prompt), done, None)
-    with output.open("a", encoding="utf-8") as file:
+    with _open(output, "a", encoding="utf-8") as file:
         while batch := list(islice(records, batch_size)):
             texts, names = [r["inputs"] for r in batch], [r["prompt"] for r in batch]
             # A short last batch is filled up: one shape, one compilation, and the same answers.
@@ -173,13 +173,22 @@ def _record(line: str, number: int, source: Path, prompt: str | None) -> dict[st
     return {"inputs": text, "prompt": name}
 
 
+def _open(output: Path, mode: str, **options: Any) -> IO:
+    try:
+        return output.open(mode, **options)
+    except OSError as error:
+        raise UserError(
+            f"--output {output} cannot be written ({error.strerror}): give another --output"
+        ) from error
+
+
 def _kept(output: Path, source: Path, prompt: str | None) -> int:
     """Complete lines of an output file that answer this source; a line cut off by a crash is removed."""
     if not output.exists():
         return 0
     count, end = 0, 0
     records = read_records(source, prompt)
-    with output.open("rb") as file:
+    with _open(output, "rb") as file:
         for line in file:
             if not line.endswith(b"\n"):
                 break
@@ -193,7 +202,7 @@ def _kept(output: Path, source: Path, prompt: str | None) -> int:
                     f"--output {output}, line {count + 1}, does not answer {source}: give another --output"
                 )
             count, end = count + 1, end + len(line)
-    with output.open("r+b") as file:
+    with _open(output, "r+b") as file:
         file.truncate(end)
     return count
 

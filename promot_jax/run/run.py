@@ -20,13 +20,13 @@ from promot_jax.run.stage import Run, Stage
 from promot_jax.run.variables import (
     Layout,
     add_prompts,
+    check_base,
     origin,
     read,
     reference,
-    stage_directory,
     verify,
 )
-from promot_jax.run.workdir import Results, claim
+from promot_jax.run.workdir import Results, check, claim
 from promot_jax.training import (
     Checkpoints,
     MetricsLog,
@@ -77,9 +77,10 @@ def run(settings: Run, config: str | None = None) -> Path:
       Interrupted: stopped by a signal; the same call continues.
     """
     context = prepare(settings)
+    # Loaded before the work directory is made, which a damaged base then leaves untouched.
+    variables = None if check(settings, config) else _beginning(context)
     root = claim(settings, config)
     results = Results(root)
-    variables = None
     for index in range(len(context.stages)):
         with contextlib.closing(_StageRun(context, index, root, results)) as stage:
             variables = stage.finished() if stage.done() else stage.run(variables)
@@ -92,7 +93,7 @@ def prepare(settings: Run) -> Context:
     mesh = make_mesh(settings.mesh)
     ids = prompt_ids(settings.prompts, settings.model.vocab_size)
     if settings.base is not None:
-        stage_directory(settings.base)
+        check_base(settings.base, settings.model)
     model = T5(settings.model, tuple((p.name, p.length) for p in settings.prompts))
     layout = Layout(model, mesh)
     paths = layout.abstract()
@@ -126,6 +127,13 @@ def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh
         for evaluation in stage.evaluations
     ]
     return Prepared(stage, directory, batches, evaluators, owner)
+
+
+def _beginning(context: Context) -> Variables:
+    """The variables that the first stage starts from."""
+    settings, layout = context.run, context.layout
+    variables = origin(settings.base, settings.seed, layout)
+    return add_prompts(variables, settings.prompts, layout, settings.seed)
 
 
 def target_format(targets: tuple[str, ...]) -> TaskInfo | None:
@@ -194,8 +202,7 @@ class _StageRun:
         if before is None:
             before = self._from_earlier_stages()
         if before is None:
-            before = origin(settings.base, settings.seed, layout)
-            before = add_prompts(before, settings.prompts, layout, settings.seed)
+            before = _beginning(self.context)
         return begin(layout.mesh, settings.seed + self.index), before, 0.0
 
     def _from_earlier_stages(self) -> Variables | None:

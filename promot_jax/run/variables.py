@@ -20,6 +20,7 @@ from promot_jax.errors import UserError, resolve
 from promot_jax.models import (
     T5,
     Prompt,
+    T5Config,
     Variables,
     abstract,
     init,
@@ -31,6 +32,8 @@ from promot_jax.models import (
 from promot_jax.run.workdir import Description
 from promot_jax.training import Checkpoints, digest, shardings
 
+# How a model is computed, not what it is: a base of other settings serves as well.
+CHANGEABLE = {"dropout_rate", "dtype", "param_dtype", "scan_layers", "remat"}
 EMBEDDING = "params/token_embedder/embedding"
 
 
@@ -83,6 +86,18 @@ def stage_directory(path: str) -> tuple[str, Path]:
     raise UserError(
         f"base = {path!r} is no work directory of promot run, nor a stage in one: check the path"
     )
+
+
+def check_base(path: str, model: T5Config) -> None:
+    """Raises UserError unless a base has a checkpoint, and of a model of this architecture."""
+    theirs = Description.read(stage_directory(path)[0]).model
+    for field in dataclasses.fields(model):
+        ours, other = getattr(model, field.name), getattr(theirs, field.name)
+        if field.name not in CHANGEABLE and ours != other:
+            raise UserError(
+                f"base = {path!r} is of another model: its {field.name} is {other!r}, but"
+                f" T5Config.{field.name} = {ours!r}: set the MODEL that it was made with"
+            )
 
 
 def _has_checkpoint(stage: Path) -> bool:

@@ -96,26 +96,42 @@ class Description:
         )
 
 
+def check(run: Run, config: str | None) -> bool:
+    """Whether the work directory is this run's already; touches nothing.
+
+    Raises:
+      UserError: it cannot be written, or holds another run or other files.
+    """
+    root = Path(run.workdir)
+    if (root / "run.json").exists():
+        _check_same(root, Description.of(run), _settings(config))
+    elif root.is_dir() and any(root.iterdir()) and not (root / "config.gin").exists():
+        raise UserError(
+            f"WORKDIR = {run.workdir!r} holds files that are no run's: choose an empty or new directory"
+        )
+    there = next(path for path in (root, *root.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = "is no directory" if not there.is_dir() else "has no permission to write"
+        raise UserError(
+            f"WORKDIR = {run.workdir!r} cannot be written ({str(there)!r} {reason}): choose another"
+        )
+    return (root / "run.json").exists()
+
+
 def claim(run: Run, config: str | None) -> Path:
     """Makes the work directory, or finds that it is this run's.
 
     Raises:
-      UserError: it cannot be written, or holds another run.
+      UserError: as `check`, or it cannot be made.
     """
     root = Path(run.workdir)
-    description = Description.of(run)
-    text = config if config is not None else "# made from Python; see run.json\n"
-    if (root / "run.json").exists():
-        _check_same(root, description, text)
+    if check(run, config):
         return root
-    if root.is_dir() and any(root.iterdir()) and not (root / "config.gin").exists():
-        raise UserError(
-            f"WORKDIR = {run.workdir!r} holds files that are no run's: choose an empty or new directory"
-        )
+    description = Description.of(run)
     try:
         root.mkdir(parents=True, exist_ok=True)
         # First, since it is what tells a directory of ours that a crash left without run.json.
-        (root / "config.gin").write_text(text)
+        (root / "config.gin").write_text(_settings(config))
         if description.vocabulary["kind"] == "sentencepiece":
             (root / VOCABULARY).write_bytes(
                 epath.Path(resolve(run.vocabulary.sentencepiece_model_file)).read_bytes()
@@ -126,6 +142,10 @@ def claim(run: Run, config: str | None) -> Path:
             f"WORKDIR = {run.workdir!r} cannot be written ({error.strerror}): choose another"
         ) from error
     return root
+
+
+def _settings(config: str | None) -> str:
+    return config if config is not None else "# made from Python; see run.json\n"
 
 
 def _check_same(root: Path, new: Description, text: str) -> None:
@@ -140,10 +160,6 @@ def _check_same(root: Path, new: Description, text: str) -> None:
         what = f"{fields[0]} = {getattr(old, fields[0])!r}" if fields else f"{changed[0]!r}"
         raise UserError(
             f"WORKDIR = {str(root)!r} holds another run (there: {what[:160]}): choose another WORKDIR, or remove it"
-        )
-    if not os.access(root, os.W_OK):
-        raise UserError(
-            f"WORKDIR = {str(root)!r} cannot be written: choose another, or change its permissions"
         )
 
 
@@ -186,7 +202,8 @@ class Results:
         for row in self.rows:
             if row["stage"] == stage:
                 row["selected"] = row["step"] == step
-        self.write()
+        if self.rows:  # a run without evaluations has no results
+            self.write()
 
     def write(self) -> None:
         """Writes the file in one step, a row a line."""

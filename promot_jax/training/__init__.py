@@ -1,7 +1,7 @@
 """Training: state and batch to state. Only what a stage trains has gradients and optimizer state."""
 
 from promot_jax.training.checkpoints import Checkpoints, digest
-from promot_jax.training.logs import MetricsLog, console
+from promot_jax.training.logs import Bar, MetricsLog, console
 from promot_jax.training.loop import Diverged, Interrupted, Plan, train
 from promot_jax.training.mesh import (
     check_batch,
@@ -16,6 +16,7 @@ from promot_jax.training.optimizers import Part, adafactor, adamw, assign
 from promot_jax.training.step import State, begin, gradients, thaw, train_step
 
 __all__ = [
+    "Bar",
     "Checkpoints",
     "Diverged",
     "Interrupted",

@@ -80,4 +80,5 @@ class Bar:
             console.print(f"{self.name} {step}/{self.steps} {said}")
 
     def close(self) -> None:
-        self.progress.stop()
+        if self.interactive:  # elsewhere it would print an empty line
+            self.progress.stop()

@@ -1,4 +1,4 @@
-"""A tiny trained T5 1.1 gives what t5x and google-research/prompt-tuning compute from its weights."""
+"""A tiny trained T5 1.1 gives what t5x and google's prompt-tuning compute from its weights."""
 
 import json
 import os
@@ -39,7 +39,8 @@ def config():
 
 @pytest.fixture(scope="module")
 def variables():
-    return {f"params/{k.removeprefix('target/')}": v for k, v in arrays("params_flat").items()}
+    named = arrays("params_flat").items()
+    return {f"params/{k.removeprefix('target/')}": jnp.asarray(v) for k, v in named}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def expected():
 @pytest.fixture(scope="module")
 def with_prompt(variables):
     expected = arrays("expected_prompt")
-    return expected, variables | {"prompt/p": expected["prompt"]}
+    return expected, variables | {"prompt/p": jnp.asarray(expected["prompt"])}
 
 
 def test_paths_and_shapes_are_t5x_s(config, variables):

@@ -174,7 +174,13 @@ def test_seeds(run, variables, inputs):
 
 
 @pytest.mark.parametrize(
-    ("changes", "allowed"), [({"top_k": 2}, {0, 1}), ({"top_p": 0.75}, {0, 1}), ({"top_p": 0.6}, {0, 1}), ({"top_p": 0.4}, {0})]
+    ("changes", "allowed"),
+    [
+        ({"top_k": 2}, {0, 1}),
+        ({"top_p": 0.75}, {0, 1}),
+        ({"top_p": 0.6}, {0, 1}),
+        ({"top_p": 0.4}, {0}),
+    ],
 )
 def test_what_may_be_sampled(changes, allowed):
     """Probabilities 0.5, 0.3, 0.15, 0.05: as few of the likeliest as hold top_p."""
@@ -193,7 +199,10 @@ def test_temperature():
     for temperature in (0.5, 1.0, 5.0):
         drawn = _choose(logits, jax.random.key(0), Decoding(temperature=temperature))
         shares.append(np.mean(np.asarray(drawn) == 0))
-    expected = [p[0] ** (1 / t) / sum(q ** (1 / t) for q in p) for p, t in [((0.5, 0.3, 0.2), t) for t in (0.5, 1.0, 5.0)]]
+    expected = [
+        p[0] ** (1 / t) / sum(q ** (1 / t) for q in p)
+        for p, t in [((0.5, 0.3, 0.2), t) for t in (0.5, 1.0, 5.0)]
+    ]
     np.testing.assert_allclose(shares, expected, atol=0.04)
 
 

@@ -1,4 +1,4 @@
-"""Soft prompts as extra token ids: the same as vectors in front, and gone where they are left out."""
+"""Soft prompts as extra token ids: the same as vectors in front, and gone where left out."""
 
 import jax
 import numpy as np

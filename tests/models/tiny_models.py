@@ -3,10 +3,11 @@
 import jax
 import numpy as np
 
-from promot_jax.models import T5, Prompt, T5Config, init, init_prompts, prompt_ids, random_uniform
+from promot_jax.models import T5, Prompt, T5Config, abstract, prompt_ids, stack_layers
+from promot_jax.models.layout import canonical
 
 VOCAB = 64
-PROMPTS = (Prompt("first", 3, random_uniform()), Prompt("second", 2, random_uniform()))
+PROMPTS = (Prompt("first", 3), Prompt("second", 2))
 IDS = prompt_ids(PROMPTS, VOCAB)
 
 
@@ -18,12 +19,19 @@ def tiny(prompts=PROMPTS, **changes) -> T5:
     return T5(config, tuple((p.name, p.length) for p in prompts))
 
 
-def variables_of(model: T5, prompts=PROMPTS, seed: int = 0) -> dict[str, jax.Array]:
-    """Random variables, prompts included; those of scanned layers are the unrolled ones stacked."""
-    variables = init(model, jax.random.key(seed))
-    embedding = variables["params/token_embedder/embedding"]
-    drawn = init_prompts(jax.random.key(seed + 1), embedding, prompts)
-    return variables | {f"prompt/{name}": value for name, value in drawn.items()}
+def variables_of(model: T5, seed: int = 0) -> dict[str, jax.Array]:
+    """Random variables as arrays of numpy's: no program is compiled to draw them.
+
+    Those of scanned layers are the unrolled ones stacked.
+    """
+    rng, drawn = np.random.default_rng(seed), {}
+    for path, leaf in sorted(abstract(canonical(model)).items()):
+        spread = (
+            1.0 if leaf.ndim < 2 or "embed" in path or "prompt" in path else leaf.shape[0] ** -0.5
+        )
+        value = rng.normal(1.0 if path.endswith("scale") else 0.0, 0.5 * spread, leaf.shape)
+        drawn[path] = jax.device_put(value.astype(leaf.dtype))
+    return stack_layers(drawn) if model.config.scan_layers else drawn
 
 
 def batch_of(rows=3, inputs=8, targets=6, seed=0, prompts=None) -> dict[str, np.ndarray]:

@@ -76,7 +76,9 @@ def undisturbed(start, tmp_path_factory):
 @pytest.mark.parametrize("part", range(2))
 def test_kill_9_loses_nothing(start, undisturbed, tmp_path, part):
     rng = random.Random(part)
-    moments = sorted(rng.sample(range(1, STEPS), 3 - part) + rng.sample(range(STEPS + 1, 2 * STEPS), 2 + part))
+    moments = sorted(
+        rng.sample(range(1, STEPS), 3 - part) + rng.sample(range(STEPS + 1, 2 * STEPS), 2 + part)
+    )
     killed = 0
     for moment in moments:
         process = start(tmp_path / "work", steps=STEPS, log_every=1)
@@ -92,7 +94,7 @@ def test_kill_9_loses_nothing(start, undisturbed, tmp_path, part):
 
 
 def test_sigterm_saves_and_leaves_cleanly(start, undisturbed, tmp_path):
-    """Also where the signal comes at a step that has just been saved, and at a stage's last step."""
+    """In either stage; what is left is complete, and the next start ends bit-identical."""
     workdir = tmp_path / "work"
     for moment in (2, STEPS + 6):
         process = start(workdir, steps=STEPS, log_every=1)

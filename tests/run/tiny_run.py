@@ -8,18 +8,18 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from promot_jax.data import TrainData, byte, file_task  # noqa: E402
-from promot_jax.evaluation import Evaluation  # noqa: E402
-from promot_jax.models import Decoding, Prompt, T5Config  # noqa: E402
-from promot_jax.run import Run, Stage, run  # noqa: E402
-from promot_jax.training import Interrupted, Part  # noqa: E402
+from promot_jax.data import TrainData, byte, file_task
+from promot_jax.evaluation import Evaluation
+from promot_jax.models import Decoding, Prompt, T5Config
+from promot_jax.run import Run, Stage, run
+from promot_jax.training import Interrupted, Part, adafactor
 
 MODEL = T5Config(
     vocab_size=264,
     emb_dim=16,
     num_heads=2,
-    num_encoder_layers=2,
-    num_decoder_layers=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
     head_dim=8,
     mlp_dim=32,
     scan_layers=True,
@@ -41,9 +41,10 @@ def stage(name: str, pattern: str, steps: int, task: str, **changes) -> Stage:
     unfreeze = changes.pop("unfreeze", None)
     prompts = changes.pop("prompts", "target")
     rate = changes.pop("learning_rate", 0.05 if pattern == "prompt" else 0.01)
-    parts = [Part(pattern, rate)]
+    optimizer = changes.pop("optimizer", adafactor)
+    parts = [Part(pattern, rate, optimizer)]
     if unfreeze is not None:
-        parts.append(Part("params", 0.01, unfreeze=unfreeze))
+        parts.append(Part("params", 0.01, optimizer, unfreeze))
     data = TrainData(task, 32, 8, batch_size=8, prompts=prompts)
     asked = Evaluation(
         [task], prompt=prompts, limit=8, batch_size=8, input_length=32, decoding=Decoding(4)

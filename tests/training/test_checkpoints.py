@@ -92,7 +92,9 @@ def test_state_and_variables_come_back(model, variables, batches, stage):
     fresh = Trainer(model, variables, fine_tuning(), seed=6)
     state = stage.state(1, fresh.state)
     assert int(state.step) == 1
-    assert jax.random.key_data(state.key).tolist() == jax.random.key_data(trainer.state.key).tolist()
+    assert (
+        jax.random.key_data(state.key).tolist() == jax.random.key_data(trainer.state.key).tolist()
+    )
     jax.tree.map(np.testing.assert_array_equal, kept[1], state.optimizer)
     for path, expected in (kept[0] | extra).items():
         np.testing.assert_array_equal(read[path], expected)

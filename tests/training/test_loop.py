@@ -8,7 +8,7 @@ import signal
 import jax
 import numpy as np
 import pytest
-from tiny_training import fine_tuning, loss_of, prompt_tuning
+from tiny_training import descent, fine_tuning, loss_of, prompt_tuning
 
 from promot_jax.training import (
     Diverged,
@@ -56,7 +56,7 @@ class Stage:
 
 
 def test_events_and_lines(model, variables, batches, tmp_path):
-    stage = Stage(model, variables, batches, tmp_path, prompt_tuning())
+    stage = Stage(model, variables, batches, tmp_path, prompt_tuning(optimizer=descent))
     state, frozen, seconds = stage.run()
     assert int(state.step) == 6 and set(state.trained) == {"prompt/target"}
     assert set(frozen) | set(state.trained) == set(variables)
@@ -73,7 +73,7 @@ def test_events_and_lines(model, variables, batches, tmp_path):
 
 
 def test_a_finished_stage_does_nothing(model, variables, batches, tmp_path):
-    stage = Stage(model, variables, batches, tmp_path, prompt_tuning())
+    stage = Stage(model, variables, batches, tmp_path, prompt_tuning(optimizer=descent))
     state, _, seconds = stage.run(step=6)
     assert int(state.step) == 6 and stage.events == [] and stage.lines() == []
     assert seconds == pytest.approx(10, abs=2)
@@ -81,8 +81,10 @@ def test_a_finished_stage_does_nothing(model, variables, batches, tmp_path):
 
 def test_nan_stops_with_step_and_metric(model, variables, batches, tmp_path):
     """The first update is finite itself; what it leaves behind is not. Nothing is saved then."""
-    stage = Stage(model, variables, batches, tmp_path, fine_tuning(1e30))
-    with pytest.raises(Diverged, match=r"(loss|gradient_norm|z_loss) is (nan|inf) at step \d of stage stage"):
+    stage = Stage(model, variables, batches, tmp_path, fine_tuning(1e30, optimizer=descent))
+    with pytest.raises(
+        Diverged, match=r"(loss|gradient_norm|z_loss) is (nan|inf) at step \d of stage stage"
+    ):
         stage.run()
     assert "pause 6" not in stage.events and "save 6" not in stage.events
 
@@ -100,7 +102,14 @@ def test_a_signal_saves_once_and_stops(model, variables, batches, tmp_path, numb
     before = signal.getsignal(number)
     # while batch 2 is made step 1 runs and ends as update 2; batch 3 goes with the pause at 3
     for step, events in ((2, ["save 2"]), (3, ["pause 3"]), (5, ["pause 3", "save 5"])):
-        stage = Stage(model, variables, batches, tmp_path, prompt_tuning(), batches=kill_at(step))
+        stage = Stage(
+            model,
+            variables,
+            batches,
+            tmp_path,
+            prompt_tuning(optimizer=descent),
+            batches=kill_at(step),
+        )
         with pytest.raises(Interrupted, match=f"stopped at step {step} of stage stage"):
             stage.run()
         assert stage.events == events
@@ -123,14 +132,14 @@ def test_a_log_forgets_what_comes_again(tmp_path):
 
 def test_steps_do_not_depend_on_where_a_run_began(model, variables, batches, tmp_path):
     """Dropout keys, batches and updates are functions of the step alone."""
-    whole = Stage(model, variables, batches, tmp_path / "a", prompt_tuning())
+    whole = Stage(model, variables, batches, tmp_path / "a", prompt_tuning(optimizer=descent))
     expected, _, _ = whole.run()
-    half = Stage(model, variables, batches, tmp_path / "b", prompt_tuning(), steps=3)
+    half = Stage(
+        model, variables, batches, tmp_path / "b", prompt_tuning(optimizer=descent), steps=3
+    )
     state, frozen, _ = half.run()
-    rest = Stage(model, variables, batches, tmp_path / "b", prompt_tuning())
+    rest = Stage(model, variables, batches, tmp_path / "b", prompt_tuning(optimizer=descent))
     log = MetricsLog(tmp_path / "b", 3)
     state, _, _ = train(rest.plan, state, frozen, rest.mesh, log, 0.0)
     log.close()
-    np.testing.assert_array_equal(
-        state.trained["prompt/target"], expected.trained["prompt/target"]
-    )
+    np.testing.assert_array_equal(state.trained["prompt/target"], expected.trained["prompt/target"])

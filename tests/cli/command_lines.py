@@ -1,0 +1,249 @@
+"""Command lines: of a small run that works, and of many that have one thing wrong."""
+
+from typing import NamedTuple
+
+# A run of seconds on the lab's model: prompt stage, model stage, an evaluation after each.
+SMALL = {
+    "PROMPT_LENGTH": 4, "PROMPT_STEPS": 2, "PROMPT_EVALUATE_EVERY": 2, "STEPS": 2,
+    "EVALUATE_EVERY": 2, "INPUT_LENGTH": 64, "TARGET_LENGTH": 16, "BATCH_SIZE": 8, "BEAMS": 1,
+    "EVAL_LIMIT": 8, "EVAL_BATCH_SIZE": 8, "MAX_OUTPUT_LENGTH": 8,
+}  # fmt: skip
+
+
+def flags(**settings) -> list[str]:
+    """--gin.NAME=VALUE for macros."""
+    return [f"--gin.{name}={value!r}" for name, value in settings.items()]
+
+
+def own_task(path: str, name: str) -> list[str]:
+    """The three settings that make a file a task."""
+    return [
+        "--gin.TASK=@data.file_task()",
+        f"--gin.data.file_task.name={name!r}",
+        f"--gin.data.file_task.train={path!r}",
+    ]
+
+
+class Bad(NamedTuple):
+    """A command line, the files it finds, and what its one line on stderr must say."""
+
+    name: str
+    arguments: list[str]
+    says: list[str]
+    files: dict[str, str] = {}
+
+
+def run(*more: str, recipe: str = "finetune", **settings) -> list[str]:
+    """`promot run` on the file mine.tsv; `more` comes last and wins."""
+    return [
+        "run",
+        f"--gin_file=gin/recipes/{recipe}.gin",
+        "--gin_file=gin/models/lab.gin",
+        *own_task("mine.tsv", "NAME"),
+        *flags(**{"WORKDIR": "out"} | SMALL | settings),
+        *more,
+    ]
+
+
+def reading(name: str, content: str | bytes, says: list[str], *more: str) -> Bad:
+    """A run on a file of the reader's own that has something wrong."""
+    path = "own.jsonl" if "json" in name else "own.tsv"
+    return Bad(name, run(*own_task(path, "NAME"), *more), says, {path: content})
+
+
+PREFIX = "--gin.data.file_task"
+DATA = [
+    Bad("unknown task", run(TASK="lab_nly", MODULES=["tasks.lab"]), ["'lab_nly'", "'lab_nli'"]),
+    reading("empty", "", ["'own.tsv'", "no rows"]),
+    reading(
+        "bad row",
+        "a\tb\nc\td\ne\n",
+        ["'own.tsv'", "line 3: 1 columns instead of 2", "correct or remove"],
+    ),
+    reading(
+        "bad json",
+        '{"inputs": "a", "targets": "b"}\n{"inputs"\n',
+        ["'own.jsonl'", "line 2: not JSON"],
+    ),
+    reading(
+        "no column",
+        "premis\tlabel\na\tb\n",
+        ["'premise'", "did you mean 'premis'"],
+        f"{PREFIX}.inputs='{{premise}}?'",
+        f"{PREFIX}.targets='{{label}}'",
+    ),
+    reading("not utf-8", b"a\tb\n\xff\tc\n", ["'own.tsv'", "line 2: not UTF-8"]),
+    reading("bad template", "a\tb\nc\td\n", ["template '{inputs'"], f"{PREFIX}.inputs='{{inputs'"),
+    reading(
+        "bad metric", "a\tb\nc\td\n", ["'acuracy'", "'accuracy'"], f"{PREFIX}.metric='acuracy'"
+    ),
+    Bad("no file", run(*own_task("none.tsv", "NAME")), ["'none.tsv'", "check the path"]),
+    Bad("wrong ending", run(*own_task("mine.doc", "NAME")), ["'mine.doc'", ".tsv"]),
+    Bad("nothing fits", run(INPUT_LENGTH=2), ["none of", "input_length=2", "needs"]),
+    Bad("bad too_long", run(TOO_LONG="cut"), ["too_long='cut'", "'trim'"]),
+    Bad("too many shots", run(TRAIN_SHOTS=(99,)), ["shots=99", "ask for fewer"]),
+    Bad("unknown split", run(EVAL_SPLIT="validaton"), ["'validaton'", "'validation'"]),
+    Bad("unknown module", run(MODULES=["tasks.labb"]), ["'tasks.labb'", "PYTHONPATH"]),
+    Bad(
+        "module of errors",
+        run(MODULES=["broken"]),
+        ["'broken'", "no_such"],
+        {"broken.py": "import no_such"},
+    ),
+    Bad("no SentencePiece model", run(VOCABULARY_FILE="mine.tsv"), ["'mine.tsv'", "spm_train"]),
+    Bad("no vocabulary", run(VOCABULARY_FILE="no.model"), ["'no.model'", "check the path"]),
+    Bad(
+        "vocabulary too large",
+        run("--gin.models.T5Config.vocab_size=100"),
+        ["703 ids", "T5Config.vocab_size = 100"],
+    ),
+]
+
+TRAINING = [
+    Bad(
+        "no room for the prompt",
+        run(recipe="promot", PROMPT_LENGTH=64),
+        ["'target'", "64", "input_length"],
+    ),
+    Bad(
+        "no match",
+        run("--gin.model/training.Part.pattern='params/encodr'"),
+        ["Part.pattern = 'params/encodr'", "'params/encoder'"],
+    ),
+    Bad(
+        "array of two parts",
+        run("--gin.model/run.Stage.train=[@model/training.Part(), @model/training.Part()]"),
+        ["'params'", "both cover params/", "narrow"],
+    ),
+    Bad("batch and mesh", run(BATCH_SIZE=3), ["batch_size = 3", "set a multiple of 2"]),
+    Bad("mesh and devices", run(MESH={"data": 3}), ["MESH = {'data': 3}", "2 devices"]),
+    Bad("unknown mesh axis", run(MESH={"model": 2}), ["'model'", "data, fsdp, tensor"]),
+    Bad(
+        "mesh and model",
+        run("--gin.models.T5Config.num_heads=3", MESH={"tensor": 2}),
+        ["MESH", "tensor = 2", "divisor"],
+    ),
+    Bad("accumulation", run(ACCUMULATE=3), ["3 accumulation steps", "multiple of 6"]),
+    Bad("negative steps", run(STEPS=-1), ["steps = -1", "0 or more"]),
+    Bad("smoothing", run(LABEL_SMOOTHING=1.5), ["label_smoothing = 1.5", "[0, 1)"]),
+    Bad("never unfrozen", run(recipe="promot_joint", UNFREEZE=100), ["unfreeze = 100", "2 steps"]),
+    Bad("select", run("--gin.model/run.Stage.select='lab_qa'"), ["select = 'lab_qa'", "add it"]),
+    Bad(
+        "prompt of training",
+        run("--gin.data.TrainData.prompts='taget'", recipe="promot"),
+        ["'taget'", "'target'"],
+    ),
+    Bad(
+        "prompt of evaluation",
+        run("--gin.target/evaluation.Evaluation.prompt='taget'", recipe="promot"),
+        ["Evaluation.prompt", "'taget'", "'target'"],
+    ),
+    Bad(
+        "decoding", run("--gin.models.Decoding.temperature=1.0", BEAMS=4), ["beams", "temperature"]
+    ),
+    Bad("model", run("--gin.models.T5Config.emb_dim=0"), ["T5Config.emb_dim = 0", "positive"]),
+]
+
+SETTINGS = [
+    Bad("unknown gin name", run("--gin.models.T5Confg.emb_dim=8"), ["T5Confg"]),
+    Bad("unknown gin argument", run("--gin.models.T5Config.embdim=8"), ["'embdim'", "T5Config"]),
+    Bad("unknown setting", run(BATCHSIZE=8), ["--gin.BATCHSIZE", "'BATCH_SIZE'"]),
+    Bad("gin syntax of a flag", run("--gin.STEPS=[1,"), ["--gin.STEPS = [1,"]),
+    Bad(
+        "gin syntax of a file",
+        run("--gin_file=mine.gin"),
+        ["mine.gin", "line 2"],
+        {"mine.gin": "STEPS = 1\nSEED == 3\n"},
+    ),
+    Bad(
+        "unknown import",
+        run("--gin_file=mine.gin"),
+        ["no_such_module"],
+        {"mine.gin": "import no_such_module\n"},
+    ),
+    Bad(
+        "settings missing",
+        ["run", "--gin_file=gin/recipes/promot.gin"],
+        [
+            "WORKDIR",
+            "MODEL",
+            "VOCABULARY",
+            "TASK",
+            "INPUT_LENGTH",
+            "TARGET_LENGTH",
+            "--gin.NAME=VALUE",
+        ],
+    ),
+    Bad(
+        "no such gin file",
+        run("--gin_file=gin/recipes/promt.gin"),
+        ["promt.gin", "'gin/recipes/promot.gin'"],
+    ),
+    Bad("no gin file", ["run"], ["--gin_file", "gin/recipes/promot.gin"]),
+    Bad("unknown flag", run("--workdir=out"), ["'--workdir=out'", "--help"]),
+    Bad("unknown verb", ["train"], ["'train'", "--help"]),
+    Bad("no verb", [], ["verb", "--help"]),
+]
+
+DIRECTORIES = [
+    Bad(
+        "workdir in a file",
+        run(WORKDIR="mine.tsv/out"),
+        ["WORKDIR = 'mine.tsv/out'", "choose another"],
+    ),
+    Bad("workdir is a file", run(WORKDIR="mine.tsv"), ["WORKDIR = 'mine.tsv'", "choose another"]),
+    Bad("foreign files", run(WORKDIR="."), ["WORKDIR = '.'", "choose an empty or new"]),
+    Bad("workdir of another run", run(WORKDIR="trained"), ["WORKDIR = 'trained'", "another run"]),
+    Bad("no base", run(BASE="none"), ["base = 'none'", "check the path"]),
+    Bad("base is no workdir", run(BASE="."), ["base = '.'", "no work directory"]),
+    Bad(
+        "base of another size",
+        run("--gin.models.T5Config.mlp_dim=64", BASE="trained"),
+        ["mlp_dim", "192", "64", "MODEL"],
+    ),
+    Bad("eval of no workdir", ["eval", "none", *run()[3:]], ["'none'", "check the path"]),
+    Bad(
+        "infer of no workdir",
+        ["infer", "none", "--input=mine.tsv", "--output=o.jsonl"],
+        ["'none'", "check the path"],
+    ),
+    Bad("report of no results", ["report", "."], ["results.json", "promot run"]),
+]
+
+
+def infer(*more: str) -> list[str]:
+    """`promot infer` on the file asked.jsonl."""
+    return ["infer", "trained", "--input=asked.jsonl", "--output=o.jsonl", "--batch_size=4", *more]
+
+
+ASKED = {"asked.jsonl": '{"inputs": "what?"}\n'}
+INFER = [
+    Bad(
+        "infer: bad line",
+        infer(),
+        ["line 2", '"inputs"'],
+        {"asked.jsonl": '{"inputs": "a"}\n{"input": "b"}\n'},
+    ),
+    Bad(
+        "infer: prompt of a line",
+        infer(),
+        ["'taget'", "'target'"],
+        {"asked.jsonl": '{"inputs": "a", "prompt": "taget"}\n'},
+    ),
+    Bad("infer: prompt", infer("--prompt=taget"), ["'taget'", "'target'"], ASKED),
+    Bad("infer: no input", infer("--input=none.jsonl"), ["--input none.jsonl"], ASKED),
+    Bad("infer: no output", infer("--output=mine.tsv/o"), ["--output mine.tsv/o"], ASKED),
+    Bad("infer: output is a folder", infer("--output=trained"), ["--output trained"], ASKED),
+    Bad(
+        "infer: output of other input",
+        infer(),
+        ["--output o.jsonl, line 1", "give another"],
+        ASKED | {"o.jsonl": '{"inputs": "who?", "prompt": null, "output": "x"}\n'},
+    ),
+    Bad("infer: batch size", infer("--batch_size=0"), ["--batch_size = 0", "at least 1"], ASKED),
+    Bad("infer: number", infer("--beams=two"), ["--beams", "'two'"], ASKED),
+    Bad("infer: beams", infer("--beams=0"), ["beams = 0"], ASKED),
+    Bad("infer: flag", infer("--gin.BEAMS=2"), ["'--gin.BEAMS=2'", "--help"], ASKED),
+]
+
+CASES = DATA + TRAINING + SETTINGS + DIRECTORIES + INFER

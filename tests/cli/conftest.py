@@ -1,0 +1,107 @@
+"""The command line for tests: in processes of its own, in directories of its own.
+
+A process that imports JAX and TensorFlow takes seconds to start, so most command lines go, one
+after the other, through one long-lived process a worker; the rest through the console script.
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from command_lines import SMALL, flags, own_task
+
+HERE = Path(__file__).parent
+SCRIPT = Path(sys.executable).with_name("promot")
+
+
+class Result(NamedTuple):
+    """What a command line left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def shared_dir(tmp_path_factory):
+    """A directory that all workers of the test run share, and this worker alone for now."""
+    root = tmp_path_factory.getbasetemp()
+    return root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+
+@pytest.fixture(scope="session")
+def environment(shared_dir):
+    """Two devices, and a cache of compiled programs for all processes."""
+    changes = {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_COMPILATION_CACHE_DIR": str(shared_dir / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    return os.environ | changes
+
+
+@pytest.fixture(scope="session")
+def promot(environment):
+    """(arguments, cwd) -> Result, in the worker's long-lived process."""
+    process = subprocess.Popen(
+        [sys.executable, HERE / "cli_server.py"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=environment | {"PYTHONPATH": str(HERE.parents[1])},
+    )  # fmt: skip
+
+    def call(arguments, cwd) -> Result:
+        request = {"argv": [str(argument) for argument in arguments], "cwd": str(cwd)}
+        print(json.dumps(request), file=process.stdin, flush=True)
+        return Result(**json.loads(process.stdout.readline()))
+
+    yield call
+    process.stdin.close()
+    process.wait()
+
+
+@pytest.fixture(scope="session")
+def script(environment):
+    """(arguments, cwd) -> Result, of the installed console script."""
+
+    def call(arguments, cwd) -> Result:
+        done = subprocess.run(
+            [SCRIPT, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def rows():
+    """Lines of a TSV of one's own."""
+    return "".join(f"what follows {a}{b}?\t{b}\n" for a in "abcdefgh" for b in "xyz")
+
+
+@pytest.fixture(scope="session")
+def trained(promot, rows, shared_dir):
+    """A finished run of the recipe promot on a TSV of one's own: its folder, and its command line.
+
+    Made by the worker that comes first.
+    """
+    folder = shared_dir / "trained"
+    arguments = [
+        "run", "--gin_file=gin/recipes/promot.gin", "--gin_file=gin/models/lab.gin",
+        *own_task("mine.tsv", "mine"), *flags(WORKDIR="out", **SMALL),
+    ]  # fmt: skip
+    with (shared_dir / "trained.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            folder.mkdir()
+            (folder / "mine.tsv").write_text(rows)
+            done = promot(arguments, folder)
+            assert done.code == 0, done.err
+            (folder / "done").write_text(done.err)
+    return folder, arguments

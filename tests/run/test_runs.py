@@ -1,0 +1,267 @@
+"""Runs in this process: what they leave behind, and what the next stage starts from."""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_run
+
+from promot_jax.errors import UserError
+from promot_jax.models import Decoding, Prompt, unstack_layers
+from promot_jax.run import LanguageModel, Stage, run
+from promot_jax.run.variables import Layout, load
+from promot_jax.training import Checkpoints, adamw, make_mesh
+
+STEPS = 16
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    return tiny_run.write_task(tmp_path_factory.mktemp("task"))
+
+
+@pytest.fixture(scope="module")
+def finished(task, compiled, tmp_path_factory):
+    """ProMoT, run to its end."""
+    return run(tiny_run.settings(str(tmp_path_factory.mktemp("finished") / "work"), task))
+
+
+def layout_of(settings) -> Layout:
+    from promot_jax.models import T5
+
+    model = T5(settings.model, tuple((p.name, p.length) for p in settings.prompts))
+    return Layout(model, make_mesh(settings.mesh))
+
+
+def rows_of(workdir: Path) -> list[dict]:
+    return json.loads((workdir / "results.json").read_text())
+
+
+def stored(workdir: Path, stage: str) -> tuple[dict[str, np.ndarray], dict]:
+    """Variables and note of a stage's best checkpoint, and nothing else."""
+    directory = workdir / stage / "checkpoints"
+    with contextlib.closing(Checkpoints(directory, read_only=True)) as checkpoints:
+        step = checkpoints.best()
+        variables = checkpoints.variables(step, checkpoints.shapes(step))
+        return {path: np.asarray(x) for path, x in variables.items()}, checkpoints.note(step)
+
+
+def test_what_lies_in_a_work_directory(finished):
+    names = {"config.gin", "run.json", "results.json", "1-prompt", "2-model"}
+    assert {path.name for path in finished.iterdir()} == names
+    for stage in ("1-prompt", "2-model"):
+        inside = {path.name for path in (finished / stage).iterdir()}
+        assert inside == {"checkpoints", "metrics.jsonl", "tensorboard", "samples"}
+        samples = {path.name for path in (finished / stage / "samples").iterdir()}
+        assert samples == {f"{tiny_run.TASK}.0shot.{step}.jsonl" for step in (0, 8, 16)}
+
+
+def test_results(finished):
+    rows = rows_of(finished)
+    assert [(r["stage"], r["step"]) for r in rows] == [
+        (stage, step) for stage in ("1-prompt", "2-model") for step in (0, 8, 16)
+    ]
+    assert all(r["method"] == "promot" and r["group"] == "target" and r["prompt"] for r in rows)
+    assert {r["learning_rate"] for r in rows} == {0.05, 0.01}
+    for stage in ("1-prompt", "2-model"):
+        scores = {r["step"]: r["value"] for r in rows if r["stage"] == stage and r["step"]}
+        best = max(scores, key=lambda step: (scores[step], step))
+        assert [r["step"] for r in rows if r["stage"] == stage and r["selected"]] == [best]
+
+
+def test_a_stage_one_checkpoint_is_its_prompt(finished):
+    variables, note = stored(finished, "1-prompt")
+    assert set(variables) == {"prompt/target"}
+    assert note["reference"] | {"digest": "", "dtypes": []} == {
+        "base": None,
+        "seed": 3,
+        "digest": "",
+        "dtypes": [],
+    }
+    assert len(note["reference"]["digest"]) == 16
+
+
+def test_what_stage_two_leaves_is_complete(finished, task):
+    variables, note = stored(finished, "2-model")
+    assert set(variables) == set(layout_of(tiny_run.settings("", task)).abstract())
+    assert note["reference"]["digest"] is None
+    prompt = stored(finished, "1-prompt")[0]["prompt/target"]
+    np.testing.assert_array_equal(variables["prompt/target"], prompt)
+
+
+def test_a_stage_directory_loads_with_what_it_refers_to(finished, task):
+    layout = layout_of(tiny_run.settings("", task))
+    first, last = (load(str(finished / stage), layout) for stage in ("1-prompt", "2-model"))
+    assert set(first) == set(last) == set(layout.abstract())
+    np.testing.assert_array_equal(first["prompt/target"], last["prompt/target"])
+    random = layout.random(3)
+    assert all(np.array_equal(first[p], random[p]) for p in first if p.startswith("params/"))
+    assert not any(np.array_equal(last[p], random[p]) for p in last if p.endswith("kernel"))
+
+
+def test_a_finished_run_does_nothing(finished, task):
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+    before.pop(finished / "results.json")
+    text = (finished / "results.json").read_text()
+    run(tiny_run.settings(str(finished), task))
+    after = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+    after.pop(finished / "results.json")
+    assert before == after and text == (finished / "results.json").read_text()
+
+
+def test_another_run_s_directory_is_refused(finished, task):
+    changed = tiny_run.settings(str(finished), task, seed=4)
+    with pytest.raises(UserError, match=r"holds another run \(there: seed = 3\)"):
+        run(changed)
+    with pytest.raises(UserError, match="holds another run"):
+        run(tiny_run.settings(str(finished), task), config="OTHER = 1\n")
+
+
+def test_a_directory_left_before_it_was_described_is_taken(task, tmp_path):
+    """Killed while it was made; somebody's other files are not touched, though."""
+    from promot_jax.run.workdir import claim
+
+    settings = tiny_run.settings(str(tmp_path / "work"), task)
+    claim(settings, "SEED = 3\n")
+    (tmp_path / "work" / "run.json").unlink()
+    assert claim(settings, "SEED = 3\n") == tmp_path / "work"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").touch()
+    with pytest.raises(UserError, match="holds files that are no run's"):
+        claim(dataclasses.replace(settings, workdir=str(other)), None)
+
+
+def test_the_next_stage_starts_from_the_best_checkpoint(task, tmp_path):
+    """The first stage gets better and is then spoilt by a schedule that jumps."""
+    import optax
+
+    spoilt = optax.piecewise_constant_schedule(0.02, {STEPS: 1000.0})
+    first = tiny_run.stage(
+        "first",
+        "params",
+        STEPS + 8,
+        task,
+        learning_rate=spoilt,
+        checkpoint_every=None,
+        optimizer=adamw,
+    )
+    second = tiny_run.stage(
+        "second", "prompt", 1, task, learning_rate=0.0, optimizer=adamw, evaluations=[], select=None
+    )
+    workdir = run(tiny_run.settings(str(tmp_path / "work"), task, stages=[first, second]))
+    scores = {r["step"]: r["value"] for r in rows_of(workdir) if r["stage"] == "1-first"}
+    best = max((step for step in scores if step), key=lambda step: (scores[step], step))
+    assert best < STEPS + 8, scores
+    kept = {path.name for path in (workdir / "1-first" / "checkpoints").iterdir()}
+    assert {str(best), str(STEPS + 8)} == {name for name in kept if name.isdecimal()}
+    layout = layout_of(tiny_run.settings("", task))
+    first, second = (load(str(workdir / stage), layout) for stage in ("1-first", "2-second"))
+    assert all(np.array_equal(first[p], second[p]) for p in first)
+    model = LanguageModel(str(workdir), {"data": 1})
+    answer = model.generate(["what follows ab?"], "target", Decoding(4))
+    assert (
+        answer
+        == [
+            row["output"]
+            for row in samples(workdir / "1-first", best)
+            if row["input"] == "what follows ab?"
+        ][:1]
+    )
+
+
+def samples(stage: Path, step: int) -> list[dict]:
+    path = stage / "samples" / f"{tiny_run.TASK}.0shot.{step}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_that_ends_with_an_evaluation_can_be_loaded(task, tmp_path):
+    short = tiny_run.stage("short", "prompt", 1, task, optimizer=adamw, evaluations=[], select=None)
+    whole = tiny_run.stage("short", "prompt", 8, task)
+    final = Stage("final", evaluations=whole.evaluations)
+    settings = tiny_run.settings(str(tmp_path / "work"), task, stages=[short, final])
+    workdir = run(settings)
+    assert [(r["stage"], r["selected"]) for r in rows_of(workdir)] == [("2-final", True)]
+    assert LanguageModel(str(workdir), {"data": 1}).prompts == ("target",)
+    assert run(settings) == workdir and len(rows_of(workdir)) == 1
+
+
+BRIEF = {"evaluations": [], "select": None, "log_every": 1, "checkpoint_every": None}
+TARGET = (Prompt("target", 4),)
+
+
+def one_stage(workdir, task, base, pattern="params", steps=2, prompts=TARGET, **changes):
+    """A run of one short stage on a base."""
+    prompt = "target" if any(p.name == "target" for p in prompts) else None
+    stage = tiny_run.stage("only", pattern, steps, task, prompts=prompt, optimizer=adamw, **BRIEF)
+    settings = tiny_run.settings(str(workdir), task, stages=[stage], prompts=prompts, base=base)
+    return dataclasses.replace(settings, **changes)
+
+
+def losses(workdir: Path) -> list[float]:
+    lines = (workdir / "1-only" / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def test_an_unrolled_base_trains_scanned_to_the_same_loss(finished, task, tmp_path):
+    """Whichever layout the base has and whichever the run."""
+    flat = dataclasses.replace(tiny_run.MODEL, scan_layers=False)
+    found = {}
+    for name, model, base in (
+        ("scanned", tiny_run.MODEL, finished),
+        ("unrolled", flat, finished),
+        ("back", tiny_run.MODEL, tmp_path / "unrolled"),
+        ("forth", flat, tmp_path / "unrolled"),
+    ):
+        settings = one_stage(
+            tmp_path / name, task, str(base), model=dataclasses.replace(model, dropout_rate=0.0)
+        )
+        found[name] = losses(run(settings)), stored(tmp_path / name, "1-only")[0]
+    np.testing.assert_allclose(found["scanned"][0], found["unrolled"][0], rtol=1e-4)
+    np.testing.assert_allclose(found["back"][0], found["forth"][0], rtol=1e-4)
+    assert unstack_layers(found["scanned"][1]).keys() == found["unrolled"][1].keys()
+
+
+def test_a_base_with_prompts(finished, task, tmp_path):
+    """Its prompts are kept, new ones are drawn, and ones not asked for are left out."""
+    old = stored(finished, "2-model")[0]
+    prompts = (Prompt("new", 3), Prompt("target", 4))
+    both = run(one_stage(tmp_path / "both", task, str(finished), "params", prompts=prompts))
+    variables, note = stored(both, "1-only")
+    np.testing.assert_array_equal(variables["prompt/target"], old["prompt/target"])
+    rows = old["params/token_embedder/embedding"]
+    assert all((row == rows).all(axis=1).any() for row in variables["prompt/new"])
+    assert note["reference"]["base"] == str(finished)
+    none = run(one_stage(tmp_path / "none", task, str(finished), "params", prompts=()))
+    assert not any(path.startswith("prompt/") for path in stored(none, "1-only")[0])
+    model = LanguageModel(str(both), {"data": 1})
+    assert model.prompts == ("new", "target") and len(model.generate(["a"], ["new"])) == 1
+
+
+def test_a_changed_base_is_noticed(finished, task, tmp_path):
+    """What refers to a base is worth nothing without that very base."""
+    base = tmp_path / "base"
+    shutil.copytree(finished, base)
+    settings = one_stage(tmp_path / "work", task, str(base), "prompt", steps=2)
+    workdir = run(settings)
+    layout = layout_of(settings)
+    assert set(load(str(workdir), layout)) == set(layout.abstract())
+    shutil.rmtree(base / "2-model")
+    with pytest.raises(UserError, match="base .* is no longer what this checkpoint was trained on"):
+        load(str(workdir), layout)
+    shutil.rmtree(base)
+    with pytest.raises(UserError, match="base .* is no work directory"):
+        load(str(workdir), layout)
+    with pytest.raises(UserError, match="base .* is no work directory"):
+        run(dataclasses.replace(settings, workdir=str(tmp_path / "again")))
+    assert not (tmp_path / "again").exists()
+
+
+def test_another_model_does_not_fit(finished, task, tmp_path):
+    wide = dataclasses.replace(tiny_run.MODEL, mlp_dim=48)
+    with pytest.raises(UserError, match="does not fit the model: .* instead of"):
+        run(one_stage(tmp_path / "work", task, str(finished), model=wide))
