@@ -4,9 +4,9 @@
     python -m bench.demo --seeds 0 1 2 3 4 --workdir runs/five
     python -m bench.demo --learning_rates 1e-4 3e-4 1e-3 3e-3 --methods finetune promot
 
-Each run is `promot run` with a recipe and gin/runs/lab.gin, in a directory of its own. The prompt is
-tuned once for a seed; ProMoT's second stages start from it (BASE), which is what its recipe does in one
-go. The rows of all runs go into one results.json, and its page is made.
+Each run is `promot run` with a recipe and gin/runs/lab.gin, in a directory of its own. The prompt
+is tuned once for a seed; ProMoT's second stages start from it (BASE), which is what its recipe does
+in one go. The rows of all runs go into one results.json, and its page is made.
 """
 
 import argparse
@@ -27,7 +27,13 @@ from promot_jax.training import console
 LAB = "gin/runs/lab.gin"
 SECOND_STAGE = "run.Run.stages = [@model/run.Stage()]"
 MODEL_METHODS = ("finetune", "promot", "promot_joint")
-SHORT = ("STEPS = 20", "PROMPT_STEPS = 20", "UNFREEZE = 5", "EVAL_LIMIT = 20", "EVALUATE_EVERY = 20")
+SHORT = (
+    "STEPS = 20",
+    "PROMPT_STEPS = 20",
+    "UNFREEZE = 5",
+    "EVAL_LIMIT = 20",
+    "EVALUATE_EVERY = 20",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -56,13 +62,25 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--workdir", default="runs/demo")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--learning_rates", type=float, nargs="+", default=[None], help="of the model; default: lab.gin's")
+    parser.add_argument(
+        "--learning_rates",
+        type=float,
+        nargs="+",
+        default=[None],
+        help="of the model; default: lab.gin's",
+    )
     parser.add_argument("--methods", nargs="+", choices=MODEL_METHODS, default=MODEL_METHODS)
-    parser.add_argument("--short", action="store_true", help="a few steps: shows that it runs, not what it learns")
-    parser.add_argument("--resume", action="store_true", help="go on in --workdir instead of starting anew")
+    parser.add_argument(
+        "--short", action="store_true", help="a few steps: shows that it runs, not what it learns"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on in --workdir instead of starting anew"
+    )
     parser.add_argument("--gin", nargs="+", default=[], help="further settings, as NAME=VALUE")
     return parser
 

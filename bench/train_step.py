@@ -36,7 +36,9 @@ BATCH, INPUTS, TARGETS, PROMPT = 8, 128, 32, 100
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Measures, prints the line and returns it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--method", choices=("finetune", "prompt_tuning"), default="finetune")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--dropout", type=float, default=CONFIG.dropout_rate)
@@ -54,14 +56,27 @@ def setup(method: str, dropout: float):
     adafactor = functools.partial(
         training.adafactor, multiply_by_parameter_scale=not tuned, factored=not tuned
     )
-    part = training.Part("prompt", 0.2, adafactor) if tuned else training.Part("params", 1e-3, adafactor)
+    pattern, rate = ("prompt", 0.2) if tuned else ("params", 1e-3)
+    part = training.Part(pattern, rate, adafactor)
     mesh = training.make_mesh()
     places = training.shardings(mesh, models.abstract(model), models.logical_axes(model))
-    variables = jax.jit(lambda key: models.init(model, key), out_shardings=places)(jax.random.key(0))
+    init = jax.jit(lambda key: models.init(model, key), out_shardings=places)
+    variables = init(jax.random.key(0))
     owner = training.assign([part], variables)
     loss = functools.partial(models.loss, model, z_loss=1e-4)
     plan = Plan(
-        method, 0, loss, [part], owner, lambda step: {}, BATCH, 1, 1, bool, lambda *_: None, lambda *_: None
+        method,
+        0,
+        loss,
+        [part],
+        owner,
+        lambda step: {},
+        BATCH,
+        1,
+        1,
+        bool,
+        lambda *_: None,
+        lambda *_: None,
     )
     state, frozen = training.thaw(training.begin(mesh, 0), variables, [part], owner)
     return mesh, plan, state, frozen
@@ -77,7 +92,9 @@ def batch(method: str) -> dict[str, np.ndarray]:
     targets = draw(2, 32000, (BATCH, TARGETS), np.int32)
     return {
         "encoder_input_tokens": inputs,
-        "decoder_input_tokens": np.concatenate([np.zeros((BATCH, 1), np.int32), targets[:, :-1]], axis=1),
+        "decoder_input_tokens": np.concatenate(
+            [np.zeros((BATCH, 1), np.int32), targets[:, :-1]], axis=1
+        ),
         "decoder_target_tokens": targets,
         "decoder_loss_weights": np.ones((BATCH, TARGETS), np.float32),
     }
@@ -102,7 +119,9 @@ def measure(method: str, steps: int, dropout: float) -> dict[str, float]:
     return {
         "method": method,
         "ms_per_step": round(1000 * median, 1),
-        "tokens_per_second": round(tokens["encoder_input_tokens"].size / median + BATCH * TARGETS / median),
+        "tokens_per_second": round(
+            tokens["encoder_input_tokens"].size / median + BATCH * TARGETS / median
+        ),
         "compile_seconds": round(compiled, 2),
         "peak_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
         "gflop": round(cost["flops"] / 1e9, 1),

@@ -1,4 +1,4 @@
-"""What every floor needs to speak to its user: one error type, near matches, and one rule for paths."""
+"""What every floor needs to speak to its user: one error type, near matches, one rule for paths."""
 
 import difflib
 from collections.abc import Iterable
@@ -23,8 +23,8 @@ def near(name: str, candidates: Iterable[str]) -> str:
 def resolve(path: str) -> str:
     """A path as given; where nothing lies there, the same path beside or in the installed package.
 
-    So `gin/recipes/promot.gin` and `promot_jax/assets/lab/base` work from every directory. URLs pass
-    through. Returns `path` unchanged where neither exists, for the caller's error message to name.
+    So `gin/recipes/promot.gin` and `promot_jax/assets/lab/base` work from every directory. URLs
+    pass through. Returns `path` unchanged where neither exists, for the caller's message to name.
     """
     if "://" in path or Path(path).exists():
         return path

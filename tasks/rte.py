@@ -1,4 +1,4 @@
-"""RTE (SuperGLUE): does the premise entail the hypothesis? With the paper's template, True or False."""
+"""RTE (SuperGLUE): does the premise entail the hypothesis? The paper's template, True or False."""
 
 from collections.abc import Mapping
 from typing import Any

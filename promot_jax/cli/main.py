@@ -37,7 +37,10 @@ def parser() -> argparse.ArgumentParser:
     gin_flags.add_argument(
         "--gin_file", action="append", default=[], help="a gin file; later ones win"
     )
-    help_ = "run the stages of a recipe; continues what was begun (--gin.NAME=VALUE overrides a setting)"
+    help_ = (
+        "run the stages of a recipe; continues what was begun"
+        " (--gin.NAME=VALUE overrides a setting)"
+    )
     verbs.add_parser("run", parents=[gin_flags], help=help_, allow_abbrev=False)
     evaluate = verbs.add_parser(
         "eval", parents=[gin_flags], help="score a work directory on tasks", allow_abbrev=False

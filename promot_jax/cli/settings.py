@@ -1,7 +1,7 @@
 """Gin files and `--gin.NAME=VALUE` to a `Run`. The only place that knows gin.
 
-Gin files import what they bind (`from __gin__ import dynamic_registration`), so the library itself has
-no decorators. Capitalised names are macros: the settings that recipes, models and tasks share.
+Gin files import what they bind (`from __gin__ import dynamic_registration`), so the library itself
+has no decorators. Capitalised names are macros: the settings that recipes, models and tasks share.
 """
 
 import contextlib
@@ -25,8 +25,6 @@ HINTS = {
     "VOCABULARY_FILE": "a SentencePiece model",
     "TASK": "a file of gin/tasks, or a task's name",
     "TASKS": "a list of task names",
-    "INPUT_LENGTH": "tokens of an input, prompt included",
-    "TARGET_LENGTH": "tokens of a target",
     "BASE": "a work directory to start from",
 }
 

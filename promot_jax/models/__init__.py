@@ -1,4 +1,7 @@
-"""Models: variables and a batch to logits, loss and generated ids. Free of TensorFlow and of the other rooms."""
+"""Models: variables and a batch to logits, loss and generated ids.
+
+Free of TensorFlow and of the other rooms.
+"""
 
 from promot_jax.models.config import T5Config
 from promot_jax.models.decoding import Decoding, generate, generate_all

@@ -67,7 +67,8 @@ class T5Config:
                 raise UserError(f"T5Config.{field.name} = {value!r}: set a positive whole number")
         if not 1 <= len(self.mlp_activations) <= 2 or set(self.mlp_activations) - set(ACTIVATIONS):
             raise UserError(
-                f"T5Config.mlp_activations = {self.mlp_activations}: set one or two of {ACTIVATIONS}"
+                f"T5Config.mlp_activations = {self.mlp_activations}:"
+                f" set one or two of {ACTIVATIONS}"
             )
         if not 0 <= self.dropout_rate < 1:
             raise UserError(f"T5Config.dropout_rate = {self.dropout_rate}: set a share in [0, 1)")
@@ -75,7 +76,8 @@ class T5Config:
             value = getattr(self, name)
             if value not in ("float32", "bfloat16"):
                 raise UserError(
-                    f"T5Config.{name} = {value!r}: set 'float32' or 'bfloat16' (T5 overflows float16)"
+                    f"T5Config.{name} = {value!r}:"
+                    " set 'float32' or 'bfloat16' (T5 overflows float16)"
                 )
 
     @property

@@ -40,7 +40,7 @@ def dropout(
 def relative_buckets(
     query: Int[Array, " q"], key: Int[Array, " k"], bidirectional: bool, config: T5Config
 ) -> Int[Array, "q k"]:
-    """Bucket of each (query, key) distance: exact when near, logarithmic when far (T5, section 2.1)."""
+    """Bucket of each (query, key) distance: exact when near, logarithmic when far (T5, 2.1)."""
     distance = key[None, :] - query[:, None]
     buckets = config.relative_attention_num_buckets
     offset = 0

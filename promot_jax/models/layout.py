@@ -1,8 +1,8 @@
-"""Where variables come from and how they lie: initialisation, logical axes, scanned and unrolled layers.
+"""Where variables come from and how they lie: initialisation, logical axes, scanned layers or not.
 
-Variables are held as one flat dictionary `{"params/encoder/layers_0/mlp/wo/kernel": array}`: paths are
-what stages select by, what checkpoints store and what messages name. The canonical layout is the
-unrolled one; `scan_layers` stacks it, so that the setting changes no number.
+Variables are held as one flat dictionary `{"params/encoder/layers_0/mlp/wo/kernel": array}`: paths
+are what stages select by, what checkpoints store and what messages name. The canonical layout is
+the unrolled one; `scan_layers` stacks it, so that the setting changes no number.
 """
 
 import dataclasses
@@ -89,7 +89,7 @@ def abstract(model: T5) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def logical_axes(model: T5) -> dict[str, tuple[str, ...]]:
-    """The names of every array's axes, e.g. ("embed", "mlp"), which a mesh's rules map to devices."""
+    """Names of every array's axes, e.g. ("embed", "mlp"), which a mesh's rules map to devices."""
     axes = {path: leaf.names for path, leaf in _boxed_shapes(canonical(model)).items()}
     if not model.config.scan_layers:
         return axes

@@ -1,8 +1,8 @@
 """Cross entropy over the vocabulary head without ever holding [batch, length, vocab].
 
-The head is applied to a few positions at a time. What makes that cheap is the gradient rule: the loss
-is a sum over positions, so each chunk's contribution to the gradients is computed while its logits
-are at hand, and nothing is kept or computed twice. A frozen head costs no gradient at all.
+The head is applied to a few positions at a time. What makes that cheap is the gradient rule: the
+loss is a sum over positions, so each chunk's contribution to the gradients is computed while its
+logits are at hand, and nothing is kept or computed twice. A frozen head costs no gradient at all.
 """
 
 import functools
@@ -29,11 +29,13 @@ def cross_entropy(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Summed cross entropy of softmax(hidden @ head), T5X's `cross_entropy_with_logits`.
 
-    With label smoothing s the target has probability 1 - s and every other token s / (vocab - 1); the
-    constant that makes the least possible loss 0 is subtracted. `z_loss` adds z_loss * log(Z)^2.
+    With label smoothing s the target has probability 1 - s and every other token s / (vocab - 1);
+    the constant that makes the least possible loss 0 is subtracted. `z_loss` adds
+    z_loss * log(Z)^2.
 
     Returns:
-      The weighted sum over all positions, and sums of its parts: "z_loss" and "correct" (argmax hits).
+      The weighted sum over all positions, and the sums "z_loss" (a part of it) and "correct"
+      (argmax hits).
     """
     total, metrics, _, _ = _forward(
         hidden, head, targets, weights, label_smoothing, z_loss, False, False
@@ -125,7 +127,7 @@ def loss(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """The summed loss of a batch and its parts; "tokens" is the number of target tokens to divide by."""
+    """The summed loss of a batch and its parts; "tokens" counts the target tokens to divide by."""
     targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
 
     def hidden_and_head(module):

@@ -1,8 +1,8 @@
 """Soft prompts: named runs of extra token ids, and how their vectors begin.
 
-Ids `vocab_size ... vocab_size + n - 1` look up rows of the `prompt` collection. Several prompts lie one
-behind the other in that range, in the order in which they are declared, so whoever puts ids in front
-of a text chooses which prompt it gets, and whoever leaves them out removes it.
+Ids `vocab_size ... vocab_size + n - 1` look up rows of the `prompt` collection. Several prompts lie
+one behind the other in that range, in the order in which they are declared, so whoever puts ids in
+front of a text chooses which prompt it gets, and whoever leaves them out removes it.
 
 An initialiser is a closure `(key, embedding [vocab, embed], length) -> [length, embed]`.
 """
@@ -30,7 +30,7 @@ class Encoder(Protocol):
 
 
 def sampled_vocabulary(top: int = 5000) -> Initializer:
-    """Embeddings of tokens drawn from the first `top` ids, the frequent ones (Lester et al. 2021)."""
+    """Embeddings drawn from the first `top` ids, the frequent ones (Lester et al. 2021)."""
 
     def init(key, embedding, length):
         top_here = min(top, embedding.shape[0])
@@ -83,8 +83,9 @@ def from_file(path: str) -> Initializer:
     def init(key, embedding, length):
         if array.shape != (length, embedding.shape[1]):
             raise UserError(
-                f"from_file.path = {path!r} holds a prompt of shape {array.shape}, but the run needs"
-                f" {(length, embedding.shape[1])}: set Prompt.length to {array.shape[0]} or give another file"
+                f"from_file.path = {path!r} holds a prompt of shape {array.shape}, but the run"
+                f" needs {(length, embedding.shape[1])}: set Prompt.length to {array.shape[0]} or"
+                " give another file"
             )
         return jnp.asarray(array, embedding.dtype)
 

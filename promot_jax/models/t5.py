@@ -62,7 +62,7 @@ class DecoderLayer(nn.Module):
     def __call__(
         self, x, layer, cache, cross, index, bias, buckets, mask, cross_mask, encoded, dropout_key
     ):
-        """While decoding, `cache` holds the keys and values up to `index`, `cross` those of `encoded`.
+        """While decoding, `cache` holds keys and values up to `index`, `cross` those of `encoded`.
 
         The first step of decoding has no `cross` yet and returns it.
         """
@@ -164,7 +164,7 @@ class Decoder(nn.Module):
             self.logits_dense = Head(config)
 
     def __call__(self, x, encoded, mask, cross_mask, dropout_key, caches=(None, None), index=None):
-        """`caches` and `index`: one token at position `index`, with its predecessors' keys and values."""
+        """`caches` and `index`: one token, at `index`, with its predecessors' keys and values."""
         rate = self.config.dropout_rate
         keys = jnp.arange(mask.shape[-1])
         queries = keys if index is None else jnp.full((1,), index)
@@ -229,7 +229,7 @@ class T5(nn.Module):
     def hidden(
         self, batch: Batch, dropout_key: PRNGKeyArray | None = None
     ) -> Float[Array, "batch targets embed"]:
-        """The decoder's output, which the head turns into logits, for a batch as `data` makes it."""
+        """The decoder's output for a batch as `data` makes it; the head turns it into logits."""
         inputs, targets = batch["encoder_input_tokens"], batch["decoder_input_tokens"]
         encoded = self.encode(inputs, batch.get("encoder_segment_ids"), dropout_key)
         causal = jnp.tril(jnp.ones((targets.shape[1],) * 2, bool))[None, None]
@@ -244,7 +244,7 @@ class T5(nn.Module):
         return x
 
     def decode_step(self, token, encoded, sources, caches, index, length):
-        """Logits [batch, vocab] for the position after `token` [batch] at `index`, and the new caches.
+        """Logits [batch, vocab] after `token` [batch] at position `index`, and the new caches.
 
         `sources` [batch, inputs] are the encoder's token ids (0 = padding); `caches` as `Stack` has
         them, for `length` positions.

@@ -22,6 +22,7 @@ from promot_jax.run.workdir import Description
 from promot_jax.training import make_mesh
 
 SHORTEST = 32
+GREEDY = Decoding()
 
 
 class LanguageModel:
@@ -53,7 +54,7 @@ class LanguageModel:
         self,
         texts: Sequence[str],
         prompt: str | None | Sequence[str | None] = None,
-        decoding: Decoding = Decoding(),
+        decoding: Decoding = GREEDY,
     ) -> list[str]:
         """One output a text.
 
@@ -70,7 +71,8 @@ class LanguageModel:
         names = [prompt] * len(texts) if prompt is None or isinstance(prompt, str) else list(prompt)
         if len(names) != len(texts):
             raise UserError(
-                f"prompt has {len(names)} names for {len(texts)} texts: give one a text, or one for all"
+                f"prompt has {len(names)} names for {len(texts)} texts: give one a text, or one"
+                " for all"
             )
         rows = [self.encode(text, name) for text, name in zip(texts, names, strict=True)]
         longest = max(map(len, rows))
@@ -83,7 +85,8 @@ class LanguageModel:
         """The prompt's ids, the text's tokens, EOS."""
         if prompt is not None and prompt not in self.prompt_ids:
             raise UserError(
-                f"there is no prompt {prompt!r}{near(prompt, self.prompts)}; the model's prompts are {list(self.prompts)}"
+                f"there is no prompt {prompt!r}{near(prompt, self.prompts)}; the model's prompts"
+                f" are {list(self.prompts)}"
             )
         soft = self.prompt_ids[prompt] if prompt is not None else np.zeros(0, np.int32)
         return np.concatenate(
@@ -106,15 +109,15 @@ def infer(
     source: Path,
     output: Path,
     prompt: str | None = None,
-    decoding: Decoding = Decoding(),
+    decoding: Decoding = GREEDY,
     batch_size: int = 64,
     on_rows: Callable[[int], None] = lambda done: None,
 ) -> int:
     """Answers a file line by line, in constant memory; goes on where an earlier call stopped.
 
     Args:
-      source: JSONL with "inputs" and, where a line wants its own, "prompt" (a name or null); or text, a
-        line an input.
+      source: JSONL with "inputs" and, where a line wants its own, "prompt" (a name or null); or
+        text, a line an input.
       output: JSONL: "inputs", "prompt", "output".
       prompt: the soft prompt of lines that name none.
       on_rows: called with the number of lines done.
@@ -123,8 +126,8 @@ def infer(
       The number of lines in `output`.
 
     Raises:
-      UserError: a file that cannot be read or written, a malformed line (nothing is answered then), or
-        an output that belongs to another input.
+      UserError: a file that cannot be read or written, a malformed line (nothing is answered then),
+        or an output that belongs to another input.
     """
     for record in read_records(
         source, prompt
@@ -167,8 +170,8 @@ def _record(line: str, number: int, source: Path, prompt: str | None) -> dict[st
             raise TypeError
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f'--input {source}, line {number}: each line must be like {{"inputs": "text"}}, with "prompt": a name or'
-            " null where it wants its own"
+            f'--input {source}, line {number}: each line must be like {{"inputs": "text"}}, with'
+            ' "prompt": a name or null where it wants its own'
         ) from error
     return {"inputs": text, "prompt": name}
 
@@ -183,7 +186,7 @@ def _open(output: Path, mode: str, **options: Any) -> IO:
 
 
 def _kept(output: Path, source: Path, prompt: str | None) -> int:
-    """Complete lines of an output file that answer this source; a line cut off by a crash is removed."""
+    """Complete lines of an output file that answer this source; a line cut off is removed."""
     if not output.exists():
         return 0
     count, end = 0, 0
@@ -199,7 +202,8 @@ def _kept(output: Path, source: Path, prompt: str | None) -> int:
                 same = False
             if not same:
                 raise UserError(
-                    f"--output {output}, line {count + 1}, does not answer {source}: give another --output"
+                    f"--output {output}, line {count + 1}, does not answer {source}: give another"
+                    " --output"
                 )
             count, end = count + 1, end + len(line)
     with _open(output, "r+b") as file:
@@ -231,5 +235,5 @@ def prompt_per_task(tasks: Iterable[str], length: int = 100) -> list[Prompt]:
 
 
 def own_prompts(tasks: Iterable[str]) -> dict[str, str]:
-    """task -> the prompt of the same name, as `TrainData.prompts` and `Evaluation.prompt` take it."""
+    """task -> the prompt of its name, as `TrainData.prompts` and `Evaluation.prompt` take it."""
     return {task: task for task in tasks}

@@ -100,8 +100,8 @@ def prepare(settings: Run) -> Context:
     size = settings.vocabulary.vocab_size
     if size > settings.model.vocab_size:
         raise UserError(
-            f"the vocabulary has {size} ids, but T5Config.vocab_size = {settings.model.vocab_size}: set the model's own"
-            " vocabulary"
+            f"the vocabulary has {size} ids, but T5Config.vocab_size = {settings.model.vocab_size}:"
+            " set the model's own vocabulary"
         )
     stages = [
         _prepare_stage(settings, stage, f"{k}-{stage.name}", ids, paths, mesh)
@@ -175,7 +175,7 @@ class _StageRun:
         self.results.select(self.name, self.checkpoints.best() or 0)
 
     def run(self, before: Variables | None) -> Variables:
-        """Trains to the end; `before` is what the stage before left, None: as its checkpoint has it.
+        """Trains to the end; `before`: what the stage before left, None: as its checkpoint has it.
 
         Returns the variables of the best checkpoint.
         """

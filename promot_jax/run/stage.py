@@ -1,7 +1,7 @@
 """A run is a list of stages; a method is another list of the same parts.
 
-ProMoT is `[prompt stage, model stage]`, standard fine-tuning `[model stage]`. Each stage starts from
-the best checkpoint of the one before, the first from the run's base.
+ProMoT is `[prompt stage, model stage]`, standard fine-tuning `[model stage]`. Each stage starts
+from the best checkpoint of the one before, the first from the run's base.
 """
 
 import dataclasses
@@ -72,12 +72,13 @@ class Stage:
             t for e in self.evaluations for t in e.tasks
         ]:
             raise UserError(
-                f"{here}: select = {self.select!r} is a task of none of its evaluations: add it to one"
+                f"{here}: select = {self.select!r} is a task of none of its evaluations: add it to"
+                " one"
             )
         if late := [part for part in self.train if part.unfreeze >= max(self.steps, 1)]:
             raise UserError(
-                f"{here}: Part {late[0].pattern!r} has unfreeze = {late[0].unfreeze}, which is never reached in"
-                f" {self.steps} steps: set less"
+                f"{here}: Part {late[0].pattern!r} has unfreeze = {late[0].unfreeze}, which is"
+                f" never reached in {self.steps} steps: set less"
             )
 
     def evaluates(self, step: int) -> bool:

@@ -160,7 +160,8 @@ def _check_shapes(stored: Mapping[str, Any], target: Mapping[str, Any], where: s
     if problems := [f"{path} is not in the model" for path in surplus] + wrong:
         raise UserError(
             f"{where!r} does not fit the model: {'; '.join(problems[:4])}"
-            f"{f'; and {len(problems) - 4} more' if len(problems) > 4 else ''}: set the MODEL that it was made with"
+            f"{f'; and {len(problems) - 4} more' if len(problems) > 4 else ''}:"
+            " set the MODEL that it was made with"
         )
 
 
@@ -176,14 +177,15 @@ def _complete(stored: Variables, reference: Mapping[str, Any], layout: Layout) -
 
 
 def origin(base: str | None, seed: int, layout: Layout) -> Variables:
-    """A run's beginning: its base's variables, or random ones. Prompts only as far as the base has them."""
+    """A run's beginning: its base's variables, or random ones; only prompts that the base has."""
     if base is not None:
         variables = load(base, layout)
         if missing := [
             p for p in layout.abstract() if p not in variables and not p.startswith("prompt/")
         ]:
             raise UserError(
-                f"base = {base!r} lacks {missing[0]} and {len(missing) - 1} more: set the MODEL it was made with"
+                f"base = {base!r} lacks {missing[0]} and {len(missing) - 1} more: set the MODEL it"
+                " was made with"
             )
         return variables
     return {p: x for p, x in layout.random(seed).items() if not p.startswith("prompt/")}
@@ -211,7 +213,8 @@ def verify(variables: Variables, note: Mapping[str, Any]) -> None:
             f"base {note['base']!r}" if note["base"] else f"random weights of seed {note['seed']}"
         )
         raise UserError(
-            f"the {source} is no longer what this checkpoint was trained on (digests differ): restore it"
+            f"the {source} is no longer what this checkpoint was trained on (digests differ):"
+            " restore it"
         )
 
 

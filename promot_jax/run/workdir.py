@@ -76,7 +76,8 @@ class Description:
             return cls(**values)
         except FileNotFoundError as error:
             raise UserError(
-                f"{workdir!r} is not a work directory (it has no run.json): give one that promot run made"
+                f"{workdir!r} is not a work directory (it has no run.json): give one that promot"
+                " run made"
             ) from error
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(
@@ -107,7 +108,8 @@ def check(run: Run, config: str | None) -> bool:
         _check_same(root, Description.of(run), _settings(config))
     elif root.is_dir() and any(root.iterdir()) and not (root / "config.gin").exists():
         raise UserError(
-            f"WORKDIR = {run.workdir!r} holds files that are no run's: choose an empty or new directory"
+            f"WORKDIR = {run.workdir!r} holds files that are no run's: choose an empty or new"
+            " directory"
         )
     there = next(path for path in (root, *root.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -159,7 +161,8 @@ def _check_same(root: Path, new: Description, text: str) -> None:
     if fields or changed:
         what = f"{fields[0]} = {getattr(old, fields[0])!r}" if fields else f"{changed[0]!r}"
         raise UserError(
-            f"WORKDIR = {str(root)!r} holds another run (there: {what[:160]}): choose another WORKDIR, or remove it"
+            f"WORKDIR = {str(root)!r} holds another run (there: {what[:160]}):"
+            " choose another WORKDIR, or remove it"
         )
 
 

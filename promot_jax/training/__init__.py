@@ -1,4 +1,4 @@
-"""Training: state and batch to state. Only what a stage trains has gradients and optimizer state."""
+"""Training: state and batch to state. Only what is trained has gradients and optimizer state."""
 
 from promot_jax.training.checkpoints import Checkpoints, digest
 from promot_jax.training.logs import Bar, MetricsLog, console

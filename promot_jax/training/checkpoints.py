@@ -1,8 +1,8 @@
 """Orbax checkpoints of a stage, and references to what they leave out.
 
 A checkpoint holds the variables that this stage or an earlier one of the run trains, the optimizer
-state, and a note (step, clock, scores). What the run never touched is only referred to: by the path of
-the base checkpoint (or the seed it was drawn from) and a digest of the arrays. So a stage-one
+state, and a note (step, clock, scores). What the run never touched is only referred to: by the path
+of the base checkpoint (or the seed it was drawn from) and a digest of the arrays. So a stage-one
 checkpoint is as small as its prompt, and what stage two leaves is complete in itself.
 """
 
@@ -26,8 +26,9 @@ from promot_jax.training.step import State
 def digest(variables: Variables) -> str:
     """A fingerprint of the arrays' exact bits, the same on every mesh.
 
-    The same too for scanned and unrolled layers. Integer sums modulo 2^32 of the bits times odd weights of their position: exact in any order, so
-    each device sums its own part and no array is gathered.
+    The same too for scanned and unrolled layers. Integer sums modulo 2^32 of the bits times odd
+    weights of their position: exact in any order, so each device sums its own part and no array is
+    gathered.
     """
 
     def array_sum(x):
@@ -82,7 +83,7 @@ class Checkpoints:
     def save(
         self, state: State, untrained: Variables, note: dict[str, Any], score: float | None
     ) -> None:
-        """Saves in the background; `untrained` are frozen variables that belong to the checkpoint too."""
+        """Saves in the background; `untrained`: frozen variables that belong to it too."""
         self.manager.save(
             int(state.step),
             args=ocp.args.Composite(
@@ -118,7 +119,7 @@ class Checkpoints:
         }
 
     def variables(self, step: int, abstract: Variables) -> Variables:
-        """Reads variables; `abstract` gives shape, dtype and sharding, each device reads its part."""
+        """Reads variables, each device its part; `abstract` gives shape, dtype and sharding."""
         item = nested(dict(abstract))
         restore = ocp.args.PyTreeRestore(
             item, restore_args=ocp.checkpoint_utils.construct_restore_args(item)
@@ -126,7 +127,7 @@ class Checkpoints:
         return flat(self._read(step, variables=restore)["variables"])
 
     def state(self, step: int, like: State) -> State:
-        """Reads the optimizer state, key and step into the form of `like` (its variables are kept)."""
+        """Reads optimizer state, key and step into the form of `like`, whose variables are kept."""
         item = jax.tree.map(ocp.utils.to_shape_dtype_struct, _rest(like))
         restore = ocp.args.PyTreeRestore(
             item, restore_args=ocp.checkpoint_utils.construct_restore_args(item)
@@ -145,8 +146,8 @@ class Checkpoints:
     def _unreadable(self, step: int, error: Exception) -> UserError:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         return UserError(
-            f"the checkpoint {self.directory / str(step)} cannot be read ({reason}): delete that directory to go on"
-            " from the checkpoint before it, or from the start of the stage"
+            f"the checkpoint {self.directory / str(step)} cannot be read ({reason}): delete that"
+            " directory to go on from the checkpoint before it, or from the start of the stage"
         )
 
     def close(self) -> None:

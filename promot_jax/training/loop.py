@@ -169,8 +169,8 @@ class _Reader:
         for name, value in values.items():
             if not math.isfinite(value):
                 raise Diverged(
-                    f"{name} is {value} at step {step} of stage {self.plan.name}: lower Part.learning_rate, or start"
-                    " again from the last checkpoint with another seed"
+                    f"{name} is {value} at step {step} of stage {self.plan.name}: lower"
+                    " Part.learning_rate, or start again from the last checkpoint with another seed"
                 )
         if step % self.plan.log_every == 0 or step == self.plan.steps:
             self._write(step, values)

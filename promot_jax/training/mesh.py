@@ -45,8 +45,8 @@ def make_mesh(
         sizes[free[0]] = len(devices) // known
     if any(size < 1 for size in sizes.values()) or np.prod(list(sizes.values())) != len(devices):
         raise UserError(
-            f"MESH = {dict(shape or {})} does not fit {len(devices)} devices: its sizes must multiply to"
-            f" {len(devices)} (one of them may be -1, for what the others leave)"
+            f"MESH = {dict(shape or {})} does not fit {len(devices)} devices: its sizes must"
+            f" multiply to {len(devices)} (one of them may be -1, for what the others leave)"
         )
     return jax.make_mesh(
         tuple(sizes[axis] for axis in AXES),
@@ -69,8 +69,8 @@ def shardings(
     """The sharding of every array, from the names of its axes.
 
     Raises:
-      UserError: an axis is not divisible by its part of the mesh, or two axes of one array would lie
-        along the same one.
+      UserError: an axis is not divisible by its part of the mesh, or two axes of one array would
+        lie along the same one.
     """
     result = {}
     for path, leaf in abstract.items():
@@ -83,8 +83,8 @@ def shardings(
         for size, name, axis in zip(leaf.shape, axes[path], spec, strict=True):
             if axis is not None and size % mesh.shape[axis]:
                 raise UserError(
-                    f"MESH has {axis} = {mesh.shape[axis]}, which does not divide the {name} axis ({size}) of"
-                    f" {path}: choose a divisor of {size}"
+                    f"MESH has {axis} = {mesh.shape[axis]}, which does not divide the {name} axis"
+                    f" ({size}) of {path}: choose a divisor of {size}"
                 )
         result[path] = NamedSharding(mesh, PartitionSpec(*spec))
     return result

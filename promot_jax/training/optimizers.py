@@ -1,7 +1,8 @@
 """What a stage trains, and with which optimizer.
 
-A `Part` names arrays by pattern and gives them an optimizer, a learning rate and the step from which
-they are trained. Arrays of no part are frozen: no gradient, norm or optimizer state exists for them.
+A `Part` names arrays by pattern and gives them an optimizer, a learning rate and the step from
+which they are trained. Arrays of no part are frozen: no gradient, norm or optimizer state exists
+for them.
 """
 
 import dataclasses
@@ -25,7 +26,10 @@ def adafactor(
     clipping_threshold: float = 1.0,
     weight_decay_rate: float | None = None,
 ) -> optax.GradientTransformation:
-    """Adafactor as T5 uses it (Shazeer & Stern 2018): no momentum, updates relative to the parameter's scale."""
+    """Adafactor as T5 uses it (Shazeer & Stern 2018).
+
+    No momentum, updates relative to the parameter's scale.
+    """
     return optax.adafactor(
         learning_rate,
         decay_rate=decay_rate,
@@ -54,7 +58,8 @@ class Part:
     Attributes:
       pattern: a collection ("prompt", "params"), the beginning of a path ("params/decoder") or a
         pattern ("params/*/mlp/*").
-      learning_rate: a constant, or an optax schedule over the part's own updates (from `unfreeze` on).
+      learning_rate: a constant, or an optax schedule over the part's own updates (from `unfreeze`
+        on).
       optimizer: makes the optax transformation from the learning rate's schedule.
       unfreeze: the step of the stage from which on the part is trained.
     """
@@ -87,8 +92,8 @@ class Part:
 def per_layer(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
     """Vectorises an optimizer over the layers of scanned stacks.
 
-    Adafactor's clipping, scale and factors are statistics of whole arrays: over a stack they would mix
-    the layers, and scanned training would differ from unrolled.
+    Adafactor's clipping, scale and factors are statistics of whole arrays: over a stack they would
+    mix the layers, and scanned training would differ from unrolled.
     """
     vectorised = optax.GradientTransformation(
         jax.vmap(optimizer.init), lambda *args: jax.vmap(optimizer.update)(*args)
@@ -128,13 +133,15 @@ def assign(parts: Sequence[Part], paths: Iterable[str]) -> dict[str, int]:
             }
             raise UserError(
                 f"Part.pattern = {part.pattern!r} matches no array"
-                f"{near(part.pattern, sorted(prefixes))}; the collections are {sorted({p.split('/')[0] for p in paths})}"
+                f"{near(part.pattern, sorted(prefixes))}; the collections are"
+                f" {sorted({p.split('/')[0] for p in paths})}"
             )
         for path in covered:
             if path in owner:
                 first = parts[owner[path]].pattern
                 raise UserError(
-                    f"Part.pattern {first!r} and {part.pattern!r} both cover {path}: narrow one of them"
+                    f"Part.pattern {first!r} and {part.pattern!r} both cover {path}: narrow one of"
+                    " them"
                 )
             owner[path] = index
     return owner

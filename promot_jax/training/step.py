@@ -51,8 +51,8 @@ def gradients(
 ) -> tuple[Variables, dict[str, Float[Array, ""]]]:
     """The gradient of the mean loss over the batch's target tokens, and the sums it comes from.
 
-    With `accumulate` > 1 the batch goes through in that many parts; gradients and tokens are summed and
-    divided once, which equals the large batch however the tokens are spread.
+    With `accumulate` > 1 the batch goes through in that many parts; gradients and tokens are summed
+    and divided once, which equals the large batch however the tokens are spread.
     """
 
     def part(batch, key):
@@ -119,7 +119,7 @@ def begin(mesh: Mesh, seed: int, step: int = 0) -> State:
 def thaw(
     state: State, frozen: Variables, parts: Sequence[Part], owner: dict[str, int]
 ) -> tuple[State, Variables]:
-    """Moves what is to be trained from the state's step on out of `frozen`, with fresh optimizer state."""
+    """Moves what is trained from the state's step on out of `frozen`; optimizer state is new."""
     due = [
         i
         for i, p in enumerate(parts)
@@ -144,7 +144,7 @@ def init_optimizer(part: Part, variables: Variables) -> Any:
 
 
 def like(optimizer: Any, variables: Variables) -> Any:
-    """Shardings for an optimizer state: a variable's own where the shape is the variable's, else whole.
+    """Shardings for an optimizer state: a variable's own where the shape is its, else whole.
 
     Optimizer states mirror the flat dictionary of variables, so the path is in the leaf's key path.
     Adafactor's factors are vectors and stay whole.

@@ -164,15 +164,7 @@ SETTINGS = [
     Bad(
         "settings missing",
         ["run", "--gin_file=gin/recipes/promot.gin"],
-        [
-            "WORKDIR",
-            "MODEL",
-            "VOCABULARY",
-            "TASK",
-            "INPUT_LENGTH",
-            "TARGET_LENGTH",
-            "--gin.NAME=VALUE",
-        ],
+        ["WORKDIR", "MODEL", "VOCABULARY", "TASK", "--gin.NAME=VALUE"],
     ),
     Bad(
         "no such gin file",

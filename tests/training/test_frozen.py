@@ -29,7 +29,7 @@ def optimizer_shapes(state) -> set[tuple]:
 def test_a_prompt_stage_leaves_the_model(model, variables, batches):
     trainer = Trainer(model, variables, prompt_tuning())
     before = copies(variables)
-    losses = [trainer.step(batches(step))["loss"] for step in range(8)]
+    losses = [trainer.step(batches(0))["loss"] for _ in range(8)]
     after = copies(trainer.state.trained | trainer.frozen)
     assert changed(before, after) == {"prompt/target"}
     assert losses[-1] < losses[0]
@@ -41,7 +41,7 @@ def test_a_prompt_stage_leaves_the_model(model, variables, batches):
 def test_the_paper_s_second_stage_leaves_the_prompt(model, variables, batches):
     trainer = Trainer(model, variables, fine_tuning())
     before = copies(variables)
-    losses = [trainer.step(batches(step))["loss"] for step in range(8)]
+    losses = [trainer.step(batches(0))["loss"] for _ in range(8)]
     after = copies(trainer.state.trained | trainer.frozen)
     assert changed(before, after) == {path for path in before if path.startswith("params/")}
     assert losses[-1] < losses[0]

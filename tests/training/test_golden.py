@@ -7,7 +7,18 @@ from tiny_training import VOCAB, Trainer, fine_tuning, tiny
 
 from promot_jax.models import abstract
 
-GOLDEN = {}
+GOLDEN = {
+    "loss": 4.7117205,
+    "z_loss": 0.0031191632,
+    "gradient_norm": 9.4212704,
+    "tokens": 8.0,
+    "embedding[70, 3]": -0.96740365,
+    "encoder wo[5, 7]": 0.021746073,
+    "decoder query[2, 9]": 0.18585904,
+    "decoder position[1, 2]": 0.37656525,
+    "head[0, 71]": 0.16613960,
+    "norm[4]": 1.0057130,
+}
 HELP = """
 {name} is {ours!r} and was {golden!r}.
 One step of training no longer computes what it did. Which of the two it is:

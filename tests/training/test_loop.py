@@ -25,7 +25,7 @@ from promot_jax.training import (
 class Stage:
     """A plan of a few steps that notes what happens, and its run."""
 
-    def __init__(self, model, variables, batches, directory, parts, **changes):
+    def __init__(self, model, variables, data, directory, parts, **changes):
         self.events, self.variables = [], jax.tree.map(jax.numpy.copy, variables)
         self.mesh, self.directory = make_mesh(devices=jax.devices()[:1]), directory
         self.plan = Plan(
@@ -34,7 +34,7 @@ class Stage:
             loss=loss_of(model),
             parts=parts,
             owner=assign(parts, variables),
-            batches=lambda step: self.events.append(f"batch {step}") or batches(step),
+            batches=lambda step: self.events.append(f"batch {step}") or data(step),
             batch_size=8,
             accumulate=1,
             log_every=2,
