@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import absl.logging
 import jax
 from rich.markdown import Markdown
 
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     """Runs the experiment; returns its work directory."""
     args = parser().parse_args(argv)
     root = Path(args.workdir)
+    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of what it was asked to do
     # The runs share most of their programs: compile each once.
     jax.config.update("jax_compilation_cache_dir", str(root.resolve() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -90,13 +92,12 @@ def runs(args: argparse.Namespace) -> Iterator[tuple[str, str, list[str]]]:
     several = len(args.seeds) > 1
 
     def one(recipe: str, seed: int, rate: float | None, *more: str) -> tuple[str, str, list[str]]:
-        parts = [recipe] + [f"lr{rate:g}"] * (rate is not None) + [f"seed{seed}"] * several
-        name = "-".join(parts)
+        at_rate = [] if rate is None else [f"lr{rate:g}"]
+        name = "-".join([recipe, *at_rate, *([f"seed{seed}"] if several else [])])
         given = [f"WORKDIR = {str(Path(args.workdir) / name)!r}", f"SEED = {seed}", *more]
-        return name, recipe, given + [f"LEARNING_RATE = {rate}"] * (rate is not None)
+        return name, recipe, given + ([] if rate is None else [f"LEARNING_RATE = {rate}"])
 
-    name, _, bindings = one("base", args.seeds[0], None)
-    yield name, "evaluate", bindings
+    yield "base", "evaluate", one("base", args.seeds[0], None)[2]
     for seed in args.seeds:
         tuned = one("prompt_tuning", seed, None)
         yield tuned

@@ -122,7 +122,9 @@ class Checkpoints:
         """Reads variables, each device its part; `abstract` gives shape, dtype and sharding."""
         item = nested(dict(abstract))
         restore = ocp.args.PyTreeRestore(
-            item, restore_args=ocp.checkpoint_utils.construct_restore_args(item)
+            item,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+            partial_restore=True,  # a base may hold prompts that this run has not
         )
         return flat(self._read(step, variables=restore)["variables"])
 

@@ -96,6 +96,7 @@ def test_state_and_variables_come_back(model, variables, batches, stage):
         jax.random.key_data(state.key).tolist() == jax.random.key_data(trainer.state.key).tolist()
     )
     jax.tree.map(np.testing.assert_array_equal, kept[1], state.optimizer)
+    assert set(stage.variables(1, {"prompt/target": shapes["prompt/target"]})) == {"prompt/target"}
     for path, expected in (kept[0] | extra).items():
         np.testing.assert_array_equal(read[path], expected)
 
