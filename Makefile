@@ -28,8 +28,7 @@ format: install
 
 install: .venv/.installed
 
-# --no-deps: the lock is complete, so pip need not resolve. --no-compile: bytecode is written when a
-# module is first imported, most of TensorFlow's never is.
+# --no-deps: the lock is complete, so pip need not resolve.
 .venv/.installed: requirements.lock setup.py
 	@if ! $(PY) -c '' 2>/dev/null; then \
 		test -n "$(PYTHON)" || { echo "No Python 3.11-3.13 found: install one or name it, make PYTHON=..."; exit 2; }; \
@@ -38,7 +37,7 @@ install: .venv/.installed
 	fi
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip
 	@echo "Installing requirements.lock into .venv: 1 to 5 minutes, this once"
-	@$(PIP) install --no-deps --no-compile --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --use-pep517 -e .
 	@touch $@
 
