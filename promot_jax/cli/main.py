@@ -136,7 +136,11 @@ def _run(files: Sequence[str], given: Sequence[str]) -> int:
 
 
 def _quiet() -> None:
-    """Orbax warns, through absl, of what it was asked to do; what is bad it raises."""
+    """Orbax warns, through absl, of what it was asked to do; what is bad it raises.
+
+    A read that failed also leaves coroutines behind, which complain when they are collected.
+    """
+    sys.unraisablehook = lambda _: None
     absl.logging.set_verbosity(absl.logging.ERROR)
 
 
