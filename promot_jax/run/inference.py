@@ -17,9 +17,10 @@ import seqio
 from promot_jax.errors import UserError, near
 from promot_jax.models import Decoding, Prompt, T5Config, Variables, prompt_ids
 from promot_jax.run.generation import Generator
-from promot_jax.run.variables import Layout, load, stage_directory
-from promot_jax.run.workdir import Description
+from promot_jax.run.workdir import load_vocabulary
 from promot_jax.training import make_mesh
+from promot_jax.training.description import Description
+from promot_jax.training.variables import Layout, load, stage_directory
 
 SHORTEST = 32
 GREEDY = Decoding()
@@ -41,7 +42,7 @@ class LanguageModel:
         """
         workdir, _ = stage_directory(path)
         self.description = Description.read(workdir)
-        self.vocabulary = self.description.load_vocabulary(workdir)
+        self.vocabulary = load_vocabulary(workdir)
         model = self.description.module()
         layout = Layout(model, make_mesh(mesh))
         self.variables: Variables = load(path, layout)
@@ -218,8 +219,7 @@ def base_model(base: str) -> T5Config:
 
 def base_vocabulary(base: str) -> seqio.Vocabulary:
     """The vocabulary of a work directory's model."""
-    workdir, _ = stage_directory(base)
-    return Description.read(workdir).load_vocabulary(workdir)
+    return load_vocabulary(stage_directory(base)[0])
 
 
 def base_prompts(base: str) -> list[Prompt]:

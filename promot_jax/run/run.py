@@ -17,15 +17,6 @@ from promot_jax.evaluation import Evaluator
 from promot_jax.models import T5, Variables, prompt_ids
 from promot_jax.run.generation import Generator
 from promot_jax.run.stage import Run, Stage
-from promot_jax.run.variables import (
-    Layout,
-    add_prompts,
-    check_base,
-    origin,
-    read,
-    reference,
-    verify,
-)
 from promot_jax.run.workdir import Results, check, claim
 from promot_jax.training import (
     Checkpoints,
@@ -40,6 +31,15 @@ from promot_jax.training import (
     make_mesh,
     thaw,
     train,
+)
+from promot_jax.training.variables import (
+    Layout,
+    add_prompts,
+    check_base,
+    origin,
+    read,
+    reference,
+    verify,
 )
 
 

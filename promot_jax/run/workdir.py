@@ -19,82 +19,34 @@ from etils import epath
 
 from promot_jax import data
 from promot_jax.errors import UserError, resolve
-from promot_jax.models import T5, T5Config
 from promot_jax.run.stage import Run
+from promot_jax.training.description import VOCABULARY, Description, write_atomically
 
-VOCABULARY = "sentencepiece.model"
 NOT_IDENTITY = ("WORKDIR", "MESH")  # may change between two starts of one run
 
 
-@dataclasses.dataclass(frozen=True)
-class Description:
-    """What `run.json` says: all that is needed to load a work directory's model."""
+def describe(run: Run) -> Description:
+    """The description of a run."""
+    kind = "byte" if isinstance(run.vocabulary, seqio.ByteVocabulary) else "sentencepiece"
+    return Description(
+        method=run.method,
+        model=run.model,
+        prompts=tuple((p.name, p.length) for p in run.prompts),
+        stages=tuple(f"{k}-{stage.name}" for k, stage in enumerate(run.stages, start=1)),
+        targets=run.targets,
+        modules=tuple(run.modules),
+        base=run.base,
+        seed=run.seed,
+        vocabulary={"kind": kind, "extra_ids": run.vocabulary.extra_ids},
+    )
 
-    method: str
-    model: T5Config
-    prompts: tuple[tuple[str, int], ...]
-    stages: tuple[str, ...]
-    targets: tuple[str, ...]
-    modules: tuple[str, ...]
-    base: str | None
-    seed: int
-    vocabulary: dict[str, Any]
 
-    @classmethod
-    def of(cls, run: Run) -> "Description":
-        """The description of a run."""
-        prompts = tuple((p.name, p.length) for p in run.prompts)
-        stages = tuple(f"{k}-{stage.name}" for k, stage in enumerate(run.stages, start=1))
-        kind = "byte" if isinstance(run.vocabulary, seqio.ByteVocabulary) else "sentencepiece"
-        vocabulary = {"kind": kind, "extra_ids": run.vocabulary.extra_ids}
-        names = (
-            run.method,
-            run.model,
-            prompts,
-            stages,
-            run.targets,
-            tuple(run.modules),
-            run.base,
-            run.seed,
-        )
-        return cls(*names, vocabulary)
-
-    @classmethod
-    def read(cls, workdir: str) -> "Description":
-        """Reads `run.json`.
-
-        Raises:
-          UserError: it is absent or damaged.
-        """
-        path = Path(resolve(workdir)) / "run.json"
-        try:
-            values = json.loads(path.read_text())
-            values["model"] = T5Config(**values["model"])
-            values["prompts"] = tuple((name, length) for name, length in values["prompts"])
-            for name in ("stages", "targets", "modules"):
-                values[name] = tuple(values[name])
-            return cls(**values)
-        except FileNotFoundError as error:
-            raise UserError(
-                f"{workdir!r} is not a work directory (it has no run.json): give one that promot"
-                " run made"
-            ) from error
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise UserError(
-                f"{path} is damaged ({error}): restore it, or run into another WORKDIR"
-            ) from error
-
-    def module(self) -> T5:
-        """The model with its prompts."""
-        return T5(self.model, self.prompts)
-
-    def load_vocabulary(self, workdir: str) -> seqio.Vocabulary:
-        """The vocabulary, from the copy in the work directory."""
-        if self.vocabulary["kind"] == "byte":
-            return data.byte(self.vocabulary["extra_ids"])
-        return data.sentencepiece(
-            str(Path(resolve(workdir)) / VOCABULARY), self.vocabulary["extra_ids"]
-        )
+def load_vocabulary(workdir: str) -> seqio.Vocabulary:
+    """The vocabulary of a work directory, from the copy in it."""
+    vocabulary = Description.read(workdir).vocabulary
+    if vocabulary["kind"] == "byte":
+        return data.byte(vocabulary["extra_ids"])
+    return data.sentencepiece(str(Path(resolve(workdir)) / VOCABULARY), vocabulary["extra_ids"])
 
 
 def check(run: Run, config: str | None) -> bool:
@@ -105,7 +57,7 @@ def check(run: Run, config: str | None) -> bool:
     """
     root = Path(run.workdir)
     if (root / "run.json").exists():
-        _check_same(root, Description.of(run), _settings(config))
+        _check_same(root, describe(run), _settings(config))
     elif root.is_dir() and any(root.iterdir()) and not (root / "config.gin").exists():
         raise UserError(
             f"WORKDIR = {run.workdir!r} holds files that are no run's: choose an empty or new"
@@ -129,20 +81,10 @@ def claim(run: Run, config: str | None) -> Path:
     root = Path(run.workdir)
     if check(run, config):
         return root
-    description = Description.of(run)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        # First, since it is what tells a directory of ours that a crash left without run.json.
-        (root / "config.gin").write_text(_settings(config))
-        if description.vocabulary["kind"] == "sentencepiece":
-            (root / VOCABULARY).write_bytes(
-                epath.Path(resolve(run.vocabulary.sentencepiece_model_file)).read_bytes()
-            )
-        write_atomically(root / "run.json", json.dumps(dataclasses.asdict(description), indent=1))
-    except OSError as error:
-        raise UserError(
-            f"WORKDIR = {run.workdir!r} cannot be written ({error.strerror}): choose another"
-        ) from error
+    description, model = describe(run), None
+    if description.vocabulary["kind"] == "sentencepiece":
+        model = epath.Path(resolve(run.vocabulary.sentencepiece_model_file)).read_bytes()
+    description.write(root, _settings(config), model)
     return root
 
 
@@ -164,13 +106,6 @@ def _check_same(root: Path, new: Description, text: str) -> None:
             f"WORKDIR = {str(root)!r} holds another run (there: {what[:160]}):"
             " choose another WORKDIR, or remove it"
         )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file in one step, so that a crash leaves the old or the new one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 class Results:

@@ -13,8 +13,8 @@ import tiny_run
 from promot_jax.errors import UserError
 from promot_jax.models import Decoding, Prompt, unstack_layers
 from promot_jax.run import LanguageModel, Stage, run
-from promot_jax.run.variables import Layout, load
 from promot_jax.training import Checkpoints, adamw, make_mesh
+from promot_jax.training.variables import Layout, load
 
 STEPS = 16
 

@@ -20,8 +20,8 @@ from tiny_training import (
     write_tsv,
 )
 
-from promot_jax.run.variables import Layout
 from promot_jax.training import Checkpoints, digest, make_mesh
+from promot_jax.training.variables import Layout
 
 STEPS = 20
 MESHES = {

@@ -29,8 +29,9 @@ from promot_jax.models import (
     stack_layers,
     unstack_layers,
 )
-from promot_jax.run.workdir import Description
-from promot_jax.training import Checkpoints, digest, shardings
+from promot_jax.training.checkpoints import Checkpoints, digest
+from promot_jax.training.description import Description
+from promot_jax.training.mesh import shardings
 
 # How a model is computed, not what it is: a base of other settings serves as well.
 CHANGEABLE = {"dropout_rate", "dtype", "param_dtype", "scan_layers", "remat"}
