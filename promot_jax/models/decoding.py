@@ -18,6 +18,15 @@ from promot_jax.models.t5 import T5
 PAD, EOS = 0, 1
 NEVER = -1e7  # log-probability of what must not happen; finite, so that sums stay numbers
 
+# Both extend the live beams by twice as many candidates, take those that end in EOS out as
+# finished, and stop where no live beam can still enter the finished ones. They differ in
+#              the penalty of n tokens   who may finish                  the best still possible
+# t5x          ((5 + n) / 6)^alpha       every candidate                 as if it had max_length
+# huggingface  n^alpha                   the first `beams` candidates;   as if it ended here
+#                                        at max_length without EOS too   (early_stopping=False)
+# after t5x.decoding.beam_search (its penalty: Wu et al. 2016) and transformers' generate.
+BEAM_SEARCHES = ("t5x", "huggingface")
+
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
@@ -29,8 +38,9 @@ class Decoding:
       temperature: 0 takes the likeliest token; above, samples from the softmax at this temperature.
       top_k: sample among the k likeliest tokens; 0 for all.
       top_p: sample among the fewest tokens that hold this probability; 1 for all.
-      length_penalty: alpha of beam search's ((5 + length) / 6)^alpha (Wu et al. 2016), by which a
-        log-probability is divided.
+      length_penalty: alpha of beam search's length penalty, by which a log-probability is divided.
+        T5X's default is 0.6, Hugging Face's 1.
+      beam_search: whose rules beams follow, "t5x" or "huggingface" (see `BEAM_SEARCHES`).
       seed: of the sampling.
 
     Raises:
@@ -43,6 +53,7 @@ class Decoding:
     top_k: int = 0
     top_p: float = 1.0
     length_penalty: float = 0.6
+    beam_search: str = "t5x"
     seed: int = 0
 
     def __post_init__(self):
@@ -54,6 +65,10 @@ class Decoding:
         if self.beams > 1 and self.temperature > 0:
             raise UserError(
                 f"Decoding.beams = {self.beams} with temperature = {self.temperature}: set one"
+            )
+        if self.beam_search not in BEAM_SEARCHES:
+            raise UserError(
+                f"Decoding.beam_search = {self.beam_search!r}: set one of {BEAM_SEARCHES}"
             )
 
 
@@ -153,6 +168,13 @@ class _Beams:
     live_ids: Array
     done_scores: Array  # divided by the length penalty
     done_ids: Array
+    open: Array  # [batch, 1], whether a live beam may still enter the finished ones
+
+
+def _penalty(length: int | Int[Array, ""], decoding: Decoding) -> float | Float[Array, ""]:
+    """What the log-probability of `length` tokens, EOS included, is divided by."""
+    base = length * 1.0 if decoding.beam_search == "huggingface" else (5.0 + length) / 6.0
+    return base**decoding.length_penalty
 
 
 def _take(tree: Any, beams: Int[Array, "batch k"]) -> Any:
@@ -173,37 +195,38 @@ def _extend(state: _Beams, logits: Float[Array, "batch beams vocab"], index, dec
     ids = jax.lax.dynamic_update_slice_in_dim(
         _take(state.live_ids, parents), tokens[..., None].astype(jnp.int32), index, axis=2
     )
-    ended = tokens == EOS
+    ended = finished = tokens == EOS
+    length, hopeful_length = index + 1, decoding.max_length
+    if decoding.beam_search == "huggingface":
+        hopeful_length = length
+        finished = (ended | (length == decoding.max_length)) & (jnp.arange(2 * beams) < beams)
     live_scores, live = jax.lax.top_k(jnp.where(ended, NEVER, best), beams)
-    penalty = ((5.0 + index + 1) / 6.0) ** decoding.length_penalty
-    done_scores = jnp.where(ended, best / penalty, NEVER)
+    done_scores = jnp.where(finished & state.open, best / _penalty(length, decoding), NEVER)
     done_scores = jnp.concatenate([state.done_scores, done_scores], axis=1)
     done_ids = jnp.concatenate([state.done_ids, ids], axis=1)
     done_scores, done = jax.lax.top_k(done_scores, beams)
-    return _Beams(live_scores, _take(ids, live), done_scores, _take(done_ids, done)), _take(
-        parents, live
-    )
+    hope = live_scores[:, :1] / _penalty(hopeful_length, decoding)
+    still_open = state.open & (hope > done_scores[:, -1:])
+    ids, done_ids = _take(ids, live), _take(done_ids, done)
+    return _Beams(live_scores, ids, done_scores, done_ids, still_open), _take(parents, live)
 
 
 def _beam_search(step, state, decoding):
-    """Beam search with separate live and finished beams (Tensor2Tensor's and T5X's)."""
+    """Beam search with separate live and finished beams."""
     logits, caches = state
     batch, vocab = logits.shape
     beams, length = decoding.beams, decoding.max_length
     # At the start all beams are the same one: only the first may be extended.
     live = jnp.tile(jnp.where(jnp.arange(beams) == 0, 0.0, NEVER), (batch, 1))
     ids = jnp.zeros((batch, beams, length), jnp.int32)
-    state = _Beams(live, ids, jnp.full((batch, beams), NEVER), ids)
+    state = _Beams(live, ids, jnp.full((batch, beams), NEVER), ids, jnp.ones((batch, 1), bool))
     logits = jnp.repeat(logits[:, None], beams, axis=1)
     state, parents = _extend(state, logits, 0, decoding)
     caches = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), caches)
-    longest = ((5.0 + length) / 6.0) ** decoding.length_penalty
 
     def going(carry):
         index, state, _ = carry
-        # No live beam can still beat the worst finished one, even at the kindest penalty.
-        hopeless = state.live_scores[:, 0] / longest <= state.done_scores[:, -1]
-        return (index < length) & ~jnp.all(hopeless)
+        return (index < length) & jnp.any(state.open)
 
     def body(carry):
         index, state, (self_cache, cross) = carry
