@@ -1,0 +1,1 @@
+"""Checkpoints of other systems to variables and back. Free of TensorFlow."""

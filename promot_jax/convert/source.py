@@ -1,0 +1,63 @@
+"""A checkpoint of any system, opened and not yet read: our paths, their arrays.
+
+Every reader gives a `Source`; what imports and what inspects knows nothing of file formats.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from promot_jax.models import T5Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """An array that is read when it is asked for.
+
+    Attributes:
+      theirs: its name in the checkpoint.
+      shape: in our orientation.
+      dtype: NumPy's name of the type it is stored in.
+      read: reads it, of this shape and type.
+    """
+
+    theirs: str
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A checkpoint.
+
+    Attributes:
+      kind: "huggingface", "peft", "t5x", "npy" or "promot".
+      family: what the model is called, e.g. "t5 1.1".
+      config: the model's settings; None where there is no whole model.
+      tensors: by our path, unrolled ("params/encoder/layers_0/...", "prompt/<name>").
+      about: what else the checkpoint says of itself, e.g. its "step".
+    """
+
+    kind: str
+    family: str
+    config: T5Config | None
+    tensors: Mapping[str, Tensor]
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it holds."""
+        return sum(math.prod(x.shape) for x in self.tensors.values())
+
+
+def family_of(config: T5Config) -> str:
+    """The published family that a model's settings are of."""
+    if config.relpos_per_layer:
+        return "umt5"
+    if len(config.mlp_activations) == 1:
+        return "t5 1.0"
+    return {250112: "mt5", 384: "byt5"}.get(config.vocab_size, "t5 1.1")
