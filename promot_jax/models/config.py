@@ -28,7 +28,9 @@ class T5Config:
       mlp_dim: inner width of the MLP (Hugging Face: d_ff).
       mlp_activations: one activation, or two for a gated MLP.
       dropout_rate: share dropped while training; a mask is shared along the length, as in T5X.
-      logits_via_embedding: tie the head to the embedding and scale by 1/sqrt(emb_dim) (T5 1.0).
+      logits_via_embedding: tie the head to the embedding (T5 1.0).
+      scale_decoder_outputs: scale by 1/sqrt(emb_dim) in front of the head; None: where it is tied,
+        as all published models have it.
       relative_attention_num_buckets: buckets of relative distance.
       relative_attention_max_distance: distances from here on share the last bucket.
       relpos_per_layer: a table per layer (umT5) in the place of one per stack.
@@ -51,6 +53,7 @@ class T5Config:
     mlp_activations: tuple[str, ...] = ("gelu", "linear")
     dropout_rate: float = 0.1
     logits_via_embedding: bool = False
+    scale_decoder_outputs: bool | None = None
     relative_attention_num_buckets: int = 32
     relative_attention_max_distance: int = 128
     relpos_per_layer: bool = False
@@ -61,6 +64,8 @@ class T5Config:
 
     def __post_init__(self):
         object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+        if self.scale_decoder_outputs is None:
+            object.__setattr__(self, "scale_decoder_outputs", self.logits_via_embedding)
         for field in dataclasses.fields(self)[:7]:
             value = getattr(self, field.name)
             if not isinstance(value, int) or value < 1:

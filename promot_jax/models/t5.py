@@ -266,10 +266,10 @@ class T5(nn.Module):
         return [layer() for _ in range(config.num_decoder_layers)]
 
     def head(self) -> Float[Array, "embed vocab"]:
-        """The matrix from hidden to logits (before it, hidden is scaled when the head is tied)."""
-        if not self.config.logits_via_embedding:
-            return self.decoder.head().astype(jnp.float32)
-        return self.token_embedder().T.astype(jnp.float32) / jnp.sqrt(self.config.emb_dim)
+        """The matrix from hidden to logits, scaled where the model scales."""
+        tied = self.config.logits_via_embedding
+        head = (self.token_embedder().T if tied else self.decoder.head()).astype(jnp.float32)
+        return head / jnp.sqrt(self.config.emb_dim) if self.config.scale_decoder_outputs else head
 
     def logits(self, hidden: Float[Array, "... embed"]) -> Float[Array, "... vocab"]:
         """Logits in float32."""
