@@ -1,6 +1,8 @@
 """A checkpoint of any system, opened and not yet read: our paths, their arrays.
 
-Every reader gives a `Source`; what imports and what inspects knows nothing of file formats.
+Every reader gives a `Source`; what imports and what inspects knows nothing of file formats. Readers
+translate names and orientation and nothing more. What one cannot translate stays under its own name
+with "?" in front, for import to report.
 """
 
 import dataclasses
@@ -31,6 +33,21 @@ class Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """How a checkpoint's model reads text.
+
+    Attributes:
+      kind: "sentencepiece" or "byte".
+      extra_ids: sentinels behind the pieces or bytes.
+      model: the SentencePiece model; None for bytes.
+    """
+
+    kind: str
+    extra_ids: int
+    model: bytes | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Source:
     """A checkpoint.
 
@@ -39,6 +56,7 @@ class Source:
       family: what the model is called, e.g. "t5 1.1".
       config: the model's settings; None where there is no whole model.
       tensors: by our path, unrolled ("params/encoder/layers_0/...", "prompt/<name>").
+      vocabulary: None where the checkpoint has none with it.
       about: what else the checkpoint says of itself, e.g. its "step".
     """
 
@@ -46,6 +64,7 @@ class Source:
     family: str
     config: T5Config | None
     tensors: Mapping[str, Tensor]
+    vocabulary: Vocabulary | None = None
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -54,10 +73,17 @@ class Source:
         return sum(math.prod(x.shape) for x in self.tensors.values())
 
 
-def family_of(config: T5Config) -> str:
-    """The published family that a model's settings are of."""
+def family_of(config: T5Config, vocabulary: Vocabulary | None = None) -> str:
+    """The published family that a model's settings are of.
+
+    FLAN-T5 and the LM-adapted T5 are "t5 1.1" in form. mT5 differs from it by its vocabulary alone,
+    whose SentencePiece model holds the sentinels itself.
+    """
     if config.relpos_per_layer:
         return "umt5"
+    if config.vocab_size == 384 or (vocabulary and vocabulary.kind == "byte"):
+        return "byt5"
     if len(config.mlp_activations) == 1:
         return "t5 1.0"
-    return {250112: "mt5", 384: "byt5"}.get(config.vocab_size, "t5 1.1")
+    inside = vocabulary and not vocabulary.extra_ids and not config.scale_decoder_outputs
+    return "mt5" if config.vocab_size == 250112 or inside else "t5 1.1"
