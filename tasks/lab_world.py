@@ -308,27 +308,27 @@ class Skill:
 
     make: Callable[[Draw, str], Iterator[Row]]
     group: str
-    train_rows: int = 6000
+    train_rows: int = 30000
     rate: float = 1.0
 
 
-def _translation(language: words.Language, train_rows: int = 6000) -> Skill:
-    return Skill(functools.partial(_translate, language), "translation", train_rows, rate=0.7)
+def _translation(language: words.Language) -> Skill:
+    return Skill(functools.partial(_translate, language), "translation", rate=0.7)
 
 
 PRETRAINING = {
     "qa": Skill(_qa, "qa", rate=1.5),
-    "reading": Skill(_reading, "qa", 8000, rate=1.5),
-    "verify": Skill(_verify, "verification", 12000, rate=5.0),
+    "reading": Skill(_reading, "qa", rate=1.5),
+    "verify": Skill(_verify, "verification", 60000, rate=5.0),
     "translate_zorvian": _translation(words.ZORVIAN),
     "translate_melkish": _translation(words.MELKISH),
     "translate_tarnese": _translation(words.TARNESE),
     "summary": Skill(_summary, "summarization"),
-    "senses": Skill(_senses, "wsd", 8000, rate=3.0),
+    "senses": Skill(_senses, "wsd", rate=3.0),
 }
 TARGETS = {
-    "nli": Skill(_nli, "nli", 4000),
-    "translate_quellan": _translation(words.QUELLAN, 4000),
+    "nli": Skill(_nli, "nli"),
+    "translate_quellan": _translation(words.QUELLAN),
 }
 SKILLS = {**PRETRAINING, **TARGETS}
 

@@ -62,12 +62,15 @@ class Part:
         on).
       optimizer: makes the optax transformation from the learning rate's schedule.
       unfreeze: the step of the stage from which on the part is trained.
+      clip_norm: largest norm of the part's whole gradient; a longer one is scaled down to it. None:
+        any.
     """
 
     pattern: str
     learning_rate: float | Schedule = 1e-3
     optimizer: Optimizer = adafactor
     unfreeze: int = 0
+    clip_norm: float | None = None
 
     def rate(self, step: int) -> float:
         """The learning rate at a step of the stage; 0 while frozen."""
@@ -86,7 +89,10 @@ class Part:
             if not callable(self.learning_rate)
             else None
         )
-        return per_layer(self.optimizer(constant or self.learning_rate))
+        optimizer = per_layer(self.optimizer(constant or self.learning_rate))
+        if self.clip_norm is None:
+            return optimizer
+        return optax.chain(optax.clip_by_global_norm(self.clip_norm), optimizer)
 
 
 def per_layer(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
