@@ -43,7 +43,16 @@ with _without_stderr():
 from promot_jax.data.batches import Batches, TrainData  # noqa: E402
 from promot_jax.data.evalset import EvalSet, eval_set  # noqa: E402
 from promot_jax.data.examples import Example, load_examples  # noqa: E402
-from promot_jax.data.files import accuracy, exact_match, file_source, file_task  # noqa: E402
+from promot_jax.data.files import file_source, file_task  # noqa: E402
+from promot_jax.data.metrics import (  # noqa: E402
+    Counted,
+    accuracy,
+    bleu,
+    exact_match,
+    rouge2,
+    squad,
+    trivia_qa,
+)
 from promot_jax.data.tasks import (  # noqa: E402
     TaskInfo,
     add_task,
@@ -57,12 +66,14 @@ from promot_jax.data.vocabularies import byte, same_vocabulary, sentencepiece  #
 
 __all__ = [
     "Batches",
+    "Counted",
     "EvalSet",
     "Example",
     "TaskInfo",
     "TrainData",
     "accuracy",
     "add_task",
+    "bleu",
     "byte",
     "eval_set",
     "exact_match",
@@ -73,7 +84,10 @@ __all__ = [
     "import_modules",
     "in_format",
     "load_examples",
+    "rouge2",
     "same_vocabulary",
     "sentencepiece",
+    "squad",
     "task_info",
+    "trivia_qa",
 ]

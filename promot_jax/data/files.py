@@ -19,6 +19,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from promot_jax.data.metrics import METRICS
 from promot_jax.data.rows import Row, read_rows
 from promot_jax.data.tasks import TaskInfo, add_task
 from promot_jax.errors import UserError, near, resolve
@@ -27,17 +28,6 @@ HELD_OUT = 0.1
 LARGEST_LABEL_SET = 20
 
 
-def accuracy(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    """The share of predictions that equal their target, 0 to 1."""
-    return {"accuracy": float(np.mean([t == p for t, p in zip(targets, predictions, strict=True)]))}
-
-
-def exact_match(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    """The same under the name that is usual for free answers."""
-    return {"exact_match": accuracy(targets, predictions)["accuracy"]}
-
-
-METRICS = {"accuracy": accuracy, "exact_match": exact_match}
 Metric = str | Callable
 
 # name -> the arguments it was registered with, and the state its files had: gin calls file_task
@@ -71,7 +61,8 @@ def file_task(
       test: path of the test rows, if any.
       inputs: template of the input over the columns.
       targets: template of the target over the columns.
-      metric: 'exact_match', 'accuracy', a SeqIO metric function, or a list of these.
+      metric: a name in `promot_jax.data.metrics`, such as 'exact_match' or 'bleu', a SeqIO metric
+        function, or a list of these.
       group: scores are averaged by group; "target" is that of tasks that are tuned on.
       answer_format: the answers that occur, or a predicate on an output. None: if the training rows
         have at most 20 different targets, those.
@@ -105,10 +96,17 @@ def file_task(
     return name
 
 
-def file_source(directory: str, columns: Sequence[str]) -> seqio.FunctionDataSource:
+def file_source(
+    directory: str, columns: Sequence[str], lists: Sequence[str] = ()
+) -> seqio.FunctionDataSource:
     """A SeqIO source of the rows in `<directory>/{train,validation,test}.jsonl`, as they are.
 
     For tasks that read a TFDS data set or, with the same columns, local files.
+
+    Args:
+      directory: where the files are; a split without a file does not exist.
+      columns: those of text or numbers that every row must have.
+      lists: those that must be lists of at least one text.
 
     Raises:
       UserError: no such file, or malformed rows, those without one of the columns included.
@@ -118,7 +116,7 @@ def file_source(directory: str, columns: Sequence[str]) -> seqio.FunctionDataSou
     found = {split: path for split, path in paths.items() if _state(path) is not None}
     if not found:
         raise UserError(f"directory {directory!r} has none of {', '.join(paths)}.jsonl: check it")
-    rows = {split: read_rows(path, {"row": template}) for split, path in found.items()}
+    rows = {split: read_rows(path, {"row": template}, lists) for split, path in found.items()}
     return _source(rows)
 
 
@@ -184,7 +182,8 @@ def _source(splits: Mapping[str, list[Row]]) -> seqio.FunctionDataSource:
 
 
 def _columns(rows: list[Row]) -> dict[str, list[Any]]:
-    """Columns as tensors need them: of one type each. A column of mixed types becomes text."""
+    """Columns as tensors need them: of one type each, lists of texts included. A column of mixed
+    types becomes text."""
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}
     return {name: _one_type(values) for name, values in columns.items()}
@@ -194,4 +193,6 @@ def _one_type(values: list[Any]) -> Any:
     kinds = {type(value) for value in values}
     if len(kinds) == 1 and kinds <= {bool, int, float} and np.asarray(values).dtype.kind in "bif":
         return np.asarray(values)
+    if kinds == {list} and all(isinstance(item, str) for value in values for item in value):
+        return tf.ragged.constant(values, tf.string, ragged_rank=1)
     return ["" if value is None else str(value) for value in values]

@@ -21,12 +21,13 @@ Numbered = tuple[int, Any]
 PAIR = ["inputs", "targets"]
 
 
-def read_rows(path: str, templates: Mapping[str, str]) -> list[Row]:
+def read_rows(path: str, templates: Mapping[str, str], lists: Sequence[str] = ()) -> list[Row]:
     """The rows of a file, each with its columns and with `inputs` and `targets` from the templates.
 
     Args:
       path: ends in .jsonl, .csv or .tsv.
       templates: "inputs" and "targets" -> template over the columns.
+      lists: columns that must hold a list of at least one text.
 
     Raises:
       UserError: no such file, another ending, an empty file, a missing column, malformed rows.
@@ -46,7 +47,7 @@ def read_rows(path: str, templates: Mapping[str, str]) -> list[Row]:
     rows, bad = [], []
     for number, content in lines:
         try:
-            rows.append(_fill(content, templates, columns))
+            rows.append(_fill(content, templates, columns, lists))
         except ValueError as error:
             bad.append((number, str(error)))
     if bad:
@@ -162,7 +163,9 @@ def _check_columns(path: str, header: Sequence[str], columns: Sequence[str]) -> 
             )
 
 
-def _fill(row: Any, templates: Mapping[str, str], columns: Sequence[str]) -> Row:
+def _fill(
+    row: Any, templates: Mapping[str, str], columns: Sequence[str], lists: Sequence[str]
+) -> Row:
     """The row with its texts. Raises ValueError with the reason why it is malformed."""
     if isinstance(row, Exception):
         raise row
@@ -171,6 +174,10 @@ def _fill(row: Any, templates: Mapping[str, str], columns: Sequence[str]) -> Row
             raise ValueError(f"no {column!r}")
         if not isinstance(row[column], str | int | float):
             raise ValueError(f"{column!r} is {json.dumps(row[column])[:40]}, not text")
+    for column in lists:
+        texts = row.get(column)
+        if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
+            raise ValueError(f"{column!r} is {json.dumps(texts)[:40]}, not a list of texts")
     texts = {key: template.format_map(row) for key, template in templates.items()}
     for key, text in texts.items():
         if not text.strip():

@@ -34,14 +34,18 @@ class TaskInfo:
         None where nothing tells this task's answers from other text.
       separator: stands between shots, and between the last shot and the input.
       shot_template: one shot, over `{inputs}` and `{targets}`.
+      chance: what guessing scores, as a share of what right answers score.
     """
 
     group: str = "other"
     answer_format: tuple[str, ...] | Callable[[str], bool] | None = None
     separator: str = "\n\n"
     shot_template: str = "{inputs} {targets}"
+    chance: float = 0.0
 
     def __post_init__(self):
+        if not 0 <= self.chance < 1:
+            raise UserError(f"chance={self.chance}: it must be a share in [0, 1)")
         if isinstance(self.answer_format, str):
             raise UserError(
                 f"answer_format={self.answer_format!r} is a single text; give a tuple of answers"

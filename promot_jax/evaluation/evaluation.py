@@ -20,12 +20,12 @@ class Evaluation:
       shots: numbers of shots; each task is evaluated with each of them.
       prompt: name of the soft prompt in front of every input; or task -> name, where tasks that are
         not named have none; or None.
-      split: the tasks' split.
+      split: the tasks' split; or task -> its split.
       limit: the first rows of the split that are used; None for all.
       batch_size: rows that are generated for at once.
-      input_length: tokens an input is padded to, its prompt included; what is longer loses shots,
-        then tokens, and is counted as `too_long`. None: the power of two, at least 32, that holds
-        the longest input, so nothing is ever too long.
+      input_length: most tokens of an input, its prompt included; what is longer loses shots, then
+        tokens, and is counted as `too_long`. None: nothing is too long. Inputs are padded to the
+        power of two, at least 32, that holds a task's longest, or to `input_length` if less.
       decoding: how to generate; handed on to the generating function as it is.
       every: steps between evaluations; None for the stage's own evaluation period, which the run
         knows.
@@ -40,7 +40,7 @@ class Evaluation:
     tasks: Sequence[str]
     shots: Sequence[int] = (0,)
     prompt: str | Mapping[str, str] | None = None
-    split: str = "validation"
+    split: str | Mapping[str, str] = "validation"
     limit: int | None = None
     batch_size: int = 64
     input_length: int | None = None
@@ -66,6 +66,18 @@ class Evaluation:
                 raise UserError(f"Evaluation.{name} = {value!r}: set a whole number of at least 1")
         if self.seed < 0:
             raise UserError(f"Evaluation.seed = {self.seed!r}: it must not be negative")
+
+
+def splits_of_tasks(evaluation: Evaluation) -> dict[str, str]:
+    """task -> its split."""
+    tasks, split = evaluation.tasks, evaluation.split
+    splits = dict.fromkeys(tasks, split) if isinstance(split, str) else split
+    if missing := [task for task in tasks if task not in splits]:
+        raise UserError(
+            f"Evaluation.split has none for task {missing[0]!r}{near(missing[0], splits)}: add it,"
+            " or name one split for all tasks"
+        )
+    return {task: splits[task] for task in tasks}
 
 
 def prompts_of_tasks(

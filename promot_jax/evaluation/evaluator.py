@@ -20,7 +20,7 @@ import seqio
 from jaxtyping import Int
 
 from promot_jax.data import EvalSet, TaskInfo, eval_set, in_format, task_info
-from promot_jax.evaluation.evaluation import Evaluation, prompts_of_tasks
+from promot_jax.evaluation.evaluation import Evaluation, prompts_of_tasks, splits_of_tasks
 from promot_jax.evaluation.intervals import Interval
 from promot_jax.evaluation.metrics import Metrics, scorable_task
 from promot_jax.evaluation.samples import write_samples
@@ -39,6 +39,7 @@ class _Set:
     data: EvalSet
     shots: int
     group: str
+    chance: float
     prompt: bool
     metrics: Metrics
     length: int  # tokens the inputs are padded to
@@ -88,22 +89,28 @@ class Evaluator:
         defined = target_format is not None and target_format.answer_format is not None
         self._target_format = target_format if defined else None
         prompts = prompts_of_tasks(evaluation, prompt_ids or {})
+        splits = splits_of_tasks(evaluation)
         tasks = [scorable_task(name) for name in evaluation.tasks]  # all of them before any data
-        self._sets = [each for task in tasks for each in self._read(task, prompts.get(task.name))]
+        self._sets = [
+            each
+            for task in tasks
+            for each in self._read(task, splits[task.name], prompts.get(task.name))
+        ]
         self.lengths = {(each.data.task, each.shots): each.length for each in self._sets}
 
-    def _read(self, task: seqio.Task, prompt: np.ndarray | None) -> Iterator[_Set]:
-        asked, metrics = self.evaluation, None
-        group = asked.group or task_info(task.name).group
+    def _read(self, task: seqio.Task, split: str, prompt: np.ndarray | None) -> Iterator[_Set]:
+        asked, metrics, info = self.evaluation, None, task_info(task.name)
         for shots in asked.shots:
             data = eval_set(
-                task.name, asked.split, shots, self._vocabulary, self._vocab_size, prompt,
+                task.name, split, shots, self._vocabulary, self._vocab_size, prompt,
                 asked.input_length or UNLIMITED, asked.limit, asked.seed,
             )  # fmt: skip
             metrics = metrics or Metrics(task, data.examples)  # the same rows, whatever the shots
             longest = max(map(len, data.tokens))
-            length = asked.input_length or max(SHORTEST, 1 << (longest - 1).bit_length())
-            yield _Set(data, shots, group, prompt is not None, metrics, length)
+            length = max(SHORTEST, 1 << (longest - 1).bit_length())
+            length = min(length, asked.input_length or length)
+            group = asked.group or info.group
+            yield _Set(data, shots, group, info.chance, prompt is not None, metrics, length)
 
     def __call__(
         self,
@@ -114,8 +121,10 @@ class Evaluator:
     ) -> list[dict[str, Any]]:
         """One row for each (task, shots, metric), as in results.json.
 
-        A row has step, task, group, shots, prompt, metric, value, low, high (95 %), n,
-        format_share, and too_long where it is not 0. What is not defined is None.
+        A row has step, task, group, shots, prompt, metric, value, low, high (95 %), scale (100
+        where right answers score more than 1, else 1), chance (what guessing scores, as a share of
+        that), n, format_share; signature where the metric has one, and too_long where it is not 0.
+        What is not defined is None.
 
         Args:
           generate: (tokens [batch_size, length], decoding) -> ids [batch_size, any]; the lengths
@@ -157,7 +166,10 @@ class Evaluator:
             row = {"step": step, "task": each.data.task, "group": each.group, "shots": each.shots}
             row |= {"prompt": each.prompt, "metric": name, "value": _number(score.value)}
             row |= {"low": _number(score.low), "high": _number(score.high)}
+            row |= {"scale": each.metrics.scales[name], "chance": each.chance}
             row |= {"n": len(outputs), "format_share": share}
+            if name in each.metrics.signatures:
+                row["signature"] = each.metrics.signatures[name]
             yield row | ({"too_long": each.data.too_long} if each.data.too_long else {})
 
     def _text(self, ids: Sequence[int]) -> str:

@@ -7,6 +7,9 @@ is asked: its value on the whole set is compared with its values on each single 
   the rows' mean equals the whole, other values (ROUGE, token F1):          bootstrap of the mean
   anything else (corpus BLEU, macro F1):                  the function itself on resampled rows
 
+A `Counted` metric is resampled by the sums of its rows' counts, which is a thousand times faster
+than calling it and gives the same values.
+
 Wilson's interval keeps a width where all rows agree (0 of 100 right is not known to be 0). What a
 right answer would have scored, 1 or 100, then has to be told: `units`.
 """
@@ -18,10 +21,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import seqio
 
+from promot_jax.data import Counted
+
 MetricFn = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, Any]]
+Scorer = Callable[[Sequence[int]], dict[str, float]]
 
 MEAN_RESAMPLES = 2000
-# Each is a pass of the metric function over all rows: for BLEU 0.1 ms a short row, so 3 s for 100.
+# Each is a pass of the metric function over all rows, unless it is `Counted`.
 CORPUS_RESAMPLES = 300
 
 
@@ -68,7 +74,8 @@ def intervals(
 ) -> dict[str, Interval]:
     """The 95 % intervals of all scalars of a metric function, always with low <= value <= high.
 
-    Calls `metric_fn` n + 1 times on n rows, and for corpus metrics 300 times more on n rows.
+    A metric that is not `Counted` is called n + 1 times on n rows, and 300 times more if it is a
+    corpus metric.
 
     Args:
       metric_fn: SeqIO's, (targets, predictions) -> {name: value}.
@@ -77,10 +84,11 @@ def intervals(
       seed: of the bootstrap; the same seed gives the same interval.
       units: name -> value of a perfect answer, 1 where not given.
     """
-    whole = scalars(metric_fn(targets, predictions))
-    rows = _single_rows(metric_fn, targets, predictions, whole)
+    score, n = _scorer(metric_fn, targets, predictions), len(targets)
+    whole = score(range(n))
+    rows = _single_rows(score, n, whole)
     corpus = [name for name, value in whole.items() if not _is_mean(value, rows[name])]
-    resampled = _resample(metric_fn, targets, predictions, corpus, seed) if corpus else {}
+    resampled = _resample(score, n, corpus, seed) if corpus else {}
     found = {}
     for name, value in whole.items():
         low, high = (
@@ -96,14 +104,21 @@ def intervals(
     return found
 
 
-def _single_rows(
-    metric_fn: MetricFn, targets: Sequence[Any], predictions: Sequence[Any], names: Sequence[str]
-) -> dict[str, np.ndarray | None]:
+def _scorer(metric_fn: MetricFn, targets: Sequence[Any], predictions: Sequence[Any]) -> Scorer:
+    """The metric's values on rows given by their numbers."""
+    pairs = list(zip(targets, predictions, strict=True))
+    if isinstance(metric_fn, Counted):
+        counts = metric_fn.counts(targets, predictions)
+        return lambda rows: scalars(metric_fn.score(counts[rows].sum(axis=0)))
+    return lambda rows: scalars(metric_fn(*map(list, zip(*(pairs[i] for i in rows), strict=True))))
+
+
+def _single_rows(score: Scorer, n: int, names: Sequence[str]) -> dict[str, np.ndarray | None]:
     """name -> its value on each row, [n]; None where the function has none for a single row."""
     undefined = dict.fromkeys(names)
     rows = []
-    for target, prediction in zip(targets, predictions, strict=True):
-        values = _attempt(metric_fn, [target], [prediction])
+    for i in range(n):
+        values = _attempt(score, [i])
         if values is None:
             return undefined
         rows.append(values)
@@ -114,11 +129,11 @@ def _single_rows(
     }
 
 
-def _attempt(metric_fn, targets, predictions) -> dict[str, float] | None:
+def _attempt(score: Scorer, rows: Sequence[int]) -> dict[str, float] | None:
     """A foreign function, on rows it may not be made for (one row, one class): None if it fails."""
     try:
         with np.errstate(all="ignore"):
-            return scalars(metric_fn(targets, predictions))
+            return score(rows)
     except Exception:
         return None
 
@@ -154,20 +169,12 @@ def _mean_interval(rows: np.ndarray, unit: float, seed: int) -> tuple[float, flo
     return float(bounds.low), float(bounds.high)
 
 
-def _resample(
-    metric_fn: MetricFn,
-    targets: Sequence[Any],
-    predictions: Sequence[Any],
-    names: Sequence[str],
-    seed: int,
-) -> dict[str, list[float]]:
+def _resample(score: Scorer, n: int, names: Sequence[str], seed: int) -> dict[str, list[float]]:
     """The metric's values on sets of n rows drawn with replacement; nan where it has none."""
     found: dict[str, list[float]] = {name: [] for name in names}
     rng = np.random.default_rng(seed)
     for _ in range(CORPUS_RESAMPLES):
-        picks = rng.integers(len(targets), size=len(targets))
-        drawn = [targets[i] for i in picks], [predictions[i] for i in picks]
-        values = _attempt(metric_fn, *drawn) or {}
+        values = _attempt(score, rng.integers(n, size=n)) or {}
         for name in names:
             found[name].append(values.get(name, math.nan))
     return found

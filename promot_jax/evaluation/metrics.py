@@ -13,7 +13,7 @@ from typing import Any
 
 import seqio
 
-from promot_jax.data import Example, get_task
+from promot_jax.data import Counted, Example, get_task
 from promot_jax.errors import UserError
 from promot_jax.evaluation.intervals import Interval, MetricFn, intervals, scalars
 
@@ -21,7 +21,12 @@ log = logging.getLogger(__name__)
 
 
 class Metrics:
-    """`metrics(outputs)`: the scores of output texts, in the order of the examples."""
+    """`metrics(outputs)`: the scores of output texts, in the order of the examples.
+
+    Attributes:
+      scales: name -> 100 where right answers score more than 1, as BLEU's do; else 1.
+      signatures: name -> what its values depend on besides the texts, where the metric says so.
+    """
 
     def __init__(self, task: seqio.Task, examples: Sequence[Example]):
         """Raises:
@@ -33,12 +38,20 @@ class Metrics:
         self._targets = self._postprocess([e.targets for e in examples], is_target=True)
         perfect = self._postprocess([e.targets for e in examples], is_target=False)
         self._units: dict[str, float] = {}
+        self.signatures: dict[str, str] = {}
         for function in self._functions:
-            self._units |= self._try(function, perfect)
+            found = self._try(function, perfect)
+            self._units |= found
+            if isinstance(function, Counted):
+                self.signatures |= dict.fromkeys(found, function.signature())
         if not self._units:
             raise UserError(
                 f"task {task.name!r}: its metric functions give no number; add one that does"
             )
+
+    @property
+    def scales(self) -> dict[str, int]:
+        return {name: 100 if right > 1.001 else 1 for name, right in self._units.items()}
 
     def __call__(self, outputs: Sequence[str], seed: int = 0) -> dict[str, Interval]:
         """Metric name -> value, interval and rows' values, for output texts [n]."""

@@ -122,6 +122,8 @@ def test_a_row_as_results_json_has_it():
         "prompt": False,
         "metric": "accuracy",
         "value": pytest.approx(0.6),
+        "scale": 1,
+        "chance": 0.0,
         "n": 5,
         "format_share": 0.4,
     }
