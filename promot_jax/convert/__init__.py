@@ -1,1 +1,7 @@
-"""Checkpoints of other systems to variables and back. Free of TensorFlow."""
+"""Checkpoints of other systems to work directories and back. Free of TensorFlow."""
+
+from promot_jax.convert.detect import open_source
+from promot_jax.convert.exporting import export_model
+from promot_jax.convert.importing import import_checkpoint, import_prompt
+
+__all__ = ["export_model", "import_checkpoint", "import_prompt", "open_source"]

@@ -57,6 +57,7 @@ class Source:
       config: the model's settings; None where there is no whole model.
       tensors: by our path, unrolled ("params/encoder/layers_0/...", "prompt/<name>").
       vocabulary: None where the checkpoint has none with it.
+      names: our path -> its name there, for what the settings ask for; paths alike are left out.
       about: what else the checkpoint says of itself, e.g. its "step".
     """
 
@@ -65,6 +66,7 @@ class Source:
     config: T5Config | None
     tensors: Mapping[str, Tensor]
     vocabulary: Vocabulary | None = None
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property

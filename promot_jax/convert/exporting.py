@@ -1,0 +1,120 @@
+"""A work directory as a directory of Hugging Face's Transformers, its prompts as PEFT adapters.
+
+DEST/                           config.json, generation_config.json, tokenizer, safetensors
+DEST/prompts/<name>/            a PEFT adapter for each soft prompt
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from promot_jax.convert import huggingface, peft
+from promot_jax.convert.source import Vocabulary
+from promot_jax.convert.tokenizer import write_vocabulary
+from promot_jax.convert.weights import write_weights
+from promot_jax.errors import UserError, resolve
+from promot_jax.models import T5, T5Config, Variables
+from promot_jax.training import Bar, make_mesh
+from promot_jax.training.description import VOCABULARY, Description
+from promot_jax.training.variables import Layout, load, stage_directory
+
+UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def export_model(
+    workdir: str, destination: str, dtype: str | None = None, shard_size: str = "5GB"
+) -> Path:
+    """Writes a work directory's best checkpoint for Transformers and PEFT.
+
+    Args:
+      workdir: work directory, or a stage directory in one.
+      destination: the directory to make; it must not exist, or be empty.
+      dtype: of the numbers, "float32" or "bfloat16"; None: the parameters' own.
+      shard_size: most bytes of a file, such as "500MB".
+
+    Returns:
+      The directory.
+
+    Raises:
+      UserError: no checkpoint, a destination that holds something, or a malformed size or type.
+    """
+    size = _bytes(shard_size)
+    home, _ = stage_directory(workdir)
+    description = Description.read(home)
+    config = _exportable(description.model, workdir, dtype)
+    dtype = config.param_dtype if dtype is None else dtype
+    final = Path(destination)
+    if final.exists() and (not final.is_dir() or any(final.iterdir())):
+        raise UserError(f"DEST = {destination!r} exists and is not empty: give another directory")
+    layout = Layout(T5(config, description.prompts), make_mesh({"fsdp": -1}))
+    variables = load(workdir, layout)
+    model = None
+    if description.vocabulary["kind"] == "sentencepiece":
+        model = (Path(resolve(home)) / VOCABULARY).read_bytes()
+    vocabulary = Vocabulary(**description.vocabulary, model=model)
+    part = final.absolute().with_name(f".{final.absolute().name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        _write(part, destination, config, vocabulary, variables, dtype, size)
+        if final.exists():
+            final.rmdir()
+        part.replace(final)  # complete, or not there
+    except OSError as error:
+        raise UserError(
+            f"DEST = {destination!r} cannot be written ({error.strerror}): choose another"
+        ) from error
+    return final
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]B)", text)
+    if not match or float(match[1]) == 0:
+        raise UserError(f"--shard_size={text}: give a size such as 500MB or 5GB")
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def _exportable(config: T5Config, workdir: str, dtype: str | None) -> T5Config:
+    """The settings with unrolled layers, if Transformers have such a model."""
+    if config.mlp_activations not in huggingface.ACTIVATIONS.values():
+        raise UserError(
+            f"{workdir!r}: Transformers' T5 has no mlp_activations = {config.mlp_activations}: only"
+            f" {', '.join(map(str, huggingface.ACTIVATIONS.values()))} can be exported"
+        )
+    if dtype not in (None, "float32", "bfloat16"):
+        raise UserError(f"--dtype={dtype}: give float32 or bfloat16 (T5 overflows float16)")
+    return huggingface.unrolled(config)
+
+
+def _write(
+    directory: Path,
+    name: str,
+    config: T5Config,
+    vocabulary: Vocabulary,
+    variables: Variables,
+    dtype: str,
+    shard_size: int,
+) -> None:
+    values = huggingface.config_json(config, vocabulary, dtype)
+    generation = {k: values[k] for k in ("pad_token_id", "eos_token_id", "decoder_start_token_id")}
+    for file, content in (("config.json", values), ("generation_config.json", generation)):
+        (directory / file).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    write_vocabulary(directory, vocabulary)
+    paths = {theirs: ours for ours, theirs in huggingface.names(config).items()}
+
+    def read(theirs: str) -> np.ndarray:
+        return huggingface.transposed(paths[theirs], np.asarray(variables[paths[theirs]]))
+
+    shapes = {theirs: variables[ours].shape for theirs, ours in paths.items()}
+    bar = Bar("export", 0, len(paths), max(1, len(paths) // 4))
+    written = write_weights(directory, shapes, read, dtype, shard_size)
+    for count, _ in enumerate(written, start=1):
+        bar.update(count, "")
+    bar.close()
+    for path, prompt in variables.items():
+        if path.startswith("prompt/"):
+            target = directory / "prompts" / path.removeprefix("prompt/")
+            peft.write(prompt, config, name, target, dtype)

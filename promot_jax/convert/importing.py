@@ -1,0 +1,245 @@
+"""A checkpoint of another system into a work directory that everything here starts from.
+
+Names and shapes are compared before anything is read. Then arrays go one after the other from
+their file to the devices that keep them, so the host never holds more than one of them whole
+beside what it keeps.
+"""
+
+import dataclasses
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.table import Table
+
+from promot_jax.convert.detect import open_source
+from promot_jax.convert.source import Source, Tensor, Vocabulary
+from promot_jax.convert.tokenizer import byte_vocabulary, sentencepiece_vocabulary
+from promot_jax.errors import UserError, resolve
+from promot_jax.models import T5, Variables
+from promot_jax.training import Bar, Checkpoints, begin, console, make_mesh
+from promot_jax.training.description import VOCABULARY, Description
+from promot_jax.training.variables import Layout, load, reference, stage_directory
+
+STAGE = "1-import"
+SPREAD = {"fsdp": -1}  # every device keeps its part
+
+
+def import_checkpoint(
+    path: str,
+    workdir: str,
+    vocabulary: str | None = None,
+    extra_ids: int = 100,
+    dtype: str | None = None,
+    prompt_name: str = "prompt",
+) -> Path:
+    """Makes a work directory of a model's checkpoint; see `open_source` for the kinds.
+
+    Args:
+      path: the checkpoint.
+      workdir: the work directory; it must not exist, or be empty.
+      vocabulary: path of a SentencePiece model, or "byte"; None: the checkpoint's own.
+      extra_ids: sentinels to put behind the pieces of `vocabulary`.
+      dtype: of the parameters, "float32" or "bfloat16"; None: the checkpoint's own.
+      prompt_name: what a prompt that lies with the model is called.
+
+    Returns:
+      The work directory.
+
+    Raises:
+      UserError: an unreadable checkpoint, one that does not fit its own settings (all tensors
+        concerned are named), no vocabulary, or a work directory that holds something.
+    """
+    source = open_source(path, prompt_name)
+    if source.config is None:
+        raise UserError(
+            f"{path!r} holds a prompt and no model: give --base, the work directory of its model"
+        )
+    config = dataclasses.replace(source.config, param_dtype=dtype or source.config.param_dtype)
+    own = _vocabulary(path, source, vocabulary, extra_ids)
+    prompts = tuple(
+        (name.removeprefix("prompt/"), tensor.shape[0])
+        for name, tensor in source.tensors.items()
+        if name.startswith("prompt/")
+    )
+    description = Description(
+        method="import",
+        model=config,
+        prompts=prompts,
+        stages=(STAGE,),
+        targets=(),
+        modules=(),
+        base=None,
+        seed=0,
+        vocabulary={"kind": own.kind, "extra_ids": own.extra_ids},
+    )
+    layout = Layout(T5(config, prompts), make_mesh(SPREAD))
+    compare(path, source, layout.abstract())
+    root = _claim(workdir)
+    variables = stream(source, layout)
+    _save(root, path, source, description, variables, {}, own.model)
+    return root
+
+
+def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
+    """Makes a work directory of a prompt and the model it belongs to.
+
+    Its checkpoint holds the base's prompts and this one, and refers to the base for the rest.
+
+    Args:
+      path: a PEFT adapter, or a `.npy` file of google-research/prompt-tuning.
+      workdir: the work directory; it must not exist, or be empty.
+      base: work directory (or stage directory) of the model.
+      name: what the prompt is called.
+
+    Raises:
+      UserError: an unreadable or misshapen prompt, a name that the base uses, or no such base.
+    """
+    source = open_source(path, name)
+    home, _ = stage_directory(base)
+    theirs = Description.read(home)
+    if name in dict(theirs.prompts):
+        raise UserError(f"--prompt_name={name}: {base!r} has a prompt of this name: give another")
+    prompt = f"prompt/{name}"
+    if set(source.tensors) != {prompt}:
+        raise UserError(f"{path!r} is no prompt: import it without --base")
+    added = (name, source.tensors[prompt].shape[0])
+    description = Description(
+        method="import",
+        model=theirs.model,
+        prompts=(*theirs.prompts, added),
+        stages=(STAGE,),
+        targets=(),
+        modules=theirs.modules,
+        base=base,
+        seed=theirs.seed,
+        vocabulary=theirs.vocabulary,
+    )
+    layout = Layout(T5(theirs.model, description.prompts), make_mesh(SPREAD))
+    compare(path, source, {prompt: layout.abstract()[prompt]})
+    root = _claim(workdir)
+    variables = load(base, layout)
+    frozen = {path: x for path, x in variables.items() if not path.startswith("prompt/")}
+    kept = {path: x for path, x in variables.items() if path not in frozen}
+    model = None
+    if theirs.vocabulary["kind"] == "sentencepiece":
+        model = (Path(resolve(home)) / VOCABULARY).read_bytes()
+    _save(root, path, source, description, kept | stream(source, layout), frozen, model)
+    return root
+
+
+def _vocabulary(path: str, source: Source, given: str | None, extra_ids: int) -> Vocabulary:
+    rows = source.config.vocab_size
+    if given == "byte":
+        return byte_vocabulary(rows)
+    if given is not None:
+        try:
+            model = Path(resolve(given)).read_bytes()
+        except OSError as error:
+            raise UserError(f"--vocabulary={given} cannot be read ({error.strerror})") from error
+        return sentencepiece_vocabulary(model, rows, extra_ids, given)
+    if source.vocabulary is None:
+        raise UserError(
+            f"{path!r} has no vocabulary with it: give --vocabulary, the path of its SentencePiece"
+            " model, or --vocabulary=byte"
+        )
+    return source.vocabulary
+
+
+def compare(path: str, source: Source, target: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+    """Raises UserError that names every tensor missing, surplus or misshapen, by both names."""
+    problems = []
+    for ours, leaf in target.items():
+        if ours not in source.tensors:
+            problems.append(f"{source.names.get(ours, ours)} ({ours}) is missing")
+        elif (found := source.tensors[ours]).shape != leaf.shape:
+            problems.append(f"{found.theirs} ({ours}) is {found.shape} instead of {leaf.shape}")
+    for ours in set(source.tensors) - set(target):
+        problems.append(f"{source.tensors[ours].theirs} ({ours.strip('?')}) has no place")
+    if problems:
+        raise UserError(
+            f"{path!r} does not fit the settings it comes with, {len(problems)} tensors:"
+            f" {'; '.join(sorted(problems))}"
+        )
+
+
+def _claim(workdir: str) -> Path:
+    """The work directory, empty; what an import left that was cut off is removed."""
+    root = Path(workdir)
+    if root.exists() and (not root.is_dir() or {x.name for x in root.iterdir()} - {STAGE}):
+        raise UserError(f"WORKDIR = {workdir!r} exists and is not empty: give another directory")
+    shutil.rmtree(root / STAGE, ignore_errors=True)
+    return root
+
+
+def stream(source: Source, layout: Layout) -> Variables:
+    """Reads all tensors of a source, one at a time, each to the devices that keep it.
+
+    Says how fast that goes, and at the end what became of what.
+    """
+    target, variables = layout.abstract(), {}
+    bar = Bar("import", 0, len(source.tensors), max(1, len(source.tensors) // 4))
+    start, size = time.perf_counter(), 0
+    for path, tensor in source.tensors.items():
+        variables[path] = _place(tensor, target[path])
+        size += variables[path].nbytes
+        rate = size / 1e6 / (time.perf_counter() - start)
+        bar.update(len(variables), f"{size / 1e6:.0f} MB, {rate:.0f} MB/s")
+    bar.close()
+    console.print(_table(source.tensors), width=160, crop=False)
+    return variables
+
+
+def _place(tensor: Tensor, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    array = tensor.read().astype(leaf.dtype, copy=False)
+    part = lambda index: np.ascontiguousarray(array[index])  # noqa: E731
+    return jax.make_array_from_callback(leaf.shape, leaf.sharding, part).block_until_ready()
+
+
+def _table(tensors: Mapping[str, Tensor]) -> Table:
+    """What became of what; the layers of a stack are one row."""
+    rows: dict[tuple, int] = {}
+    for path, tensor in tensors.items():
+        ours = re.sub(r"layers_\d+", "layers_*", path)
+        theirs = re.sub(r"(block\.|layers_|, )\d+", r"\1*", tensor.theirs)
+        row = (theirs, ours, "x".join(map(str, tensor.shape)), tensor.dtype)
+        rows[row] = rows.get(row, 0) + 1
+    table = Table("theirs", "ours", "shape", "type", "tensors", box=None)
+    for row, count in rows.items():
+        table.add_row(*row, str(count))
+    return table
+
+
+def _save(
+    root: Path,
+    path: str,
+    source: Source,
+    description: Description,
+    kept: Variables,
+    frozen: Variables,
+    vocabulary: bytes | None,
+) -> None:
+    """The checkpoint first: a directory with run.json is one that can be loaded."""
+    about: dict[str, Any] = {"kind": source.kind, "family": source.family, "path": path}
+    note = {
+        "seconds": 0.0,
+        "reference": reference(description.base, description.seed, frozen),
+        "data_step": 0,
+        "source": about | dict(source.about),
+    }
+    try:
+        checkpoints = Checkpoints(root / STAGE / "checkpoints")
+    except OSError as error:
+        raise UserError(
+            f"WORKDIR = {str(root)!r} cannot be written ({error.strerror}): choose another"
+        ) from error
+    mesh = make_mesh(SPREAD)
+    checkpoints.save(begin(mesh, description.seed), kept, note, None)
+    checkpoints.close()
+    config = f"# imported from {path} ({source.kind}, {source.family}); see run.json\n"
+    description.write(root, config, vocabulary)

@@ -1,0 +1,147 @@
+"""Weight files of the PyTorch world: safetensors, or PyTorch's own, whole or in shards.
+
+A tensor is read alone, with its file opened for it: what a file mapped into memory has touched
+counts as used until it is closed, and would add up to the whole model.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from promot_jax.convert.source import Tensor
+from promot_jax.errors import UserError
+
+DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+
+
+def open_weights(directory: Path, stems: tuple[str, str]) -> dict[str, Tensor]:
+    """The tensors of a directory by their names, in their orientation.
+
+    Args:
+      directory: where the files lie.
+      stems: names of the safetensors and of the PyTorch file without their endings; an index
+        file beside them names the shards.
+
+    Raises:
+      UserError: no file, one that is damaged or absent, PyTorch's where torch is not installed, or
+        numbers of a type that T5 cannot have.
+    """
+    for stem, ending, read in zip(
+        stems, ("safetensors", "bin"), (_safetensors, _pytorch), strict=True
+    ):
+        if files := _files(directory, f"{stem}.{ending}"):
+            return {name: tensor for file in files for name, tensor in read(file)}
+    raise UserError(
+        f"{str(directory)!r} has neither {stems[0]}.safetensors nor {stems[1]}.bin (nor an index"
+        " of shards): give the directory that save_pretrained wrote"
+    )
+
+
+def _files(directory: Path, name: str) -> list[Path]:
+    """The file or its shards; empty where there is neither."""
+    index = directory / f"{name}.index.json"
+    if not index.exists():
+        return [directory / name] if (directory / name).exists() else []
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{index} is damaged ({error!r}): download it again") from error
+    if absent := [file for file in names if not (directory / file).exists()]:
+        raise UserError(
+            f"{index} names {', '.join(absent)}, absent from {str(directory)!r}: add them"
+        )
+    return [directory / file for file in names]
+
+
+def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    def read(name):
+        with safe_open(path, "numpy") as file:
+            return file.get_tensor(name)
+
+    try:
+        with safe_open(path, "numpy") as file:
+            for name in file.keys():  # noqa: SIM118
+                part = file.get_slice(name)
+                dtype = DTYPES.get(part.get_dtype(), part.get_dtype())
+                yield name, _tensor(path, name, part.get_shape(), dtype, lambda n=name: read(n))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}): download it again") from error
+
+
+def _pytorch(path: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f"{path} is PyTorch's own format, which needs torch: pip install torch, or save the"
+            " model again with save_pretrained, which writes safetensors"
+        ) from error
+    try:  # tensors alone: pickled code is refused
+        mapped = zipfile.is_zipfile(path)
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # torch raises many kinds
+        reason = str(error).split("\n")[0][:200]
+        raise UserError(f"{path} cannot be read as weights alone ({reason})") from error
+
+    def read(x):
+        if x.dtype == torch.bfloat16:
+            return x.contiguous().view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+        return x.numpy()
+
+    for name, x in stored.items():
+        dtype = str(x.dtype).removeprefix("torch.")
+        yield name, _tensor(path, name, x.shape, dtype, lambda x=x: read(x))
+
+
+def _tensor(path: Path, name: str, shape, dtype: str, read) -> Tensor:
+    if dtype not in DTYPES.values():
+        raise UserError(
+            f"{path}: {name} is of type {dtype}: only {', '.join(DTYPES.values())} can be imported;"
+            " save the model unquantised"
+        )
+    return Tensor(name, tuple(shape), dtype, read)
+
+
+def write_weights(
+    directory: Path, shapes: Mapping[str, tuple[int, ...]], read, dtype: str, shard_size: int
+) -> Iterator[str]:
+    """Writes `model.safetensors`, or shards of at most `shard_size` bytes and their index.
+
+    Args:
+      directory: where to.
+      shapes: name -> shape (its axes in any order), in the order in which they are written.
+      read: name -> array [shape]; called once for each, a shard at a time.
+      dtype: of all numbers in the files.
+      shard_size: bytes; a tensor larger than this has a shard of its own.
+
+    Yields:
+      A name for each tensor written.
+    """
+    itemsize = np.dtype(dtype).itemsize
+    shards, room = [], 0
+    for name, shape in shapes.items():
+        size = int(np.prod(shape)) * itemsize
+        if not shards or size > room:
+            shards.append([])
+            room = shard_size
+        shards[-1].append(name)
+        room -= size
+    files = {}
+    for k, names in enumerate(shards, start=1):
+        file = (
+            f"model-{k:05}-of-{len(shards):05}.safetensors" if shards[1:] else "model.safetensors"
+        )
+        arrays = {n: np.ascontiguousarray(read(n).astype(dtype, copy=False)) for n in names}
+        save_file(arrays, directory / file, metadata={"format": "pt"})
+        files |= dict.fromkeys(names, file)
+        yield from names
+    if shards[1:]:
+        total = sum(int(np.prod(shape)) for shape in shapes.values()) * itemsize
+        index = {"metadata": {"total_size": total}, "weight_map": files}
+        (directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
