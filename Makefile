@@ -1,5 +1,6 @@
 # make demo, make test, make lint: each makes .venv the first time, with nothing but Python 3.11-3.13,
 # and installs exactly requirements.lock into it. The second time nothing is installed.
+# make parity adds torch, transformers and peft: the tests then run against them.
 # Other interpreter: make test PYTHON=/path/to/python3.12
 
 # The first that starts and is of the right age (a pyenv shim may exist and not start).
@@ -10,13 +11,15 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 # The published version of uv that `make lock` was last run with.
 UV := uv==0.13.9
 
-.PHONY: demo test lint format lock clean install
+.PHONY: demo test parity lint format lock clean install
 
 demo: install
 	$(PY) -m bench.demo $(DEMO_ARGS)
 
 test: install
 	$(PY) -m pytest -q -n 2 tests
+
+parity: .venv/.parity
 
 lint: install
 	$(PY) -m ruff check .
@@ -39,6 +42,11 @@ install: .venv/.installed
 	@echo "Installing requirements.lock into .venv: 1 to 5 minutes, this once"
 	@$(PIP) install --no-deps --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --use-pep517 -e .
+	@touch $@
+
+.venv/.parity: requirements-parity.txt .venv/.installed
+	@echo "Installing requirements-parity.txt into .venv: torch, transformers, peft"
+	@$(PIP) install -r requirements-parity.txt
 	@touch $@
 
 # The newest releases that setup.py allows, for every Python and platform, with their hashes.
