@@ -127,6 +127,11 @@ def _caption(results: Results) -> str:
             f"Held-out mean: plain mean over tasks and shots, {how}. Format share: share of"
             " held-out outputs that lie in the target task's answer format."
         )
+    if results.guessable:
+        parts.append(
+            "Chance-adjusted: (score - chance) / (1 - chance), 0 for guessing; the mean gives every"
+            " group the same weight."
+        )
     if results.base:
         parts.append("Kept: held-out mean as a share of the base model's.")
     return escape(" ".join(parts))

@@ -1,9 +1,16 @@
 """results.json -> checkpoints: what was measured, of whom, and which numbers count.
 
 A row of results.json is one metric of one task at one evaluated step. The rows of one (method,
-learning rate, seed, stage, step) are a *checkpoint*. Its target score is measured the way the
-method uses the target task: with the prompt where there is one, and with the fewest shots. Its
-held-out scores are measured the way everybody else would use the model: without the prompt.
+learning rate, seed, stage, step) are a *checkpoint*. Scores are shares of what right answers score;
+where a metric goes to 100, as BLEU does, all are percentages. A checkpoint's target score is
+measured the way the method uses the target task: with the prompt where there is one, and with the
+fewest shots. Its held-out scores are measured the way everybody else would use the model: without
+the prompt.
+
+Two means stand for them. The plain one is the paper's. But guessing alone scores 50 in WiC and 0 in
+translation, so a mean can rise by coming nearer to chance; and the groups have different numbers of
+tasks. The *chance-adjusted* mean takes (score - chance) / (1 - chance), 0 for guessing, and gives
+every group the same weight.
 """
 
 import json
@@ -22,7 +29,7 @@ Key = tuple[str, int]  # (task, shots)
 
 @dataclass(frozen=True)
 class Row:
-    """One line of results.json; `score` in the metric's own units, `format_share` 0..1 or None."""
+    """One line of results.json; `adjusted` is `score` above chance, `format_share` 0..1 or None."""
 
     method: str
     stage: str
@@ -33,6 +40,7 @@ class Row:
     prompt: bool
     metric: str
     score: Score
+    adjusted: Score
     format_share: Score | None
     selected: bool
     seed: int | None
@@ -75,6 +83,15 @@ class Checkpoint:
     def group(self, name: str) -> Score | None:
         """Plain mean over the (task, shots) of one held-out group."""
         return over_tasks([(row.task, row.score) for row in self.rows if row.group == name])
+
+    def adjusted_group(self, name: str) -> Score | None:
+        """Chance-adjusted mean over the (task, shots) of one held-out group."""
+        return over_tasks([(row.task, row.adjusted) for row in self.rows if row.group == name])
+
+    def adjusted(self) -> Score | None:
+        """Mean over the held-out groups of their chance-adjusted means."""
+        groups = dict.fromkeys(row.group for row in self.held_rows())
+        return over_tasks([(group, self.adjusted_group(group)) for group in groups])
 
     def format_share(self, keys: frozenset[Key] | None = None) -> Score | None:
         """Mean share of held-out outputs that are in the target task's format."""
@@ -121,9 +138,10 @@ def parse_rows(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     Raises: UserError for a row that lacks a field or has one of the wrong type, by its number.
     """
     unique = {}
+    top = max((_scale(raw) for raw in rows), default=1.0)
     for number, raw in enumerate(rows, start=1):
         try:
-            row = _row(raw)
+            row = _row(raw, top)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"row {number} of results.json is not a result ({type(error).__name__}: {error});"
@@ -155,9 +173,18 @@ def checkpoints_of(rows: Sequence[Row]) -> list[Checkpoint]:
     return [Checkpoint(*run, run in selected, tuple(kept.values())) for run, kept in found.items()]
 
 
-def _row(raw: Mapping[str, Any]) -> Row:
+def _scale(raw: Any) -> float:
+    """What right answers score: 100 or 1; rows of other makers may not say."""
+    return float(raw.get("scale") or 1.0) if isinstance(raw, Mapping) else 1.0
+
+
+def _row(raw: Mapping[str, Any], top: float) -> Row:
+    """A row, its score on the scale 0 to `top`."""
     n, rate, share = int(raw.get("n") or 0), raw.get("learning_rate"), raw.get("format_share")
-    seed = raw.get("seed")
+    seed, chance, factor = raw.get("seed"), float(raw.get("chance") or 0.0), top / _scale(raw)
+    named = [raw["value"], raw.get("low"), raw.get("high")]
+    values = [NAN if value is None else float(value) * factor for value in named]
+    above = [(value - chance * top) / (1 - chance) for value in values]
     return Row(
         method=str(raw["method"]),
         stage=str(raw.get("stage") or ""),
@@ -167,19 +194,10 @@ def _row(raw: Mapping[str, Any]) -> Row:
         shots=int(raw.get("shots") or 0),
         prompt=bool(raw.get("prompt")),
         metric=str(raw.get("metric") or "score"),
-        score=Score(
-            *(
-                _number(raw[name] if name == "value" else raw.get(name))
-                for name in ("value", "low", "high")
-            ),
-            n,
-        ),
+        score=Score(*values, n),
+        adjusted=Score(*above, n),
         format_share=None if share is None else proportion(float(share), n),
         selected=bool(raw.get("selected")),
         seed=None if seed is None else int(seed),
         learning_rate=None if rate is None else float(rate),
     )
-
-
-def _number(value: Any) -> float:
-    return NAN if value is None else float(value)

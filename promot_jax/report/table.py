@@ -81,6 +81,13 @@ class Results:
         return lines
 
     @cached_property
+    def guessable(self) -> list[str]:
+        """The held-out groups in which guessing scores."""
+        rows = [row for c in self.checkpoints for row in c.held_rows()]
+        guessable = (row for row in rows if row.adjusted.value != row.score.value)
+        return list(dict.fromkeys(row.group for row in guessable))
+
+    @cached_property
     def base(self) -> Line | None:
         """The untuned model, if it was evaluated."""
         return next((line for line in self.lines if line.method == BASE), None)
@@ -124,7 +131,15 @@ class Results:
         columns: list[tuple[str, Measure]] = [(self.target_name(), Checkpoint.target)]
         if len(self.groups) > 1:
             columns += [(name, lambda c, name=name: c.group(name)) for name in self.groups]
-        columns += [("held-out mean", Checkpoint.held), ("format share", Checkpoint.format_share)]
+        columns += [("held-out mean", Checkpoint.held)]
+        if self.guessable:
+            columns += [
+                (f"{name}, chance-adjusted", lambda c, name=name: c.adjusted_group(name))
+                for name in self.guessable
+                if len(self.groups) > 1
+            ]
+            columns += [("chance-adjusted mean", Checkpoint.adjusted)]
+        columns += [("format share", Checkpoint.format_share)]
         return [
             (name, measure)
             for name, measure in columns
@@ -151,16 +166,6 @@ class Results:
         if unfinished:
             notes.append(
                 f"No checkpoint selected yet, the last one is shown: {', '.join(unfinished)}."
-            )
-        largest: dict[str, float] = {}
-        for row in (row for c in self.checkpoints for row in c.held_rows()):
-            largest[row.metric] = max(largest.get(row.metric, 0.0), row.score.value)
-        big = [metric for metric, value in largest.items() if value > 1]
-        small = [metric for metric in largest if metric not in big]
-        if big and small:
-            notes.append(
-                "The held-out mean is a plain mean of metrics on different scales: values of"
-                f" {', '.join(big)} exceed 1, those of {', '.join(small)} do not."
             )
         return notes
 

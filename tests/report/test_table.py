@@ -86,10 +86,35 @@ def test_no_base_no_kept():
     assert "kept" not in markdown_table(rows_of("promot"))
 
 
-def test_metrics_on_different_scales_are_pointed_out():
-    rows = [held(value=0.5), row(task="mt", group="translation", metric="bleu", value=30.0)]
-    assert "bleu" in Results(rows).notes()[0]
+def test_metrics_of_different_scales_become_percentages():
+    bleu = row(task="mt", group="translation", metric="bleu", value=30.0, scale=100)
+    rows = [row(value=0.9, scale=1), held(value=0.5, scale=1), bleu]
+    assert final(rows, Checkpoint.held).value == pytest.approx(40.0)
+    assert final(rows).value == pytest.approx(90.0)
     assert Results(rows_of("promot")).notes() == []
+
+
+def test_the_adjusted_mean_is_above_chance_and_by_group():
+    """By hand: (0.75 - 0.5) / 0.5 = 0.5, (0.5 - 1/3) / (2/3) = 0.25; qa: 0.2 and 0.4."""
+    rows = [row()] + [
+        row(task=task, group=group, value=value, low=value, high=value, chance=chance)
+        for task, group, value, chance in (
+            ("wic", "nli", 0.75, 0.5),
+            ("cb", "nli", 0.5, 1 / 3),
+            ("a", "qa", 0.2, 0.0),
+            ("b", "qa", 0.4, 0.0),
+        )
+    ]
+    assert final(rows, Checkpoint.held).value == pytest.approx((0.75 + 0.5 + 0.2 + 0.4) / 4)
+    assert final(rows, Checkpoint.adjusted).value == pytest.approx((0.375 + 0.3) / 2)
+    head, _, line = markdown_table(rows).splitlines()
+    names, cells = ([cell.strip() for cell in text.split("|")] for text in (head, line))
+    shown = dict(zip(names, cells, strict=True))
+    assert shown["nli"].startswith("0.625") and shown["nli, chance-adjusted"].startswith("0.375")
+    assert shown["held-out mean"].startswith("0.46")
+    assert shown["chance-adjusted mean"].startswith("0.338")
+    assert "qa, chance-adjusted" not in shown
+    assert "chance" not in markdown_table(rows_of("promot"))
 
 
 def test_learning_rates_each_have_a_line_and_curves_use_a_common_gentle_one():
