@@ -17,7 +17,7 @@ from promot_jax import data
 from promot_jax.errors import resolve
 from tasks import lab, lab_words, lab_world
 
-DIGEST = "f106152e2c87b5822d1807907ea02b20c8b25e3b7056e9505f323d3436ccc0f8"
+DIGEST = "7c3b6bd8c7fc166081f9165ac3db32308b24e0c5c0d0c940fd735f1cc0e91cd0"
 SKILLS = sorted(lab_world.SKILLS)
 CUE_TOPIC = {cue: topic for topic, cues in lab_words.CUES.items() for cue in cues}
 
