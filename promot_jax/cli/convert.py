@@ -5,6 +5,7 @@ import argparse
 from promot_jax.errors import UserError
 
 DTYPES = ("float32", "bfloat16")
+ACTIVATIONS = ("relu", "gelu", "silu")
 
 
 def add_arguments(verbs: argparse._SubParsersAction) -> None:
@@ -16,6 +17,9 @@ def add_arguments(verbs: argparse._SubParsersAction) -> None:
     make.add_argument("workdir", help="the work directory to make")
     make.add_argument("--vocabulary", help="SentencePiece model, or byte; default: the source's")
     make.add_argument("--extra_ids", type=int, default=100, help="sentinels behind --vocabulary")
+    make.add_argument(
+        "--activation", choices=ACTIVATIONS, help="T5X does not say it; default: relu, gated gelu"
+    )
     make.add_argument("--dtype", choices=DTYPES, help="of the parameters; default: the source's")
     make.add_argument("--base", help="of a prompt: the work directory of its model")
     make.add_argument("--prompt_name", default="prompt", help="of a prompt: what to call it")
@@ -23,23 +27,27 @@ def add_arguments(verbs: argparse._SubParsersAction) -> None:
         "export", help="write a work directory for Transformers and PEFT", allow_abbrev=False
     )
     write.add_argument("workdir", help="work directory, or a stage directory in one")
-    write.add_argument("destination", help="the directory to make")
+    write.add_argument("destination", help="the directory to make; NAME.npy: only a prompt")
     write.add_argument("--dtype", choices=DTYPES, help="of the numbers; default: the model's")
+    write.add_argument("--prompt", help="which prompt goes to NAME.npy; default: the only one")
     write.add_argument("--shard_size", default="5GB", help="most bytes of a file, such as 500MB")
 
 
 def convert(args: argparse.Namespace) -> int:
     """`promot import` and `promot export`."""
-    from promot_jax.convert import export_model, import_checkpoint, import_prompt
+    from promot_jax.convert import export_model, export_prompt, import_checkpoint, import_prompt
     from promot_jax.training import console
 
-    if args.verb == "export":
+    if args.verb == "export" and args.destination.endswith(".npy"):
+        made = export_prompt(args.workdir, args.destination, args.prompt)
+    elif args.verb == "export":
         made = export_model(args.workdir, args.destination, args.dtype, args.shard_size)
     elif args.base is None:
-        options = (args.vocabulary, args.extra_ids, args.dtype, args.prompt_name)
-        made = import_checkpoint(args.source, args.workdir, *options)
-    elif args.vocabulary or args.dtype:
-        raise UserError("a prompt has vocabulary and type of --base: leave these options out")
+        names = ("vocabulary", "extra_ids", "dtype", "prompt_name", "activation")
+        options = {name: getattr(args, name) for name in names}
+        made = import_checkpoint(args.source, args.workdir, **options)
+    elif args.vocabulary or args.dtype or args.activation:
+        raise UserError("a prompt has all but its name of --base: leave the other options out")
     else:
         made = import_prompt(args.source, args.workdir, args.base, args.prompt_name)
     console.print(f"made {made}")

@@ -37,6 +37,7 @@ def import_checkpoint(
     extra_ids: int = 100,
     dtype: str | None = None,
     prompt_name: str = "prompt",
+    activation: str | None = None,
 ) -> Path:
     """Makes a work directory of a model's checkpoint; see `open_source` for the kinds.
 
@@ -47,6 +48,7 @@ def import_checkpoint(
       extra_ids: sentinels to put behind the pieces of `vocabulary`.
       dtype: of the parameters, "float32" or "bfloat16"; None: the checkpoint's own.
       prompt_name: what a prompt that lies with the model is called.
+      activation: of the MLP, for T5X, whose checkpoints do not say; None: the published family's.
 
     Returns:
       The work directory.
@@ -61,6 +63,11 @@ def import_checkpoint(
             f"{path!r} holds a prompt and no model: give --base, the work directory of its model"
         )
     config = dataclasses.replace(source.config, param_dtype=dtype or source.config.param_dtype)
+    if activation is not None:
+        if source.kind != "t5x":
+            raise UserError(f"--activation: {path!r} says it itself: leave the option out")
+        activations = (activation, *config.mlp_activations[1:])
+        config = dataclasses.replace(config, mlp_activations=activations)
     own = _vocabulary(path, source, vocabulary, extra_ids)
     prompts = tuple(
         (name.removeprefix("prompt/"), tensor.shape[0])

@@ -1,0 +1,122 @@
+"""What a checkpoint is, of this project or another, without reading its weights."""
+
+import contextlib
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+from rich.table import Table
+
+from promot_jax.convert.detect import open_source
+from promot_jax.convert.source import Vocabulary, family_of
+from promot_jax.errors import resolve
+from promot_jax.models import T5Config
+from promot_jax.training import Checkpoints
+from promot_jax.training.description import Description
+from promot_jax.training.variables import stage_directory
+
+Facts = dict[str, Any]
+
+
+def inspect(path: str) -> Facts:
+    """Says what lies at a path, in values that JSON can hold.
+
+    Args:
+      path: a checkpoint of another system, or a work directory of this one, a stage in it
+        (`WORKDIR/1-prompt`) or one checkpoint (`WORKDIR/1-prompt/checkpoints/100`).
+
+    Raises:
+      UserError: there is no checkpoint, or it is damaged.
+    """
+    if own := _own(path):
+        return own
+    source = open_source(path)
+    return (
+        {"path": path, "kind": source.kind, "family": source.family}
+        | _sizes({p: (x.shape, x.dtype) for p, x in source.tensors.items()})
+        | dict(source.about)
+        | _settings(source.config)
+    )
+
+
+def table(facts: Mapping[str, Any]) -> Table:
+    """The facts for people: those that are there, one a row."""
+    rows = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        if value not in (None, [], {}):
+            rows.add_row(name.replace("_", " "), _said(name, value))
+    return rows
+
+
+def _said(name: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_said(key, part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_said("", part) for part in value)
+    if name.endswith("bytes"):
+        return f"{value / 2**20:,.1f} MiB"
+    return f"{value:,}" if type(value) is int and name != "step" else str(value)
+
+
+def _own(path: str) -> Facts | None:
+    """The facts of a checkpoint of this project; None where the path is of another."""
+    given, step = Path(resolve(path)), None
+    if given.name.isdecimal() and given.parent.name == "checkpoints":
+        given, step = given.parents[1], int(given.name)
+    if not any((directory / "run.json").exists() for directory in (given, given.parent)):
+        return None
+    workdir, stage = stage_directory(str(given))
+    about = Description.read(workdir)
+    with contextlib.closing(Checkpoints(stage / "checkpoints", read_only=True)) as checkpoints:
+        step = checkpoints.best() if step is None else step
+        shapes, note = checkpoints.shapes(step), checkpoints.note(step)
+    vocabulary = Vocabulary(about.vocabulary["kind"], about.vocabulary["extra_ids"])
+    scanned = any("/layers/" in name for name in shapes)
+    return (
+        {"path": path, "kind": "promot", "family": family_of(about.model, vocabulary)}
+        | _sizes({p: (x.shape, jnp.dtype(x.dtype).name) for p, x in shapes.items()})
+        | {
+            "layout": "scanned" if scanned else "unrolled",
+            "step": step,
+            "stage": stage.name,
+            "score": note["score"],
+            "rest_from": _rest(note["reference"]),
+            "method": about.method,
+            "trained_on": list(about.targets),
+            "base": about.base,
+            "imported_from": note.get("source"),
+            "stages": list(about.stages),
+            "vocabulary": about.vocabulary,
+        }
+        | _settings(about.model)
+    )
+
+
+def _rest(reference: Mapping[str, Any]) -> str | None:
+    """Where the variables are that a checkpoint only refers to."""
+    if reference["digest"] is None:
+        return None
+    return reference["base"] or f"random weights of seed {reference['seed']}"
+
+
+def _sizes(arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> Facts:
+    """Numbers and bytes of arrays given as path -> (shape, dtype), and the prompts among them."""
+    count = {path: math.prod(shape) for path, (shape, _) in arrays.items()}
+    prompts = {
+        p.removeprefix("prompt/"): s[0] for p, (s, _) in arrays.items() if p.startswith("prompt/")
+    }
+    return {
+        "parameters": sum(count.values()),
+        "arrays": len(arrays),
+        "bytes": sum(n * jnp.dtype(arrays[path][1]).itemsize for path, n in count.items()),
+        "dtypes": dict(Counter(dtype for _, dtype in arrays.values())),
+        "prompts": prompts,
+    }
+
+
+def _settings(config: T5Config | None) -> Facts:
+    return {} if config is None else {"model": dataclasses.asdict(config)}
