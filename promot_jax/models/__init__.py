@@ -26,6 +26,7 @@ from promot_jax.models.prompts import (
     random_uniform,
     sampled_vocabulary,
 )
+from promot_jax.models.scoring import score
 from promot_jax.models.t5 import T5
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "prompt_ids",
     "random_uniform",
     "sampled_vocabulary",
+    "score",
     "stack_layers",
     "unstack_layers",
 ]

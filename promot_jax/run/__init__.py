@@ -1,11 +1,12 @@
 """Runs: stages in order into a work directory, and loading what lies in one."""
 
+from promot_jax.run.answers import Answering, infer
 from promot_jax.run.inference import (
     LanguageModel,
+    Score,
     base_model,
     base_prompts,
     base_vocabulary,
-    infer,
     own_prompts,
     prompt_per_task,
 )
@@ -13,8 +14,10 @@ from promot_jax.run.run import prepare, run
 from promot_jax.run.stage import Run, Stage
 
 __all__ = [
+    "Answering",
     "LanguageModel",
     "Run",
+    "Score",
     "Stage",
     "base_model",
     "base_prompts",

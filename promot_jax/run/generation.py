@@ -1,13 +1,15 @@
-"""Token ids in, token ids out, on a mesh; one compilation for each shape and way of decoding."""
+"""Token ids in, token ids or scores out, on a mesh; one compilation for each shape."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
-from promot_jax.models import T5, Decoding, Variables, generate
+from promot_jax.models import T5, Decoding, Variables, generate, score
 from promot_jax.training import replicated, use
 from promot_jax.training.mesh import BATCH
 
@@ -18,17 +20,38 @@ class Generator:
     def __init__(self, model: T5, mesh: Mesh):
         self.mesh = mesh
         self.rows = mesh.shape["data"] * mesh.shape["fsdp"]
-        function = functools.partial(generate, model)
-        self._jitted = jax.jit(function, static_argnums=2, out_shardings=replicated(mesh))
+        everywhere = {"out_shardings": replicated(mesh)}
+        self._generate = jax.jit(
+            functools.partial(generate, model), static_argnames="decoding", **everywhere
+        )
+        self._score = jax.jit(functools.partial(score, model), **everywhere)
 
     def __call__(
         self, variables: Variables, tokens: Int[np.ndarray, "batch inputs"], decoding: Decoding
     ) -> Int[np.ndarray, "batch outputs"]:
-        """Generates for a batch; rows are added for the mesh's sake and taken off again."""
-        count = len(tokens)
-        tokens = np.concatenate([tokens, np.repeat(tokens[-1:], -count % self.rows, axis=0)])
+        """Generates for a batch."""
+        return self._run(self._generate, variables, tokens, decoding=decoding)[0]
+
+    def score(
+        self,
+        variables: Variables,
+        inputs: Int[np.ndarray, "batch inputs"],
+        targets: Int[np.ndarray, "batch targets"],
+    ) -> tuple[Float[np.ndarray, " batch"], Bool[np.ndarray, " batch"]]:
+        """Log-likelihoods of targets, and whether greedy search produces them."""
+        return self._run(self._score, variables, inputs, targets)
+
+    def _run(
+        self, function: Callable, variables: Variables, *batches: np.ndarray, **settings: Any
+    ) -> tuple[np.ndarray, ...]:
+        """Calls a jitted function; rows are added for the mesh's sake and taken off again."""
+        count = len(batches[0])
         sharding = NamedSharding(self.mesh, PartitionSpec(BATCH))
-        inputs = jax.make_array_from_callback(tokens.shape, sharding, lambda index: tokens[index])
+
+        def place(rows):
+            rows = np.concatenate([rows, np.repeat(rows[-1:], -count % self.rows, axis=0)])
+            return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
+
         with use(self.mesh):
-            ids, _ = self._jitted(variables, inputs, decoding)
-        return np.asarray(ids)[:count]
+            results = function(variables, *map(place, batches), **settings)
+        return tuple(np.asarray(result)[:count] for result in results)

@@ -1,18 +1,20 @@
-"""A finished work directory as a model: texts in, texts out, each with its prompt or none.
+"""A work directory, trained or imported, as a model: texts in, texts out, each with its prompt.
 
 model = LanguageModel("runs/demo/promot")
 model.generate(["Q: where does Anna live? A:"])
-model.generate(["..."], prompt="target")
+model.generate(["..."], prompt="target", decoding=Decoding(max_length=20, beams=4))
+model.score(["Is the sky blue?"], ["yes"])  # [Score(log_likelihood=-0.7, tokens=2, greedy=True)]
+
+However many texts a call has, they are computed in batches of `batch_size` rows of nearly one
+length, padded to a power of two: few shapes, so few compilations.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import seqio
+from jaxtyping import Int
 
 from promot_jax.errors import UserError, near
 from promot_jax.models import Decoding, Prompt, T5Config, Variables, prompt_ids
@@ -24,6 +26,24 @@ from promot_jax.training.variables import Layout, load, stage_directory
 
 SHORTEST = 32
 GREEDY = Decoding()
+BATCH_SIZE = 64
+
+Ids = Int[np.ndarray, " tokens"]
+PromptNames = str | None | Sequence[str | None]
+
+
+class Score(NamedTuple):
+    """How likely a target is.
+
+    Attributes:
+      log_likelihood: log P(target | input) in nats, summed over the tokens.
+      tokens: how many these are.
+      greedy: whether greedy search produces the target.
+    """
+
+    log_likelihood: float
+    tokens: int
+    greedy: bool
 
 
 class LanguageModel:
@@ -54,8 +74,9 @@ class LanguageModel:
     def generate(
         self,
         texts: Sequence[str],
-        prompt: str | None | Sequence[str | None] = None,
+        prompt: PromptNames = None,
         decoding: Decoding = GREEDY,
+        batch_size: int = BATCH_SIZE,
     ) -> list[str]:
         """One output a text.
 
@@ -63,26 +84,65 @@ class LanguageModel:
           texts: inputs.
           prompt: name of the soft prompt in front of all of them, None, or one of these a text.
           decoding: how to generate.
+          batch_size: most rows that are computed at once.
 
         Raises:
           UserError: no such prompt, or not one a text.
         """
-        if not texts:
-            return []
+        return self.generate_ids(self._encode_all(texts, prompt), decoding, batch_size)
+
+    def score(
+        self,
+        texts: Sequence[str],
+        targets: Sequence[str],
+        prompt: PromptNames = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> list[Score]:
+        """How likely the model finds each text's target, EOS included.
+
+        Raises:
+          UserError: as `generate`, or not one target a text.
+        """
+        if len(texts) != len(targets):
+            raise UserError(f"{len(targets)} targets for {len(texts)} texts: give one a text")
+        rows = [self.encode(target, None) for target in targets]
+        return self.score_ids(self._encode_all(texts, prompt), rows, batch_size)
+
+    def generate_ids(
+        self, inputs: Sequence[Ids], decoding: Decoding = GREEDY, batch_size: int = BATCH_SIZE
+    ) -> list[str]:
+        """`generate` for inputs that are token ids already, as `encode` makes them."""
+
+        def outputs(tokens):
+            return map(self.decode, self.generator(self.variables, tokens, decoding))
+
+        return _in_batches(outputs, batch_size, inputs)
+
+    def score_ids(
+        self, inputs: Sequence[Ids], targets: Sequence[Ids], batch_size: int = BATCH_SIZE
+    ) -> list[Score]:
+        """`score` for token ids; a target need not end in EOS."""
+
+        def scores(*batch):
+            found = self.generator.score(self.variables, *batch)
+            return zip(*(values.tolist() for values in found), strict=True)
+
+        found = _in_batches(scores, batch_size, inputs, targets)
+        return [
+            Score(log_likelihood, len(target), greedy)
+            for (log_likelihood, greedy), target in zip(found, targets, strict=True)
+        ]
+
+    def _encode_all(self, texts: Sequence[str], prompt: PromptNames) -> list[Ids]:
         names = [prompt] * len(texts) if prompt is None or isinstance(prompt, str) else list(prompt)
         if len(names) != len(texts):
             raise UserError(
                 f"prompt has {len(names)} names for {len(texts)} texts: give one a text, or one"
                 " for all"
             )
-        rows = [self.encode(text, name) for text, name in zip(texts, names, strict=True)]
-        longest = max(map(len, rows))
-        tokens = np.zeros((len(rows), max(SHORTEST, 1 << (longest - 1).bit_length())), np.int32)
-        for row, ids in zip(tokens, rows, strict=True):
-            row[: len(ids)] = ids
-        return [self.decode(ids) for ids in self.generator(self.variables, tokens, decoding)]
+        return [self.encode(text, name) for text, name in zip(texts, names, strict=True)]
 
-    def encode(self, text: str, prompt: str | None) -> np.ndarray:
+    def encode(self, text: str, prompt: str | None) -> Ids:
         """The prompt's ids, the text's tokens, EOS."""
         if prompt is not None and prompt not in self.prompt_ids:
             raise UserError(
@@ -105,111 +165,35 @@ class LanguageModel:
         return str(self.vocabulary.decode(kept))
 
 
-def infer(
-    model: LanguageModel,
-    source: Path,
-    output: Path,
-    prompt: str | None = None,
-    decoding: Decoding = GREEDY,
-    batch_size: int = 64,
-    on_rows: Callable[[int], None] = lambda done: None,
-) -> int:
-    """Answers a file line by line, in constant memory; goes on where an earlier call stopped.
+def _in_batches(
+    function: Callable[..., Iterable[Any]], batch_size: int, *columns: Sequence[Ids]
+) -> list[Any]:
+    """`function` of batches of rows of nearly one length; its results in the order of the rows.
 
-    Args:
-      source: JSONL with "inputs" and, where a line wants its own, "prompt" (a name or null); or
-        text, a line an input.
-      output: JSONL: "inputs", "prompt", "output".
-      prompt: the soft prompt of lines that name none.
-      on_rows: called with the number of lines done.
-
-    Returns:
-      The number of lines in `output`.
-
-    Raises:
-      UserError: a file that cannot be read or written, a malformed line (nothing is answered then),
-        or an output that belongs to another input.
+    A short last batch is filled up, so that its shape, too, has been compiled already.
     """
-    for record in read_records(
-        source, prompt
-    ):  # all lines are checked before the first is answered
-        model.encode("", record["prompt"])
-    done = _kept(output, source, prompt)
-    records = islice(read_records(source, prompt), done, None)
-    with _open(output, "a", encoding="utf-8") as file:
-        while batch := list(islice(records, batch_size)):
-            texts, names = [r["inputs"] for r in batch], [r["prompt"] for r in batch]
-            # A short last batch is filled up: one shape, one compilation, and the same answers.
-            fill = batch_size - len(batch)
-            answers = model.generate(texts + texts[-1:] * fill, names + names[-1:] * fill, decoding)
-            for record, answer in zip(batch, answers, strict=False):
-                file.write(json.dumps(record | {"output": answer}, ensure_ascii=False) + "\n")
-            file.flush()
-            done += len(batch)
-            on_rows(done)
-    return done
+    count = len(columns[0])
+    size = min(batch_size, _power_of_two(count))
+    order = sorted(range(count), key=lambda i: [len(column[i]) for column in columns])
+    results = [None] * count
+    for start in range(0, count, size):
+        rows = order[start : start + size]
+        filled = rows + rows[-1:] * (size - len(rows))
+        answers = function(*(_padded([column[i] for i in filled]) for column in columns))
+        for i, answer in zip(rows, answers, strict=False):
+            results[i] = answer
+    return results
 
 
-def read_records(source: Path, prompt: str | None) -> Iterator[dict[str, Any]]:
-    """The lines of an input file as {"inputs", "prompt"}."""
-    try:
-        with source.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _record(line, number, source, prompt)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--input {source} cannot be read as UTF-8 text ({error})") from error
+def _padded(rows: Sequence[Ids]) -> Int[np.ndarray, "batch length"]:
+    tokens = np.zeros((len(rows), max(SHORTEST, _power_of_two(max(map(len, rows))))), np.int32)
+    for row, ids in zip(tokens, rows, strict=True):
+        row[: len(ids)] = ids
+    return tokens
 
 
-def _record(line: str, number: int, source: Path, prompt: str | None) -> dict[str, Any]:
-    if source.suffix != ".jsonl":
-        return {"inputs": line.rstrip("\r\n"), "prompt": prompt}
-    try:
-        row = json.loads(line)
-        text, name = row["inputs"], row.get("prompt", prompt)
-        if not isinstance(text, str) or not (name is None or isinstance(name, str)):
-            raise TypeError
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f'--input {source}, line {number}: each line must be like {{"inputs": "text"}}, with'
-            ' "prompt": a name or null where it wants its own'
-        ) from error
-    return {"inputs": text, "prompt": name}
-
-
-def _open(output: Path, mode: str, **options: Any) -> IO:
-    try:
-        return output.open(mode, **options)
-    except OSError as error:
-        raise UserError(
-            f"--output {output} cannot be written ({error.strerror}): give another --output"
-        ) from error
-
-
-def _kept(output: Path, source: Path, prompt: str | None) -> int:
-    """Complete lines of an output file that answer this source; a line cut off is removed."""
-    if not output.exists():
-        return 0
-    count, end = 0, 0
-    records = read_records(source, prompt)
-    with _open(output, "rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            record = next(records, None)
-            try:
-                same = record == {k: v for k, v in json.loads(line).items() if k != "output"}
-            except ValueError:
-                same = False
-            if not same:
-                raise UserError(
-                    f"--output {output}, line {count + 1}, does not answer {source}: give another"
-                    " --output"
-                )
-            count, end = count + 1, end + len(line)
-    with _open(output, "r+b") as file:
-        file.truncate(end)
-    return count
+def _power_of_two(least: int) -> int:
+    return 1 << max(least - 1, 0).bit_length()
 
 
 def base_model(base: str) -> T5Config:

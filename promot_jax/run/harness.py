@@ -1,0 +1,146 @@
+"""A work directory as the model `promot` of lm-evaluation-harness (PyPI: lm-eval).
+
+    python -m promot_jax.run.harness run --model promot \\
+        --model_args path=runs/demo/promot,prompt=target --tasks boolq
+
+is the harness's own command line with one model more. From Python:
+
+    import promot_jax.run.harness
+    lm_eval.simple_evaluate("promot", {"path": "runs/demo/promot"}, tasks=["boolq"])
+
+With `prompt` left out, the same model answers without its soft prompt: the difference between the
+base model's scores and these is what tuning made it forget.
+
+Conventions are those of the harness's own encoder-decoders (`hf`, backend "seq2seq"): the encoder
+reads the context and EOS, the decoder is scored on the continuation, which does not end in EOS.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.api.registry import register_model
+from lm_eval.models.utils import normalize_gen_kwargs
+
+from promot_jax.errors import UserError
+from promot_jax.models import Decoding
+from promot_jax.run.inference import BATCH_SIZE, LanguageModel
+
+MAX_GEN_TOKS = 256  # the harness's default
+# What a task's `generation_kwargs` may say besides `until` and `do_sample`, and Decoding's names.
+SETTINGS = {
+    "max_gen_toks": "max_length", "temperature": "temperature", "top_k": "top_k", "top_p": "top_p",
+    "num_beams": "beams", "length_penalty": "length_penalty",
+}  # fmt: skip
+SAMPLING = ("temperature", "top_k", "top_p")  # without do_sample, of no effect
+
+
+@register_model("promot")
+class HarnessModel(TemplateLM):
+    """The model of a work directory with one of its prompts, or none.
+
+    Attributes:
+      model: what the harness asks.
+      prompt: name of the soft prompt in front of every context, or None.
+    """
+
+    backend = "seq2seq"
+
+    def __init__(
+        self,
+        path: str,
+        prompt: str | None = None,
+        batch_size: int | str = BATCH_SIZE,
+        mesh: Mapping[str, int] | None = None,
+        max_batch_size: int | None = None,
+        device: str | None = None,
+    ):
+        """`path` and `mesh` as `LanguageModel` takes them.
+
+        The harness gives `max_batch_size` and `device` to every model; JAX chooses the device.
+
+        Raises:
+          UserError: no such work directory or prompt, or a batch size that is no positive number.
+        """
+        super().__init__()
+        if not str(batch_size).isdecimal() or int(batch_size) < 1:
+            raise UserError(f"batch_size = {batch_size!r}: set a number of at least 1")
+        self.path, self.prompt, self.batch_size = path, prompt, int(batch_size)
+        self.model = LanguageModel(path, mesh)
+        self.model.encode("", prompt)  # raises where there is no such prompt
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Tells the harness's caches of requests apart."""
+        return self.path
+
+    @property
+    def eot_token_id(self) -> int:
+        """EOS, which alone is the encoder's input where a context is empty."""
+        return self.model.vocabulary.eos_id
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **kwargs: object
+    ) -> list[int]:
+        """Tokens and, unless `add_special_tokens` is False, EOS."""
+        ids = self.model.encode(string, None).tolist()
+        return ids[:-1] if add_special_tokens is False else ids
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], **kwargs: object
+    ) -> list[tuple[float, bool]]:
+        soft = [] if self.prompt is None else self.model.prompt_ids[self.prompt].tolist()
+        contexts = [soft + context for _, context, _ in requests]
+        continuations = [continuation for _, _, continuation in requests]
+        scores = self.model.score_ids(contexts, continuations, self.batch_size)
+        return [(score.log_likelihood, score.greedy) for score in scores]
+
+    def loglikelihood_rolling(self, requests, disable_tqdm: bool = False) -> list[float]:
+        """Raises UserError: an encoder-decoder has no likelihood of a text without an input."""
+        raise UserError(
+            "the model 'promot' is an encoder-decoder and has no rolling log-likelihood: leave out"
+            " tasks of output_type loglikelihood_rolling (perplexities)"
+        )
+
+    def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Outputs, cut before the first of a request's stop sequences.
+
+        Raises:
+          UserError: `generation_kwargs` that promot_jax does not have.
+        """
+        outputs = [""] * len(requests)
+        alike: dict[str, list[int]] = {}  # requests decoded in one way share batches
+        for i, request in enumerate(requests):
+            alike.setdefault(json.dumps(request.args[1], sort_keys=True), []).append(i)
+        for rows in alike.values():
+            decoding, stops = _decoding(requests[rows[0]].args[1])
+            texts = [requests[i].args[0] for i in rows]
+            found = self.model.generate(texts, self.prompt, decoding, self.batch_size)
+            for i, text in zip(rows, found, strict=True):
+                outputs[i] = text[
+                    : min([text.find(stop) for stop in stops if stop in text] or [None])
+                ]
+        return outputs
+
+
+def _decoding(generation_kwargs: Mapping[str, Any]) -> tuple[Decoding, list[str]]:
+    """A request's way of decoding, and its stop sequences."""
+    kwargs = dict(normalize_gen_kwargs(generation_kwargs, MAX_GEN_TOKS))
+    stops, sampled = [stop for stop in kwargs.pop("until") if stop], kwargs.pop("do_sample")
+    if unknown := set(kwargs) - set(SETTINGS):
+        raise UserError(
+            f"generation_kwargs has {sorted(unknown)[0]!r}: promot has until, do_sample,"
+            f" {', '.join(SETTINGS)}"
+        )
+    if not sampled:
+        kwargs = {name: value for name, value in kwargs.items() if name not in SAMPLING}
+    named = {SETTINGS[name]: value for name, value in kwargs.items()}
+    return Decoding(**{"beam_search": "huggingface", "length_penalty": 1.0} | named), stops
+
+
+if __name__ == "__main__":
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()
