@@ -4,20 +4,24 @@
     promot eval    WORKDIR --gin_file=gin/tasks/...    scores of what lies in a work directory
     promot infer   WORKDIR --input=in.jsonl --output=out.jsonl --prompt=target
     promot report  WORKDIR                             pictures and one page
+    promot import  SOURCE WORKDIR                      from Hugging Face, PEFT or T5X
+    promot export  WORKDIR DEST                        for Transformers and PEFT
+    promot inspect PATH                                what a checkpoint of any kind is
 
 Bad input gives one line and exit code 2, a run that diverged or a damaged one 1. A run stopped by
 SIGTERM or Ctrl-C saves, says how to go on, and exits with 0.
 """
 
 import argparse
-import contextlib
+import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import absl.logging
 
+from promot_jax.cli import convert as convert_verbs
+from promot_jax.cli import infer as infer_verb
 from promot_jax.errors import UserError
 
 
@@ -47,25 +51,17 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("base", help="work directory, or a stage directory in one")
     infer = verbs.add_parser("infer", help="answer a file of inputs", allow_abbrev=False)
-    infer.add_argument("workdir")
-    infer.add_argument(
-        "--input", required=True, type=Path, help=".jsonl with 'inputs' (and 'prompt'), or text"
-    )
-    infer.add_argument(
-        "--output", required=True, type=Path, help=".jsonl; an unfinished one is continued"
-    )
-    infer.add_argument("--prompt", help="soft prompt of the lines that name none")
-    infer.add_argument("--batch_size", type=int, default=64)
-    infer.add_argument("--max_length", type=int, default=64, help="most tokens of an output")
-    infer.add_argument("--beams", type=int, default=1)
-    infer.add_argument("--temperature", type=float, default=0.0)
-    infer.add_argument("--top_k", type=int, default=0)
-    infer.add_argument("--top_p", type=float, default=1.0)
-    infer.add_argument("--seed", type=int, default=0)
+    infer_verb.add_arguments(infer)
     report = verbs.add_parser(
         "report", help="make report.html of a work directory", allow_abbrev=False
     )
     report.add_argument("workdir")
+    convert_verbs.add_arguments(verbs)
+    inspect = verbs.add_parser("inspect", help="say what a checkpoint is", allow_abbrev=False)
+    inspect.add_argument(
+        "path", help="work directory, stage or checkpoint of ours, Hugging Face, PEFT, T5X or .npy"
+    )
+    inspect.add_argument("--json", action="store_true", help="for programs")
     return top
 
 
@@ -73,9 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the exit code."""
     args, rest = parser().parse_known_args(argv)
     try:
-        return {"run": run, "eval": evaluate, "infer": infer, "report": report}[args.verb](
-            args, rest
-        )
+        return VERBS[args.verb](args, rest)
     except UserError as error:
         print(f"promot {args.verb}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -158,26 +152,8 @@ def _join_pod() -> None:
 def infer(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """`promot infer`."""
     bindings(args, rest)
-    if args.batch_size < 1:
-        raise UserError(f"--batch_size = {args.batch_size}: set at least 1")
     _quiet()
-    from promot_jax.models import Decoding
-    from promot_jax.run import LanguageModel
-    from promot_jax.run import infer as infer_file
-    from promot_jax.run.inference import read_records
-    from promot_jax.training import Bar, console
-
-    names = ("max_length", "beams", "temperature", "top_k", "top_p", "seed")
-    decoding = Decoding(**{name: getattr(args, name) for name in names})
-    total = sum(1 for _ in read_records(args.input, args.prompt))
-    model = LanguageModel(args.workdir)
-    with contextlib.closing(Bar("infer", 0, total, 10 * args.batch_size)) as bar:
-        done = infer_file(
-            model, args.input, args.output, args.prompt, decoding, args.batch_size,
-            lambda done: bar.update(done, ""),
-        )  # fmt: skip
-    console.print(f"{done} outputs in {args.output}")
-    return 0
+    return infer_verb.infer(args)
 
 
 def report(args: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -188,6 +164,40 @@ def report(args: argparse.Namespace, rest: Sequence[str]) -> int:
     print(make_report(args.workdir))
     return 0
 
+
+def convert(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """`promot import` and `promot export`."""
+    bindings(args, rest)
+    _quiet()
+    return convert_verbs.convert(args)
+
+
+def inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """`promot inspect`."""
+    bindings(args, rest)
+    _quiet()
+    from rich.console import Console
+
+    from promot_jax.convert.inspect import inspect as facts_of
+    from promot_jax.convert.inspect import table
+
+    facts = facts_of(args.path)
+    if args.json:
+        print(json.dumps(facts))
+    else:
+        Console(highlight=False).print(table(facts))
+    return 0
+
+
+VERBS = {
+    "run": run,
+    "eval": evaluate,
+    "infer": infer,
+    "report": report,
+    "import": convert,
+    "export": convert,
+    "inspect": inspect,
+}
 
 if __name__ == "__main__":
     sys.exit(main())
