@@ -2,8 +2,8 @@
 
 T5's tokenizer is a SentencePiece model (`spiece.model`) with sentinels behind it. Transformers 5
 saves a translation of it alone, `tokenizer.json`, which holds all that makes the ids: the pieces
-with their scores, and the table of the Unicode normalisation. So a SentencePiece model that gives
-the same ids can be made of it again.
+with their scores, and the table of the Unicode normalisation. So each of the two can be made of the
+other; both are written, since umT5's is opened from the translation alone.
 """
 
 import base64
@@ -19,7 +19,8 @@ from promot_jax.convert.source import Vocabulary
 from promot_jax.errors import UserError
 
 SENTINEL = re.compile(r"▁?<extra_id_\d+>")
-SPECIAL = {"<pad>": 3, "</s>": 3, "<unk>": 2}  # SentencePiece's types: control, unknown
+NORMAL, UNKNOWN, CONTROL = 1, 2, 3  # SentencePiece's types of pieces
+SPECIAL = {"<pad>": CONTROL, "</s>": CONTROL, "<unk>": UNKNOWN}
 BYTES = 259  # padding, EOS, unknown and 256 bytes
 
 
@@ -99,7 +100,7 @@ def _from_tokenizer_json(path: Path) -> bytes:
     proto = sentencepiece_model_pb2.ModelProto()
     for piece, score in model["vocab"]:
         if not re.fullmatch(r"<extra_id_\d+>", piece):  # behind the model, not in it
-            proto.pieces.add(piece=piece, score=score, type=SPECIAL.get(piece, 1))
+            proto.pieces.add(piece=piece, score=score, type=SPECIAL.get(piece, NORMAL))
     trainer = proto.trainer_spec
     trainer.model_type, trainer.vocab_size = trainer.UNIGRAM, len(proto.pieces)
     trainer.pad_id, trainer.eos_id, trainer.unk_id, trainer.bos_id = 0, 1, 2, -1
@@ -133,3 +134,47 @@ def write_vocabulary(directory: Path, vocabulary: Vocabulary) -> None:
     (directory / "tokenizer_config.json").write_text(json.dumps(told, indent=1))
     if vocabulary.model is not None:
         (directory / "spiece.model").write_bytes(vocabulary.model)
+        text = json.dumps(_to_tokenizer_json(vocabulary.model, sentinels), ensure_ascii=False)
+        (directory / "tokenizer.json").write_text(text)
+
+
+def _to_tokenizer_json(model: bytes, sentinels: list[str]) -> dict[str, Any]:
+    """A SentencePiece model with sentinels behind it as tokenizer.json."""
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    pieces = [[piece.piece, piece.score] for piece in proto.pieces]
+    pieces += [[sentinel, 0.0] for sentinel in reversed(sentinels)]
+    size = len(proto.pieces)
+    whole = [i for i, piece in enumerate(proto.pieces) if piece.type in (UNKNOWN, CONTROL)]
+    token = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    added = [
+        {"id": i, "content": pieces[i][0], **token, "special": True}
+        for i in [*whole, *range(size, len(pieces))]
+    ]
+    eos = proto.trainer_spec.eos_piece
+    ends = {"SpecialToken": {"id": eos, "type_id": 0}}
+    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    ids = {"id": eos, "ids": [proto.trainer_spec.eos_id], "tokens": [eos]}
+    space = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+    words = {"type": "WhitespaceSplit"}
+    table = base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": table} if table else None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [words, space]},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [first, ends],
+            "pair": [first, ends, second, ends],
+            "special_tokens": {eos: ids},
+        },
+        "decoder": space,
+        "model": {
+            "type": "Unigram",
+            "unk_id": proto.trainer_spec.unk_id,
+            "vocab": pieces,
+            "byte_fallback": False,
+        },
+    }

@@ -1,0 +1,285 @@
+"""Models of Transformers in and out: the same logits, the same text, the same bits."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hf_models
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from hf_models import DECODER_INPUTS, INPUTS, INSTALLED, LENGTH, SHAPES
+from safetensors.numpy import load_file, save_file
+from sentencepiece import SentencePieceProcessor
+
+from promot_jax.convert import export_model, import_checkpoint, open_source
+from promot_jax.convert.source import Vocabulary
+from promot_jax.convert.tokenizer import read_vocabulary, write_vocabulary
+from promot_jax.errors import UserError
+from promot_jax.models import Decoding, generate, nested
+from promot_jax.training import make_mesh
+from promot_jax.training.description import VOCABULARY, Description
+from promot_jax.training.variables import Layout, load
+
+SHARED = Path(os.environ.get("PROMOT_SHARED", Path(__file__).parents[3] / "shared"))
+T5_SPIECE = SHARED / "spm/t5.spiece.model"
+needs_transformers = pytest.mark.skipif(not INSTALLED, reason="needs make parity")
+
+
+@dataclasses.dataclass
+class Converted:
+    """A shape's directory, the work directory made of it, and what that was exported to."""
+
+    shape: str
+    original: Path
+    workdir: Path
+    exported: Path
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def converted(request, tmp_path_factory) -> Converted:
+    root = tmp_path_factory.mktemp(request.param)
+    original = hf_models.save(request.param, root / "original")
+    workdir = import_checkpoint(str(original), str(root / "work"))
+    return Converted(
+        request.param, original, workdir, export_model(str(workdir), str(root / "exported"))
+    )
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    """A T5 1.1 of Transformers, to be copied and spoilt."""
+    return hf_models.save("t5_1_1", tmp_path_factory.mktemp("original") / "model")
+
+
+@pytest.fixture
+def copy(original, tmp_path) -> Path:
+    made = tmp_path / "copy"
+    made.mkdir()
+    for file in original.iterdir():
+        (made / file.name).write_bytes(file.read_bytes())
+    return made
+
+
+def arrays(directory: Path) -> dict[str, np.ndarray]:
+    """All tensors of a directory's safetensors."""
+    files = sorted(directory.glob("*.safetensors"))
+    return {name: array for file in files for name, array in load_file(file).items()}
+
+
+def same_bits(ours: Path, theirs: Path) -> bool:
+    a, b = arrays(ours), arrays(theirs)
+    assert set(a) == set(b)
+    return all(a[n].dtype == b[n].dtype and a[n].tobytes() == b[n].tobytes() for n in a)
+
+
+def computed(workdir: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Our logits, and what greedy search gives."""
+    model = Description.read(str(workdir)).module()
+    variables = load(str(workdir), Layout(model, make_mesh()))
+    batch = {"encoder_input_tokens": INPUTS, "decoder_input_tokens": DECODER_INPUTS}
+
+    @jax.jit
+    def both(variables):
+        ids, _ = generate(model, variables, INPUTS, Decoding(LENGTH))
+        return model.apply(nested(variables), batch), ids
+
+    return tuple(map(np.asarray, both(variables)))
+
+
+def transformers_tokenizer(directory: Path):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(directory)
+
+
+def test_logits_and_greedy_search(converted):
+    """Our logits are Transformers' (order of 10, float32), and so is what we generate."""
+    logits, ids = computed(converted.workdir)
+    theirs = hf_models.expected(converted.shape)
+    assert 2 < np.abs(theirs["logits"]).max() < 200
+    np.testing.assert_allclose(logits[..., :: hf_models.EVERY], theirs["logits"], atol=1e-4, rtol=0)
+    np.testing.assert_array_equal(ids, theirs["greedy"])
+
+
+def test_export_is_the_original(converted):
+    assert same_bits(converted.exported, converted.original)
+    ours, theirs = (
+        json.loads((directory / "config.json").read_text())
+        for directory in (converted.exported, converted.original)
+    )
+    for name in {*SHAPES[converted.shape][1], "feed_forward_proj", "scale_decoder_outputs"}:
+        if name in theirs and name != "tie_word_embeddings":
+            assert ours[name] == theirs[name], name
+
+
+@needs_transformers
+def test_transformers_open_the_export(converted):
+    """The weights bit by bit, the same model, and the tokenizer."""
+    made = hf_models.classes(converted.shape)[1].from_pretrained(converted.exported).eval()
+    assert made.config.model_type == hf_models.SHAPES[converted.shape][0].lower() or (
+        converted.shape == "mt5"  # whose family shows in its vocabulary, which is another's here
+    )
+    theirs = hf_models.model(converted.shape).state_dict()
+    for name, tensor in made.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), theirs[name].numpy(), err_msg=name)
+    found = hf_models.results(made)
+    np.testing.assert_array_equal(found["greedy"], hf_models.expected(converted.shape)["greedy"])
+    tokenizer = transformers_tokenizer(converted.exported)
+    text = "where does Anna live?"
+    ids = tokenizer(text).input_ids
+    if converted.shape == "byt5":
+        assert ids == [*(byte + 3 for byte in text.encode()), 1]
+        return
+    pieces = SentencePieceProcessor(str(hf_models.SPIECE))
+    assert ids == [*pieces.encode(text), 1]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == pieces.decode(ids)
+    size = pieces.get_piece_size()
+    assert tokenizer("<extra_id_0> <extra_id_99>").input_ids == [size + 99, size, 1]
+
+
+def test_shards_and_types(copy, tmp_path):
+    """Shards of a chosen size, of a chosen type, are read again as they were written."""
+    whole = {name: x.astype(ml_dtypes.bfloat16) for name, x in arrays(copy).items()}
+    save_file(whole, copy / "model.safetensors", metadata={"format": "pt"})
+    workdir = import_checkpoint(str(copy), str(tmp_path / "work"))
+    assert Description.read(str(workdir)).model.param_dtype == "bfloat16"
+    exported = export_model(str(workdir), str(tmp_path / "shards"), shard_size="20KB")
+    assert same_bits(exported, copy)
+    files = sorted(exported.glob("model-*.safetensors"))
+    index = json.loads((exported / "model.safetensors.index.json").read_text())
+    assert set(index["weight_map"].values()) == {file.name for file in files}
+    assert len(files) > 3
+    assert all(file.stat().st_size < 30_000 or len(load_file(file)) == 1 for file in files)
+    again = import_checkpoint(str(exported), str(tmp_path / "again"), dtype="float32")
+    wide = export_model(str(again), str(tmp_path / "wide"))
+    for name, array in arrays(wide).items():
+        np.testing.assert_array_equal(array, whole[name].astype(np.float32))
+
+
+@needs_transformers
+def test_pytorch_files(copy, original, tmp_path):
+    """`pytorch_model.bin` is read as weights alone; one that holds code is refused."""
+    import torch
+
+    stored = {name: torch.tensor(x) for name, x in arrays(copy).items()}
+    (copy / "model.safetensors").unlink()
+    stored["encoder.embed_tokens.weight"] = stored["shared.weight"]
+    torch.save(stored, copy / "pytorch_model.bin")
+    workdir = import_checkpoint(str(copy), str(tmp_path / "work"))
+    assert same_bits(export_model(str(workdir), str(tmp_path / "exported")), original)
+    torch.save({"shared.weight": print}, copy / "pytorch_model.bin")
+    with pytest.raises(UserError, match="weights alone"):
+        open_source(str(copy))
+
+
+@pytest.mark.skipif(not T5_SPIECE.exists(), reason="T5's SentencePiece model is not there")
+def test_tokenizer_json_is_the_sentencepiece_model(tmp_path):
+    """Transformers 5 saves no spiece.model: its tokenizer.json, like ours, gives the same ids."""
+    theirs = SentencePieceProcessor(str(T5_SPIECE))
+    given = Vocabulary("sentencepiece", 100, T5_SPIECE.read_bytes())
+    write_vocabulary(tmp_path, given)
+    (tmp_path / "spiece.model").unlink()
+    if INSTALLED:  # theirs in the place of ours, which it has to open
+        (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+        tokenizer = transformers_tokenizer(tmp_path)
+        assert tokenizer("naïve  ½ <extra_id_0>").input_ids == [*theirs.encode("naïve ½"), 32099, 1]
+        tokenizer.save_pretrained(tmp_path)
+    found = read_vocabulary(tmp_path, {"vocab_size": 32128})
+    ours = SentencePieceProcessor(model_proto=found.model)
+    assert (found.extra_ids, ours.get_piece_size()) == (100, theirs.get_piece_size())
+    for text in ("where does  Anna live?", " ﬁne ½ naïve\t日本 ", "<extra_id_0> </s> <pad>", ""):
+        assert ours.encode(text) == theirs.encode(text), text
+        assert ours.decode(ours.encode(text)) == theirs.decode(theirs.encode(text))
+
+
+def test_what_does_not_fit_is_named_at_once(copy, tmp_path):
+    stored = arrays(copy)
+    stored["decoder.block.1.extra.weight"] = stored["encoder.final_layer_norm.weight"]
+    del stored["encoder.block.1.layer.0.SelfAttention.q.weight"]
+    stored["lm_head.weight"] = stored["lm_head.weight"][:, :-1].copy()
+    save_file(stored, copy / "model.safetensors")
+    with pytest.raises(UserError) as caught:
+        import_checkpoint(str(copy), str(tmp_path / "work"))
+    for part in (
+        "encoder.block.1.layer.0.SelfAttention.q.weight"
+        " (params/encoder/layers_1/attention/query/kernel) is missing",
+        "lm_head.weight (params/decoder/logits_dense/kernel) is (31, 896) instead of (32, 896)",
+        "decoder.block.1.extra.weight has no place",
+    ):
+        assert part in str(caught.value)
+    assert not (tmp_path / "work").exists()
+
+
+SPOILT = [
+    ("config.json", b'{"model_type": "bert"}', "'bert'"),
+    ("config.json", b"{", "config.json cannot be read"),
+    ("model.safetensors", b"\x00" * 64, "damaged"),
+    ("model.safetensors", None, "neither model.safetensors nor pytorch_model.bin"),
+    ("spiece.model", b"no model", "no SentencePiece model"),
+    ("spiece.model", None, "--vocabulary"),
+    ("model.safetensors.index.json", b'{"weight_map": {"a": "gone.safetensors"}}', "gone"),
+]
+
+
+@pytest.mark.parametrize(("file", "content", "says"), SPOILT)
+def test_bad_directories(copy, tmp_path, file, content, says):
+    if content is None:
+        (copy / file).unlink()
+    else:
+        (copy / file).write_bytes(content)
+    with pytest.raises(UserError, match=says):
+        import_checkpoint(str(copy), str(tmp_path / "work"))
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("layer_norm_epsilon", 1e-5), ("feed_forward_proj", "gelu"), ("d_ff", None)],
+)
+def test_settings_that_no_t5_has(copy, setting, value):
+    values = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(values | {setting: value}))
+    with pytest.raises(UserError, match=setting):
+        open_source(str(copy))
+
+
+def test_nothing_is_overwritten(copy, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine").write_text("mine")
+    with pytest.raises(UserError, match="not empty"):
+        import_checkpoint(str(copy), str(tmp_path / "full"))
+    workdir = import_checkpoint(str(copy), str(tmp_path / "work"))
+    with pytest.raises(UserError, match="not empty"):
+        import_checkpoint(str(copy), str(workdir))
+    with pytest.raises(UserError, match="not empty"):
+        export_model(str(workdir), str(tmp_path / "full"))
+    with pytest.raises(UserError, match="--shard_size=5 GiB"):
+        export_model(str(workdir), str(tmp_path / "new"), shard_size="5 GiB")
+    assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine"]
+    assert (workdir / VOCABULARY).read_bytes() == hf_models.SPIECE.read_bytes()
+
+
+def test_names_of_the_hub(monkeypatch):
+    """Without a network one line says what was looked for."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match=r"'no-one/no-model' is no directory here"):
+        open_source("no-one/no-model")
+
+
+def test_no_tensorflow(copy, tmp_path):
+    """Import and export work in a process without TensorFlow."""
+    code = (
+        "import sys\n"
+        "from promot_jax.convert import export_model, import_checkpoint\n"
+        "workdir = import_checkpoint(sys.argv[1], sys.argv[2])\n"
+        "export_model(str(workdir), sys.argv[3])\n"
+        "assert 'tensorflow' not in sys.modules and 'seqio' not in sys.modules\n"
+    )
+    arguments = [str(copy), str(tmp_path / "work"), str(tmp_path / "exported")]
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True)
+    assert same_bits(tmp_path / "exported", copy)
