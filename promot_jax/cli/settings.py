@@ -25,6 +25,7 @@ HINTS = {
     "VOCABULARY_FILE": "a SentencePiece model",
     "TASK": "a file of gin/tasks, or a task's name",
     "TASKS": "a list of task names",
+    "FIRST_TASK": "the task tuned on before TASK",
     "BASE": "a work directory to start from",
 }
 
