@@ -3,6 +3,7 @@
     lab_qa, lab_reading, lab_verify, lab_summary, lab_senses,
     lab_translate_{zorvian,melkish,tarnese}      the skills of pre-training, then held out
     lab_pretrain                                 all of them as one mixture
+    lab_pretrain_words                           and with lab_repeat: any words, repeated
     lab_nli, lab_translate_quellan               target tasks, in formats pre-training never shows
 
 Texts need the vocabulary `VOCABULARY`; with 2 shots no input is longer than 84 of its tokens.
@@ -18,7 +19,7 @@ import tensorflow as tf
 from promot_jax.data import TaskInfo, accuracy, add_task, exact_match
 from tasks import lab_world
 from tasks.lab_words import LANGUAGES
-from tasks.lab_world import PRETRAINING, SEPARATOR, SKILLS, SPLITS, rows
+from tasks.lab_world import PRETRAINING, REPEAT, SEPARATOR, SKILLS, SPLITS, rows
 
 VOCABULARY = "promot_jax/assets/lab/sentencepiece.model"
 HELD_OUT = tuple(f"lab_{skill}" for skill in PRETRAINING)
@@ -53,6 +54,7 @@ def _register(skill: str) -> None:
 
 for _skill in SKILLS:
     _register(_skill)
-seqio.MixtureRegistry.add(
-    "lab_pretrain", [(f"lab_{name}", skill.rate) for name, skill in PRETRAINING.items()]
-)
+for _mixture, _skills in (("", PRETRAINING), ("_words", PRETRAINING | REPEAT)):
+    seqio.MixtureRegistry.add(
+        f"lab_pretrain{_mixture}", [(f"lab_{name}", skill.rate) for name, skill in _skills.items()]
+    )

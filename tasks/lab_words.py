@@ -71,6 +71,8 @@ AMBIGUOUS = {
     "pitch": ("music", "sport"),
 }
 
+# The answers to yes/no questions, and those of the target tasks.
+LABELS = _words("True False Yes No Same Different")
 VERBS = _words("finds sells paints cleans hides needs")
 # The parts of a sentence that is translated: "the <who> <does> a <colour> <what> in <town>."
 TRANSLATED = {

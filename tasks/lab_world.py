@@ -2,7 +2,7 @@
 
 Its sentences are English-like ("Nora lives in Velm. Hugo owns a lamp."), its facts are triples of a
 subject, a relation and a value, and a skill turns facts into pairs of texts (inputs, targets).
-Pre-training shows the skills of `PRETRAINING`; `TARGETS` are learned afterwards, in formats that
+Pre-training shows the skills of `PRETRAINING` and has single words repeated (`REPEAT`); `TARGETS` are learned afterwards, in formats that
 pre-training never shows: `nli` with the answers True and False, and translation into Quellan.
 
 Splits are disjoint by construction. Which split a fact belongs to is decided before any text is
@@ -125,6 +125,12 @@ LAND_QUESTIONS = (
     "in which land is {s}?",
     "which land is {s} in?",
     "to which land does {s} belong?",
+)
+REPEATED = (
+    words.LABELS,
+    words.PEOPLE + words.KNOWN_PEOPLE,
+    *(relation.values for relation in RELATIONS.values()),
+    *(tuple(language.lexicon.values()) for language in words.LANGUAGES),
 )
 # A known fact has 7 x 4 questions; at least 22 are training's.
 OPENERS = ("", "tell me, ", "please, ", "now, ", "well, ", "so, ", "say, ")
@@ -288,6 +294,15 @@ def _translate(language: words.Language, draw: Draw, split: str) -> Iterator[Row
         yield Row(inputs, language.translate(parts), (Fact(who, "and", what),))
 
 
+def _repeat(draw: Draw, split: str) -> Iterator[Row]:
+    """Words of all kinds in any order, to be said again."""
+    while True:
+        said = [draw.pick(draw.pick(REPEATED)) for _ in range(2 + int(3 * draw.random()))]
+        i, j = (sum(map(ord, word)) for word in said[:2])
+        if split_of(i, j) == split:
+            yield Row(f"say: {' '.join(said)}", " ".join(said), ())
+
+
 def _nli(draw: Draw, split: str) -> Iterator[Row]:
     """The paper's template for RTE."""
     while True:
@@ -326,11 +341,14 @@ PRETRAINING = {
     "summary": Skill(_summary, "summarization"),
     "senses": Skill(_senses, "wsd", rate=3.0),
 }
+# What span corruption is to T5: the model can say every word, also one that no other skill's answers
+# hold. It is neither held out nor a target.
+REPEAT = {"repeat": Skill(_repeat, "words", rate=3.0)}
 TARGETS = {
     "nli": Skill(_nli, "nli"),
     "translate_quellan": _translation(words.QUELLAN),
 }
-SKILLS = {**PRETRAINING, **TARGETS}
+SKILLS = {**PRETRAINING, **REPEAT, **TARGETS}
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from promot_jax import data
 from promot_jax.errors import resolve
 from tasks import lab, lab_words, lab_world
 
-DIGEST = "7c3b6bd8c7fc166081f9165ac3db32308b24e0c5c0d0c940fd735f1cc0e91cd0"
+DIGEST = "2f994fa18c837f7501a3189a88483c36116a389ad77aa8af8e949691d715ea17"
 SKILLS = sorted(lab_world.SKILLS)
 CUE_TOPIC = {cue: topic for topic, cues in lab_words.CUES.items() for cue in cues}
 
@@ -218,6 +218,16 @@ def test_the_mixture_holds_what_is_held_out():
     assert sorted(task.name for task in mixture.tasks) == sorted(lab.HELD_OUT)
     assert all(mixture.get_rate(task) > 0 for task in mixture.tasks)
     assert not set(lab.HELD_OUT) & set(lab.TARGETS)
+    with_words = seqio.MixtureRegistry.get("lab_pretrain_words")
+    assert {task.name for task in with_words.tasks} == {*lab.HELD_OUT, "lab_repeat"}
+
+
+def test_words_are_repeated_and_never_a_label_alone():
+    for row in lab_world.rows("repeat", "train"):
+        assert row.inputs == f"say: {row.targets}"
+        assert 2 <= len(row.targets.split()) <= 4
+    said = {word for row in lab_world.rows("repeat", "train") for word in row.targets.split()}
+    assert set(lab_words.LABELS) <= said
 
 
 def test_two_shots_fit_the_length_the_task_files_say(vocabulary):
