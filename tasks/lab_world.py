@@ -2,8 +2,9 @@
 
 Its sentences are English-like ("Nora lives in Velm. Hugo owns a lamp."), its facts are triples of a
 subject, a relation and a value, and a skill turns facts into pairs of texts (inputs, targets).
-Pre-training shows the skills of `PRETRAINING` and has single words repeated (`REPEAT`); `TARGETS` are learned afterwards, in formats that
-pre-training never shows: `nli` with the answers True and False, and translation into Quellan.
+Pre-training shows the skills of `PRETRAINING` and has words repeated (`REPEAT`); `TARGETS` are
+learned afterwards, in formats that pre-training never shows: `nli` with the answers True and False,
+and translation into Quellan.
 
 Splits are disjoint by construction. Which split a fact belongs to is decided before any text is
 made, by the fact's place in a table (`split_of`), and a text of a split holds facts of that split
@@ -341,8 +342,8 @@ PRETRAINING = {
     "summary": Skill(_summary, "summarization"),
     "senses": Skill(_senses, "wsd", rate=3.0),
 }
-# What span corruption is to T5: the model can say every word, also one that no other skill's answers
-# hold. It is neither held out nor a target.
+# What span corruption is to T5: the model can say every word, also one that no other answer holds.
+# It is neither held out nor a target.
 REPEAT = {"repeat": Skill(_repeat, "words", rate=3.0)}
 TARGETS = {
     "nli": Skill(_nli, "nli"),
