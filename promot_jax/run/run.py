@@ -278,7 +278,7 @@ class _StageRun:
                 every = evaluator.evaluation.every
                 if every is None or step % every == 0 or step == self.stage.steps:
                     rows += evaluator(generate, step, self.root / self.name / "samples")
-        rates = [part.rate(max(step - 1, 0)) for part in self.stage.train]
+        rates = [part.peak(self.stage.steps) for part in self.stage.train]
         for row in rows:
             if row["task"] in settings.targets:
                 row["group"] = "target"

@@ -10,6 +10,7 @@ import fnmatch
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from promot_jax.errors import UserError, near
@@ -26,17 +27,27 @@ def adafactor(
     clipping_threshold: float = 1.0,
     weight_decay_rate: float | None = None,
 ) -> optax.GradientTransformation:
-    """Adafactor as T5 uses it (Shazeer & Stern 2018).
+    """Adafactor as T5X has it (Shazeer & Stern 2018).
 
-    No momentum, updates relative to the parameter's scale.
+    No momentum, updates relative to the parameter's scale. In float32 optax's Adafactor is T5X's:
+    four updates of each differ by less than 3e-5 of the largest movement. For bfloat16 parameters
+    T5X keeps moments in float32, as here; optax keeps them in bfloat16, whose rounding swallows the
+    small changes of late steps (after 1000 steps of random gradients the updates are off by 10 to
+    20 %). Updates are counted from the beginning of the stage; T5X, where it restores the
+    optimizer's state, goes on counting.
     """
-    return optax.adafactor(
+    optimizer = optax.adafactor(
         learning_rate,
         decay_rate=decay_rate,
         multiply_by_parameter_scale=multiply_by_parameter_scale,
         factored=factored,
         clipping_threshold=clipping_threshold,
         weight_decay_rate=weight_decay_rate,
+    )
+    exact = lambda tree: optax.tree.cast(tree, jnp.float32)  # noqa: E731
+    return optax.GradientTransformation(
+        lambda params: optimizer.init(exact(params)),
+        lambda updates, state, params: optimizer.update(exact(updates), state, exact(params)),
     )
 
 
@@ -81,6 +92,10 @@ class Part:
             if callable(self.learning_rate)
             else self.learning_rate
         )
+
+    def peak(self, steps: int) -> float:
+        """The highest learning rate in a stage of so many steps, at a hundred places of it."""
+        return max(self.rate(step) for step in range(0, steps + 1, max(1, steps // 100)))
 
     def transformation(self) -> optax.GradientTransformation:
         """The optimizer; each layer of a scanned stack is treated as an array of its own."""
