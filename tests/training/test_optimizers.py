@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from promot_jax.convert import t5x
 from promot_jax.errors import UserError
-from promot_jax.models import stack_layers, unstack_layers
+from promot_jax.models import T5, loss, stack_layers, unstack_layers
 from promot_jax.training import Part, adafactor, adamw, assign
 
 PATHS = [
@@ -108,17 +110,18 @@ def test_stacked_layers_are_arrays_of_their_own(make):
 
 
 SHARED = Path(os.environ.get("PROMOT_SHARED", Path(__file__).parents[3] / "shared"))
-FIXTURE = SHARED / "fixtures" / "t5x_tiny" / "adafactor_factored.npz"
+FIXTURE = SHARED / "fixtures" / "t5x_tiny"
 PROMPT_TUNING = {"multiply_by_parameter_scale": False, "weight_decay_rate": 1e-5}
-
-
-@pytest.mark.skipif(
-    not FIXTURE.exists(), reason="t5x's results are not there (fixtures/t5x_tiny in PROMOT_SHARED)"
+needs_t5x = pytest.mark.skipif(
+    not FIXTURE.is_dir(), reason="t5x's results are not there (fixtures/t5x_tiny in PROMOT_SHARED)"
 )
+
+
+@needs_t5x
 @pytest.mark.parametrize(("name", "changes"), [("finetune", {}), ("prompt", PROMPT_TUNING)])
 def test_adafactor_is_t5x_s(name, changes):
     """Four updates, with factored moments and without, as t5x and prompt-tuning set it."""
-    with np.load(FIXTURE) as file:
+    with np.load(FIXTURE / "adafactor_factored.npz") as file:
         arrays = {key: file[key] for key in file if key.startswith(name)}
     named = lambda kind: {  # noqa: E731
         key.removeprefix(f"{name}/{kind}/"): x for key, x in arrays.items() if f"/{kind}/" in key
@@ -132,3 +135,52 @@ def test_adafactor_is_t5x_s(name, changes):
         for path, expected in named(f"p{step + 1}").items():
             moved = np.abs(expected - before[path]).max()
             np.testing.assert_allclose(variables[path], expected, atol=1e-4 * moved)
+
+
+@needs_t5x
+def test_a_step_of_the_model_is_t5x_s():
+    """Step 301 of a training of t5x's: our gradient, its moments, its new parameters."""
+    with np.load(FIXTURE / "adafactor_step.npz") as file:
+        arrays = {key: file[key] for key in file}
+    named = lambda kind: {  # noqa: E731
+        f"params/{key.removeprefix(kind)}": x for key, x in arrays.items() if key.startswith(kind)
+    }
+    batch = {key.removeprefix("batch/"): x for key, x in arrays.items() if "batch/" in key}
+    batch["decoder_loss_weights"] = batch["decoder_loss_weights"].astype(np.float32)
+    model = T5(t5x.read(str(FIXTURE / "legacy")).config)
+    optimizer, before = adafactor(0.001), named("pre/")
+    state = optimizer.init(before)
+    moments = {
+        part: {p: arrays[f"opt/param_states/{p.removeprefix('params/')}/{part}"] for p in before}
+        for part in ("v", "v_row", "v_col")
+    }
+    state = (state[0]._replace(count=arrays["opt/step"], **moments), *state[1:])
+
+    @jax.jit
+    def step(variables, state, batch):
+        total = lambda v: loss(model, v, batch, z_loss=1e-4)[0]  # noqa: E731
+        updates, _ = optimizer.update(jax.grad(total)(variables), state, variables)
+        return optax.apply_updates(variables, updates)
+
+    after = step(before, state, batch)
+    for path, expected in named("post/").items():
+        moved = np.abs(expected - before[path]).max()
+        np.testing.assert_allclose(after[path], expected, atol=1e-4 * moved, err_msg=path)
+
+
+def test_adafactor_of_bfloat16_keeps_float32_moments():
+    """As T5X does; in bfloat16 they would stand still after a few hundred updates."""
+    rng, optimizer = np.random.default_rng(0), adafactor(0.1)
+    draw = lambda: {"params/w": jnp.asarray(rng.normal(size=(130, 140)), "bfloat16")}  # noqa: E731
+    half = draw()
+    single = jax.tree.map(lambda x: x.astype("float32"), half)
+    states = [optimizer.init(half), optimizer.init(single)]
+    update = jax.jit(optimizer.update)
+    for _ in range(3):
+        gradient = draw()
+        updates, states[0] = update(gradient, states[0], half)
+        exact = jax.tree.map(lambda x: x.astype("float32"), gradient)
+        expected, states[1] = update(exact, states[1], single)
+        np.testing.assert_array_equal(updates["params/w"], expected["params/w"])
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    assert optax.apply_updates(half, updates)["params/w"].dtype == jnp.bfloat16
