@@ -1,6 +1,6 @@
 # make demo, make test, make lint: each makes .venv the first time, with nothing but Python 3.11-3.13,
 # and installs exactly requirements.lock into it. The second time nothing is installed.
-# make parity adds torch, transformers and peft: the tests then run against them.
+# make parity adds torch, transformers, peft and lm_eval: the tests then run against them.
 # Other interpreter: make test PYTHON=/path/to/python3.12
 
 # The first that starts and is of the right age (a pyenv shim may exist and not start).
@@ -45,7 +45,7 @@ install: .venv/.installed
 	@touch $@
 
 .venv/.parity: requirements-parity.txt .venv/.installed
-	@echo "Installing requirements-parity.txt into .venv: torch, transformers, peft"
+	@echo "Installing requirements-parity.txt into .venv: torch, transformers, peft, lm_eval"
 	@$(PIP) install -r requirements-parity.txt
 	@touch $@
 

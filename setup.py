@@ -66,7 +66,13 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.7"],
         "gpu": ["jax[cuda12]>=0.7"],
-        "parity": ["peft>=0.21", "safetensors>=0.5", "torch>=2.13", "transformers>=5.23"],
+        "parity": [
+            "lm_eval>=0.4.13",
+            "peft>=0.21",
+            "safetensors>=0.5",
+            "torch>=2.13",
+            "transformers>=5.23",
+        ],
         "test": ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.12"],
     },
 )
