@@ -52,3 +52,17 @@ def start(compiled):
         return process
 
     return begin
+
+
+@pytest.fixture(scope="session")
+def served(compiled, tmp_path_factory):
+    """A work directory with a model and a prompt, hardly trained."""
+    import tiny_run
+
+    from promot_jax.run import run
+    from promot_jax.training import adamw
+
+    root = tmp_path_factory.mktemp("served")
+    task = tiny_run.write_task(root)
+    stage = tiny_run.stage("short", "prompt", 1, task, optimizer=adamw, evaluations=[], select=None)
+    return run(tiny_run.settings(str(root / "work"), task, stages=[stage]))
