@@ -19,6 +19,7 @@ from rich.table import Table
 
 from promot_jax.convert.detect import open_source
 from promot_jax.convert.source import Source, Tensor, Vocabulary
+from promot_jax.convert.t5x_files import read_bytes
 from promot_jax.convert.tokenizer import byte_vocabulary, sentencepiece_vocabulary
 from promot_jax.errors import UserError, resolve
 from promot_jax.models import T5, Variables
@@ -44,7 +45,7 @@ def import_checkpoint(
     Args:
       path: the checkpoint.
       workdir: the work directory; it must not exist, or be empty.
-      vocabulary: path of a SentencePiece model, or "byte"; None: the checkpoint's own.
+      vocabulary: path of a SentencePiece model (or gs://), or "byte"; None: the checkpoint's own.
       extra_ids: sentinels to put behind the pieces of `vocabulary`.
       dtype: of the parameters, "float32" or "bfloat16"; None: the checkpoint's own.
       prompt_name: what a prompt that lies with the model is called.
@@ -146,7 +147,7 @@ def _vocabulary(path: str, source: Source, given: str | None, extra_ids: int) ->
         return byte_vocabulary(rows)
     if given is not None:
         try:
-            model = Path(resolve(given)).read_bytes()
+            model = read_bytes(given)
         except OSError as error:
             raise UserError(f"--vocabulary={given} cannot be read ({error.strerror})") from error
         return sentencepiece_vocabulary(model, rows, extra_ids, given)

@@ -39,12 +39,13 @@ def read(path: str, prompt_name: str = "prompt") -> Source:
     tensors = tensors_of(weights, prompt_name)
     config = infer(path, tensors)
     layout = "scanned" if any(map(STACKED.fullmatch, weights)) else "minimal"
+    about = {"format": files.format, "layout": layout, "step": files.step}
     return Source(
         kind="t5x",
         family=family_of(config),
         config=config,
         tensors=tensors,
-        about={"format": files.format, "layout": layout, "step": files.step, "left": files.left},
+        about=about | {"ignored_arrays": files.ignored},
     )
 
 

@@ -1,9 +1,11 @@
 """Reads gs://bucket/model through convert, from a server of Google's storage API on this machine.
 
-Prints how many tensors there are, and the sum of all numbers. The argument is the directory that
+Prints how many tensors there are, the sum of all numbers, and the bytes of the file `checkpoint`,
+read as a vocabulary is. The argument is the directory that
 the bucket holds as `model`.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -56,9 +58,12 @@ if __name__ == "__main__":
     server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     os.environ["TENSORSTORE_GCS_HTTP_URL"] = f"http://127.0.0.1:{server.server_address[1]}"
-    from promot_jax.convert import t5x  # TensorStore reads the address when it starts
+    from promot_jax.convert import t5x, t5x_files  # TensorStore reads the address when it starts
 
     tensors = t5x.read("gs://bucket/model/").tensors
     total = sum(float(x.read().astype(np.float64).sum()) for x in tensors.values())
-    print(len(tensors), repr(total))
+    size = len(t5x_files.read_bytes("gs://bucket/model/checkpoint_1/checkpoint"))
+    print(len(tensors), repr(total), size)
+    with contextlib.suppress(FileNotFoundError):
+        sys.exit(f"read {t5x_files.read_bytes('gs://bucket/model/none')}")
     sys.exit("tensorflow" in sys.modules)

@@ -52,7 +52,8 @@ def test_what_t5x_wrote(kind):
     assert source.config == T5Config(
         vocab_size=384, emb_dim=32, num_heads=2, head_dim=16, mlp_dim=64, **LAYERS
     )
-    assert source.about == {"format": kind, "layout": "minimal", "step": 300, "left": 208}
+    about = {"format": kind, "layout": "minimal", "step": 300, "ignored_arrays": 208}
+    assert source.about == about
 
 
 def table(name: str) -> dict[str, jax.ShapeDtypeStruct]:
@@ -214,7 +215,7 @@ def test_what_does_not_fit_is_named_at_once(own, tmp_path):
 
 
 def test_a_bucket(own):
-    """Google's storage answers at an address of the test's own."""
+    """Google's storage answers at an address of the test's own; a file that is absent is named."""
     directory = own()
     script = Path(__file__).with_name("bucket_server.py")
     done = subprocess.run(
@@ -223,6 +224,7 @@ def test_a_bucket(own):
     assert done.returncode == 0, done.stderr
     source = t5x.read(str(directory))
     total = sum(float(x.read().astype(np.float64).sum()) for x in source.tensors.values())
-    count, found = done.stdout.split()
+    count, found, size = done.stdout.split()
+    assert int(size) == (directory / "checkpoint").stat().st_size
     assert int(count) == len(source.tensors)
     np.testing.assert_allclose(float(found), total, rtol=1e-12)
