@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from rich.console import Console
 from rich.table import Table
 
 from promot_jax.convert.detect import open_source
@@ -168,7 +169,8 @@ def compare(path: str, source: Source, target: Mapping[str, jax.ShapeDtypeStruct
         elif (found := source.tensors[ours]).shape != leaf.shape:
             problems.append(f"{found.theirs} ({ours}) is {found.shape} instead of {leaf.shape}")
     for ours in set(source.tensors) - set(target):
-        problems.append(f"{source.tensors[ours].theirs} ({ours.strip('?')}) has no place")
+        place = "" if ours.startswith("?") else f" ({ours})"
+        problems.append(f"{source.tensors[ours].theirs}{place} has no place")
     if problems:
         raise UserError(
             f"{path!r} does not fit the settings it comes with, {len(problems)} tensors:"
@@ -199,7 +201,8 @@ def stream(source: Source, layout: Layout) -> Variables:
         rate = size / 1e6 / (time.perf_counter() - start)
         bar.update(len(variables), f"{size / 1e6:.0f} MB, {rate:.0f} MB/s")
     bar.close()
-    console.print(_table(source.tensors), width=160, crop=False)
+    wide = Console(stderr=True, highlight=False, width=max(console.width, 160))
+    wide.print(_table(source.tensors))
     return variables
 
 

@@ -27,17 +27,18 @@ SIZES = {
     "vocab_size": 896, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 3,
     "decoder_start_token_id": 0,
 }  # fmt: skip
-BYT5 = {"vocab_size": 384, "num_layers": 3, "num_decoder_layers": 1}
+ONE = {"num_layers": 1}
+BYT5 = {"vocab_size": 384, "num_decoder_layers": 1}
 # shape -> class, settings, whether it has a head of its own
 SHAPES = {
     "t5_1_0": ("T5", SIZES, False),
     "t5_1_1": ("T5", SIZES | GATED, True),
-    "flan_t5": ("T5", SIZES | GATED | {"num_heads": 5, "d_ff": 40}, True),
-    "mt5": ("MT5", SIZES | GATED | {"num_layers": 3}, True),
+    "flan_t5": ("T5", SIZES | GATED | ONE | {"num_heads": 5, "d_ff": 40}, True),
+    "mt5": ("MT5", SIZES | GATED | ONE, True),
     "umt5": ("UMT5", SIZES | GATED, True),
     "byt5": ("T5", SIZES | GATED | BYT5, True),
-    "t5_1_1_tied": ("T5", SIZES | GATED, False),
-    "umt5_tied": ("UMT5", SIZES | GATED, False),
+    "t5_1_1_tied": ("T5", SIZES | GATED | ONE, False),
+    "umt5_tied": ("UMT5", SIZES | GATED | ONE, False),
 }  # fmt: skip
 INPUTS = np.array([[5, 17, 300, 42, 9, 77, 140, 1], [23, 8, 64, 201, 1, 0, 0, 0]])
 DECODER_INPUTS = np.array([[0, 31, 7, 120, 90], [0, 260, 14, 3, 55]])
@@ -46,11 +47,12 @@ PROMPT_LENGTH = 4
 EVERY = 16  # of the vocabulary, in recorded logits
 
 
-def weight(name: str, shape: tuple[int, ...], scaled: bool) -> np.ndarray:
-    """A float32 array that depends on its name alone; logits come out at the order of 10."""
+def weight(name: str, shape: tuple[int, ...], scaled: bool, tied: bool = False) -> np.ndarray:
+    """A float32 array that depends on its name; logits come out at the order of 10."""
     draws = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, np.float32)
     if len(shape) == 1:
-        return (10.0 if name == "decoder.final_layer_norm.weight" else 1.0) + 0.1 * draws
+        large = name == "decoder.final_layer_norm.weight" and (scaled or not tied)
+        return (10.0 if large else 1.0) + 0.1 * draws
     if name == "shared.weight" or (name == "lm_head.weight" and scaled):
         return draws
     return draws / np.float32(np.sqrt(shape[1]))
@@ -69,8 +71,8 @@ def save(shape: str, directory: Path) -> Path:
         directory.mkdir(parents=True)
         told = json.loads((GOLDENS / f"{shape}.json").read_text())
         (directory / "config.json").write_text(json.dumps(told["config"]))
-        scaled = told["scaled"]
-        arrays = {name: weight(name, tuple(size), scaled) for name, size in told["tensors"].items()}
+        about = (told["scaled"], not SHAPES[shape][2])
+        arrays = {name: weight(name, tuple(size), *about) for name, size in told["tensors"].items()}
         save_file(arrays, directory / "model.safetensors", metadata={"format": "pt"})
     if shape == "byt5":
         told = {"tokenizer_class": "ByT5Tokenizer", "extra_ids": 125}
@@ -102,7 +104,7 @@ def model(shape: str) -> Any:
         made.lm_head.weight = torch.nn.Parameter(torch.empty_like(made.lm_head.weight))
     with torch.no_grad():
         for name, parameter in made.named_parameters():
-            parameter.copy_(torch.tensor(weight(name, parameter.shape, scaled(made))))
+            parameter.copy_(torch.tensor(weight(name, parameter.shape, scaled(made), not own)))
     return made
 
 
