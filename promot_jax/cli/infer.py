@@ -42,12 +42,13 @@ def add_arguments(infer: argparse.ArgumentParser) -> None:
     infer.add_argument(
         "--too_long", default="error", help="inputs of more tokens: error, or flag and go on"
     )
-    infer.add_argument("--mesh", type=_mesh, help="such as fsdp=4,tensor=2 (all devices as data)")
+    infer.add_argument("--mesh", type=mesh, help="such as fsdp=4,tensor=2 (all devices as data)")
     for name, (default, help_) in DECODING.items():
         infer.add_argument(f"--{name}", type=type(default), default=default, help=help_)
 
 
-def _mesh(text: str) -> dict[str, int]:
+def mesh(text: str) -> dict[str, int]:
+    """`axis=size,...` as a mesh's shape."""
     pairs = (part.partition("=") for part in text.split(","))
     return {axis: int(size) for axis, _, size in pairs}
 

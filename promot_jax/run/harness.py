@@ -1,7 +1,7 @@
 """A work directory as the model `promot` of lm-evaluation-harness (PyPI: lm-eval).
 
     python -m promot_jax.run.harness run --model promot \\
-        --model_args path=runs/demo/promot,prompt=target --tasks boolq
+        --model_args path=runs/demo/promot,prompt=target --tasks boolq --batch_size 64
 
 is the harness's own command line with one model more. From Python:
 

@@ -235,6 +235,12 @@ INFER = [
     Bad("infer: batch size", infer("--batch_size=0"), ["--batch_size = 0", "at least 1"], ASKED),
     Bad("infer: number", infer("--beams=two"), ["--beams", "'two'"], ASKED),
     Bad("infer: beams", infer("--beams=0"), ["beams = 0"], ASKED),
+    Bad("infer: whose beams", infer("--beam_search=hf"), ["beam_search = 'hf'", "t5x"], ASKED),
+    Bad("infer: too long", infer("--input_length=1"), ["line 1", "input_length = 1"], ASKED),
+    Bad("infer: what is too long", infer("--too_long=cut"), ["too_long = 'cut'", "'flag'"], ASKED),
+    Bad("infer: nothing to score", infer("--score"), ["line 1", '"targets"'], ASKED),
+    Bad("infer: mesh", infer("--mesh=fsdp"), ["--mesh", "'fsdp'"], ASKED),
+    Bad("infer: mesh axis", infer("--mesh=model=2"), ["'model'", "data, fsdp, tensor"], ASKED),
     Bad("infer: flag", infer("--gin.BEAMS=2"), ["'--gin.BEAMS=2'", "--help"], ASKED),
 ]
 

@@ -115,6 +115,20 @@ def test_infer_of_plain_text(promot, out, tmp_path):
     assert [(row["inputs"], row["prompt"]) for row in rows] == [("one", None), ("two", None)]
 
 
+def test_infer_scores(promot, out, tmp_path):
+    rows = [{"inputs": text, "targets": "a"} for text in ("one", "two " * 40)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = promot(
+        ["infer", "out", "--input=in.jsonl", "--output=out.jsonl", "--score", "--prompt=target",
+         "--input_length=32", "--too_long=flag", "--batch_size=2", "--mesh=fsdp=2"],
+        tmp_path,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    short, long = (json.loads(line) for line in (tmp_path / "out.jsonl").open())
+    assert short["score"] < 0 < short["tokens"] and "too_long" not in short
+    assert long["score"] is None and long["too_long"] > 32
+
+
 def test_eval(promot, out, rows, tmp_path):
     (tmp_path / "mine.tsv").write_text(rows)
     task = own_task("mine.tsv", "mine")
