@@ -37,6 +37,9 @@ def folder(tmp_path_factory) -> Path:
         (root / f"data/rte/{split}.jsonl").write_text(lines)
     settings = SETTINGS | {"DATA_DIR": str(root / "data")}
     environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "MODEL": str(root / "model"),
         "SETTINGS": " ".join(f"--gin.{name}={value!r}" for name, value in settings.items()),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -70,4 +73,6 @@ def test_transformers_and_peft_give_the_same_answers(folder):
         [sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE, text=True, check=True
     )
     theirs = [json.loads(line) for line in done.stdout.splitlines()]
-    assert theirs == answers(folder / "answers.jsonl")
+    ours = [re.sub(r"<extra_id_\d+>", " ", text) for text in answers(folder / "answers.jsonl")]
+    assert [text.split() for text in theirs] == [text.split() for text in ours]
+    assert any(text.split() for text in theirs)

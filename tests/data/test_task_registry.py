@@ -61,6 +61,8 @@ def test_bad_shot_template(template):
 def test_answer_format_is_not_one_text():
     with pytest.raises(UserError, match="tuple"):
         data.TaskInfo(answer_format="True")
+    with pytest.raises(UserError, match="chance=50.*share"):
+        data.TaskInfo(chance=50)
 
 
 def test_import_modules(tmp_path, monkeypatch):

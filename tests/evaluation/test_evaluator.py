@@ -20,9 +20,9 @@ LONG = [("short", "short"), ("a longer input", "a longer input"), ("tiny", "tiny
 NLI = TaskInfo(group="nli", answer_format=("True", "False"))
 
 
-def source(rows):
+def source(splits):
     def dataset(split, shuffle_files=False, seed=None):
-        columns = [list(column) for column in zip(*rows, strict=True)]
+        columns = [list(column) for column in zip(*splits[split], strict=True)]
         return tf.data.Dataset.from_tensor_slices(
             dict(zip(("inputs", "targets"), columns, strict=True))
         )
@@ -62,13 +62,15 @@ def lower(text, example, is_target):
 
 @pytest.fixture(scope="module", autouse=True)
 def tasks():
-    def add(name, rows, metric_fns, postprocess_fn=None, info=None):
-        add_task(name, source(rows), [], metric_fns, postprocess_fn, info=info)
+    def add(name, rows, metric_fns, postprocess_fn=None, info=None, splits=None):
+        splits = splits or {"train": rows, "validation": rows}
+        add_task(name, source(splits), [], metric_fns, postprocess_fn, info=info)
         return name
 
     names = [
         add("ev_copy", COPY, [accuracy], info=NLI),
         add("ev_long", LONG, [accuracy]),
+        add("ev_two", [], [accuracy], splits={"train": LONG, "validation": LONG[:1]}),
         add("ev_lower", [("ROME", "rome"), ("Bonn", "BONN")], [accuracy], lower),
         add("ev_bleu", [(f"a b c d {i}", f"a b c d {i % 2}") for i in range(8)], [bleu]),
         add("ev_silent", COPY, []),
@@ -196,6 +198,16 @@ def test_a_mapping_gives_each_task_its_prompt():
     assert [row["prompt"] for row in made(Echo(), 0)] == [False, True]
 
 
+def test_a_mapping_gives_each_task_its_split():
+    made = evaluator(["ev_long", "ev_two"], split={"ev_long": "train", "ev_two": "validation"})
+    assert [row["n"] for row in made(Echo(), 0)] == [3, 1]
+
+
+def test_inputs_are_padded_no_longer_than_a_task_needs():
+    made = evaluator(["ev_copy", "ev_long"], input_length=1000, shots=(0, 2))
+    assert set(made.lengths.values()) == {32, 64}
+
+
 def test_ids_without_text_are_survived():
     def prompt_ids(tokens, decoding):
         return np.tile([384, 0, 300, -1, 82 + 3, 111 + 3, 1], (len(tokens), 1))
@@ -264,6 +276,7 @@ def test_what_is_no_number_is_named_and_left_out(caplog):
         ({"tasks": ["ev_cpoy"]}, "ev_cpoy.*did you mean 'ev_copy'"),
         ({"tasks": ["ev_mixture"]}, "is a mixture.*'ev_long'"),
         ({"tasks": ["ev_copy"], "split": "valdation"}, "no split 'valdation'"),
+        ({"tasks": ["ev_copy"], "split": {"ev_cpoy": "train"}}, "none for task 'ev_copy'.*ev_cpoy"),
         ({"tasks": ["ev_copy"], "prompt": "nil"}, "no prompt 'nil'.*did you mean 'nli'"),
         ({"tasks": ["ev_copy"], "prompt": {"ev_long": "nli"}}, "'ev_long' is not a task of this"),
         ({"tasks": ["ev_copy"], "prompt": {"ev_copy": "x"}}, "no prompt 'x'"),

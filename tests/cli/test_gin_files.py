@@ -1,0 +1,155 @@
+"""Every command in gin/runs, and every recipe, is parsed, built and traced; shapes, no weights.
+
+The commands are those in the files' headers, so that what a header says is what is tested.
+"""
+
+import functools
+import re
+import shlex
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from promot_jax import models
+from promot_jax.cli import settings
+from promot_jax.data import get_task, import_modules
+from promot_jax.evaluation.evaluation import prompts_of_tasks, splits_of_tasks
+from promot_jax.evaluation.metrics import scorable_task
+from promot_jax.models import T5, abstract, generate, prompt_ids
+from promot_jax.training import assign
+from promot_jax.training.step import State, train_step
+
+GIN = Path(__file__).parents[2] / "gin"
+# In the place of vocabularies that lie elsewhere; and one layer is traced for all of a stack.
+LOCAL = [
+    "VOCABULARY_FILE = 'promot_jax/assets/lab/sentencepiece.model'",
+    "models.T5Config.scan_layers = True",
+]
+
+
+def commands(path: Path) -> list[list[str]]:
+    """The `promot run` commands in a gin file's header, as arguments."""
+    header = re.match(r"(#.*\n)+", path.read_text())[0]
+    text = re.sub(r"^# ?", "", header, flags=re.MULTILINE).replace("\\\n", " ")
+    return [
+        shlex.split(line) for line in text.splitlines() if line.strip().startswith("promot run")
+    ]
+
+
+RUNS = [
+    pytest.param(command, id=f"{path.stem}-{number}")
+    for path in sorted((GIN / "runs").glob("*.gin"))
+    if path.stem != "paper"
+    for number, command in enumerate(commands(path))
+]
+RECIPES = [path for path in sorted((GIN / "recipes").glob("*.gin")) if path.stem != "common"]
+LAB = [
+    "WORKDIR = 'out'",
+    "MODULES = ['tasks.lab']",
+    "BASE = 'promot_jax/assets/lab/base'",
+    "PROMPT_LENGTH = 20",
+]
+ONLY_SOME = [
+    "FIRST_TASK = 'lab_translate_quellan'",
+    "TASKS = ['lab_nli', 'lab_translate_quellan']",
+]
+
+
+def build(files, bindings):
+    """The run that gin files and settings make."""
+    import_modules("tasks.lab")
+    settings.parse(files, bindings)
+    return settings.build("Run")
+
+
+def trace(run) -> None:
+    """Traces each stage's step and each evaluation's generation, as far as they differ."""
+    prompts = tuple((prompt.name, prompt.length) for prompt in run.prompts)
+    ids = prompt_ids(run.prompts, run.model.vocab_size)
+    for stage in run.stages:
+        if stage.steps:
+            get_task(stage.data.task)
+            assert max(map(len, ids.values()), default=0) < stage.data.input_length
+            trace_step(run.model, prompts, stage)
+        for asked in stage.evaluations:
+            for task in asked.tasks:
+                scorable_task(task)
+            prompts_of_tasks(asked, ids)
+            splits_of_tasks(asked)
+            trace_generation(run.model, asked.decoding)
+
+
+TRACED = set()
+
+
+def trace_step(config, prompts, stage) -> None:
+    """One training step on a batch of 4 rows, unless one of its kind was traced before."""
+    parts, packing = stage.train, stage.data.packing
+    kind = config, prompts, packing, tuple((p.pattern, p.optimizer.__name__) for p in parts)
+    if kind in TRACED:
+        return
+    TRACED.add(kind)
+    model = T5(config, prompts)
+    shapes = abstract(model)
+    owner = assign(parts, shapes)
+    names = ["encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens"]
+    names += ["encoder_segment_ids", "decoder_segment_ids"] if packing else []
+    batch = dict.fromkeys(names, jax.ShapeDtypeStruct((4, 32), jnp.int32))
+    batch["decoder_loss_weights"] = jax.ShapeDtypeStruct((4, 32), jnp.float32)
+
+    def step(variables, batch):
+        trained = {path: x for path, x in variables.items() if path in owner}
+        frozen = {path: x for path, x in variables.items() if path not in owner}
+        optimizer = {
+            str(i): part.transformation().init({p: trained[p] for p in owner if owner[p] == i})
+            for i, part in enumerate(parts)
+        }
+        state = State(jnp.int32(0), trained, optimizer, jax.random.key(0))
+        loss = functools.partial(models.loss, model, label_smoothing=0.1, z_loss=1e-4)
+        return train_step(state, frozen, batch, loss=loss, parts=parts, owner=owner, accumulate=1)
+
+    state, metrics = jax.eval_shape(step, shapes, batch)
+    assert {path: x.shape for path, x in state.trained.items()} == {
+        path: shapes[path].shape for path in owner
+    }
+    assert metrics["loss"].shape == ()
+
+
+@functools.cache
+def trace_generation(config, decoding) -> None:
+    """The answers to a batch of 4 rows."""
+    model = T5(config)
+    inputs = jax.ShapeDtypeStruct((4, 32), jnp.int32)
+    make = functools.partial(generate, model, decoding=decoding)
+    ids, _ = jax.eval_shape(lambda variables, ids: make(variables, ids), abstract(model), inputs)
+    assert ids.shape == (4, decoding.max_length)
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_commands_of_runs(command):
+    files = [a.removeprefix("--gin_file=") for a in command if a.startswith("--gin_file=")]
+    given = [a.removeprefix("--gin.") for a in command if a.startswith("--gin.")]
+    assert [a for a in command[2:] if not a.startswith("--gin")] == []
+    remote = [b for b in given if b.startswith(("DATA_DIR", "VOCABULARY_FILE"))]
+    run = build(files, [b for b in given if b not in remote] + LOCAL)
+    trace(run)
+    assert run.workdir.startswith("runs/")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes(recipe):
+    files = [str(recipe), "gin/models/lab.gin", "gin/tasks/lab_nli.gin"]
+    asked = [line for line in ONLY_SOME if f"%{line.partition(' ')[0]}" in recipe.read_text()]
+    run = build(files, LAB + LOCAL + asked)
+    trace(run)
+    assert run.method == {"evaluate": "base"}.get(recipe.stem, recipe.stem)
+
+
+def test_every_run_has_a_command_and_what_it_needs():
+    for path in (GIN / "runs").glob("paper_*.gin"):
+        text = path.read_text()
+        assert len(commands(path)) == 2, path.name
+        for word in ("# Hardware:", "# Hyperparameters:", "# Published"):
+            assert word in text, (path.name, word)

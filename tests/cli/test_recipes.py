@@ -1,0 +1,93 @@
+"""Recipes of several tasks, and the joint one, run whole on the lab's base model."""
+
+import json
+
+import pytest
+from command_lines import flags
+
+from promot_jax.run import LanguageModel
+
+SMALL = {
+    "BASE": "promot_jax/assets/lab/base", "MODULES": ["tasks.lab"], "WORKDIR": "out",
+    "PROMPT_LENGTH": 4, "PROMPT_STEPS": 2, "PROMPT_EVALUATE_EVERY": 2, "STEPS": 2,
+    "EVALUATE_EVERY": 1, "INPUT_LENGTH": 48, "TARGET_LENGTH": 12, "BATCH_SIZE": 8, "BEAMS": 1,
+    "EVAL_LIMIT": 8, "EVAL_BATCH_SIZE": 8, "EVAL_INPUT_LENGTH": 32, "MAX_OUTPUT_LENGTH": 4,
+    "HELD_OUT": ["lab_qa"], "SHOTS": (0,),
+}  # fmt: skip
+# Faster to compile than Adafactor and unrolled layers.
+FAST = [
+    "--gin.OPTIMIZER=@training.adamw",
+    "--gin.PROMPT_OPTIMIZER=@training.adamw",
+    "--gin.models.T5Config.scan_layers=True",
+]
+NLI, QUELLAN = "lab_nli", "lab_translate_quellan"
+JOINT = {"TASK": NLI, "UNFREEZE": 1}
+SEVERAL = {"TASKS": [NLI, QUELLAN]}
+SEQUENCE = {"FIRST_TASK": NLI, "TASK": QUELLAN}
+# recipe -> its settings, and the targets of each stage with whether they have a prompt
+RECIPES = {
+    "promot_joint": (JOINT, {"1-prompt": {NLI: True}, "2-model": {NLI: True}}),
+    "multitask_promot": (
+        SEVERAL,
+        {"1-prompt": {NLI: True, QUELLAN: True}, "2-model": {NLI: True, QUELLAN: True}},
+    ),
+    "multitask_finetune": (SEVERAL, {"1-model": {NLI: False, QUELLAN: False}}),
+    "sequential_promot": (
+        SEQUENCE,
+        {
+            "1-first_prompt": {NLI: True},
+            "2-first_model": {NLI: True},
+            "3-prompt": {QUELLAN: True},
+            "4-model": {QUELLAN: True, NLI: True},
+        },
+    ),
+    "sequential_finetune": (
+        SEQUENCE,
+        {"1-first_model": {NLI: False}, "2-model": {QUELLAN: False, NLI: False}},
+    ),
+}
+
+
+def run(promot, folder, recipe):
+    settings, _ = RECIPES[recipe]
+    files = [f"--gin_file=gin/recipes/{recipe}.gin", "--gin_file=gin/models/lab.gin"]
+    done = promot(["run", *files, *flags(**SMALL | settings), *FAST], folder)
+    assert done.code == 0, done.err
+    return folder / "out"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_results(promot, tmp_path, recipe):
+    out = run(promot, tmp_path, recipe)
+    rows = json.loads((out / "results.json").read_text())
+    _, stages = RECIPES[recipe]
+    assert {row["method"] for row in rows} == {recipe}
+    targets = {stage: {} for stage in stages}
+    for row in rows:
+        assert row["n"] == 8 and row["low"] <= row["value"] <= row["high"]
+        if row["group"] == "target":
+            targets[row["stage"]][row["task"]] = row["prompt"]
+        else:
+            assert (row["task"], row["prompt"]) == ("lab_qa", False)
+    assert targets == stages
+    for stage in stages:
+        steps = {row["step"] for row in rows if row["stage"] == stage}
+        chosen = {row["step"] for row in rows if row["stage"] == stage and row["selected"]}
+        assert steps == ({0, 2} if "prompt" in stage else {0, 1, 2})
+        assert len(chosen) == 1 and chosen <= steps - {0}
+    if recipe == "sequential_promot":
+        check_prompts(out)
+
+
+def check_prompts(out):
+    """Each prompt changes in the stage that trains it, and in no other."""
+    prompts = {
+        stage: {
+            name: LanguageModel(str(out / stage), {"data": 1}).variables[f"prompt/{name}"].tolist()
+            for name in ("first", "target")
+        }
+        for stage in ("1-first_prompt", "2-first_model", "3-prompt", "4-model")
+    }
+    first, target = ([prompts[stage][name] for stage in prompts] for name in ("first", "target"))
+    assert first[0] == first[1] == first[2] == first[3]
+    assert target[0] == target[1] != target[2] == target[3]
