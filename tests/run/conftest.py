@@ -55,7 +55,15 @@ def start(compiled):
 
 
 @pytest.fixture(scope="session")
-def served(compiled, tmp_path_factory):
+def task(tmp_path_factory):
+    """One file task a process: a name stands for one file only."""
+    import tiny_run
+
+    return tiny_run.write_task(tmp_path_factory.mktemp("task"))
+
+
+@pytest.fixture(scope="session")
+def served(task, compiled, tmp_path_factory):
     """A work directory with a model and a prompt, hardly trained."""
     import tiny_run
 
@@ -63,6 +71,5 @@ def served(compiled, tmp_path_factory):
     from promot_jax.training import adamw
 
     root = tmp_path_factory.mktemp("served")
-    task = tiny_run.write_task(root)
     stage = tiny_run.stage("short", "prompt", 1, task, optimizer=adamw, evaluations=[], select=None)
     return run(tiny_run.settings(str(root / "work"), task, stages=[stage]))

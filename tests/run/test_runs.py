@@ -20,11 +20,6 @@ STEPS = 16
 
 
 @pytest.fixture(scope="module")
-def task(tmp_path_factory):
-    return tiny_run.write_task(tmp_path_factory.mktemp("task"))
-
-
-@pytest.fixture(scope="module")
 def finished(task, compiled, tmp_path_factory):
     """ProMoT, run to its end."""
     return run(tiny_run.settings(str(tmp_path_factory.mktemp("finished") / "work"), task))
