@@ -1,6 +1,20 @@
-"""Compiling takes most of the tests' time, and their programs are tiny: hardly optimise them."""
+"""Compiling takes most of the tests' time, and their programs are tiny: hardly optimise them.
 
+What is compiled once is kept for all processes of a test session.
+"""
+
+import atexit
 import os
+import shutil
+import tempfile
 
-# Before JAX is imported; processes that tests start inherit it.
+# Before JAX is imported; processes that tests start, and pytest-xdist's workers, inherit all this.
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    compiled = tempfile.mkdtemp(prefix="compiled-")
+    atexit.register(shutil.rmtree, compiled, ignore_errors=True)
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": compiled,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }

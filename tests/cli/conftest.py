@@ -35,14 +35,11 @@ def shared_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def environment(shared_dir):
-    """Two devices, and a cache of compiled programs for all processes."""
+def environment():
+    """Two devices."""
     changes = {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
-        "JAX_COMPILATION_CACHE_DIR": str(shared_dir / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
     return os.environ | changes
 

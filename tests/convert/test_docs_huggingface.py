@@ -37,9 +37,6 @@ def folder(tmp_path_factory) -> Path:
         (root / f"data/rte/{split}.jsonl").write_text(lines)
     settings = SETTINGS | {"DATA_DIR": str(root / "data")}
     environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "MODEL": str(root / "model"),
         "SETTINGS": " ".join(f"--gin.{name}={value!r}" for name, value in settings.items()),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

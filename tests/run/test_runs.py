@@ -20,7 +20,7 @@ STEPS = 16
 
 
 @pytest.fixture(scope="module")
-def finished(task, compiled, tmp_path_factory):
+def finished(task, tmp_path_factory):
     """ProMoT, run to its end."""
     return run(tiny_run.settings(str(tmp_path_factory.mktemp("finished") / "work"), task))
 

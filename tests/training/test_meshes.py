@@ -22,7 +22,7 @@ def trained(tmp_path_factory):
     """What `mesh_run.py` prints."""
     paths = [str(HERE), str(HERE.parents[1])]
     settings = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join(paths),
         "TF_CPP_MIN_LOG_LEVEL": "3",
