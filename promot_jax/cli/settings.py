@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import gin
+from promot_jax.data import import_modules
 from promot_jax.errors import INSTALLED_AT, UserError, near, resolve
 
 for root in (INSTALLED_AT.parent, INSTALLED_AT):  # where recipes find what they include
@@ -70,8 +71,13 @@ def _imports(text: str) -> list[str]:
 
 
 def build(name: str):
-    """What a configurable of the parsed settings makes, e.g. "Run"."""
+    """What a configurable of the parsed settings makes, e.g. "Run".
+
+    MODULES are imported first: settings such as `@data.mixture()` look tasks up when they are made.
+    """
     with _gin_errors("gin settings"):
+        if "MODULES" in _macros(gin.config_str())[1]:
+            import_modules(gin.query_parameter("%MODULES"))
         return gin.get_configurable(name)()
 
 

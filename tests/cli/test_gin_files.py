@@ -14,7 +14,7 @@ import pytest
 
 from promot_jax import models
 from promot_jax.cli import settings
-from promot_jax.data import get_task, import_modules
+from promot_jax.data import get_task
 from promot_jax.evaluation.evaluation import prompts_of_tasks, splits_of_tasks
 from promot_jax.evaluation.metrics import scorable_task
 from promot_jax.models import T5, abstract, generate, prompt_ids
@@ -59,7 +59,6 @@ ONLY_SOME = [
 
 def build(files, bindings):
     """The run that gin files and settings make."""
-    import_modules("tasks.lab")
     settings.parse(files, bindings)
     return settings.build("Run")
 
@@ -153,3 +152,23 @@ def test_every_run_has_a_command_and_what_it_needs():
         assert len(commands(path)) == 2, path.name
         for word in ("# Hardware:", "# Hyperparameters:", "# Published"):
             assert word in text, (path.name, word)
+
+
+def test_modules_are_imported_before_their_tasks_are_mixed(tmp_path, monkeypatch):
+    (tmp_path / "module_of_two_tasks.py").write_text(
+        "from promot_jax.data import file_task\n"
+        "for name in ('one_of_two', 'two_of_two'):\n"
+        "    file_task(name, f'{name}.tsv', f'{name}.tsv')\n"
+    )
+    for name in ("one_of_two", "two_of_two"):
+        (tmp_path / f"{name}.tsv").write_text("a\tb\n")
+    monkeypatch.chdir(tmp_path)
+    run = build(
+        ["gin/recipes/multitask_finetune.gin", "gin/models/lab.gin"],
+        [
+            "WORKDIR = 'out'",
+            "MODULES = 'module_of_two_tasks'",
+            "TASKS = ['one_of_two', 'two_of_two']",
+        ],
+    )
+    assert run.stages[0].data.task == "one_of_two_and_two_of_two"
