@@ -137,6 +137,22 @@ REPEATED = (
 OPENERS = ("", "tell me, ", "please, ", "now, ", "well, ", "so, ", "say, ")
 
 
+# Words before the claim, after it, and before the answer: so many that NLI's wording is one more to
+# the model. They hold the words of its template, but neither its question nor its answers.
+CLAIM_WORDINGS = (
+    (
+        *("claim", "statement", "idea", "guess", "thought", "question"),
+        *("belief", "rumour", "report", "sentence", "remark"),
+    ),
+    (
+        *("Is that so or not?", "Is it so?", "Does it say so?", "Is this right or wrong?"),
+        *("Did it say that?", "Can we say so?", "Is that right?", "So or not?"),
+        *("Is it true?", "Is that true or not?", "true or not?", "Is this false or so?"),
+    ),
+    ("reply", "verdict", "response", "ruling", "result", "decision", "answer"),
+)
+
+
 class Draw(random.Random):
     """Draws that are the same on every Python version (see the module docstring)."""
 
@@ -237,10 +253,11 @@ def _reading(draw: Draw, split: str) -> Iterator[Row]:
 
 
 def _verify(draw: Draw, split: str) -> Iterator[Row]:
-    """What NLI asks, in other words in the same places, so that what is learned carries over."""
+    """What NLI asks, in many other words: what is learned carries over, as in a large model."""
     while True:
         text, claim, true, facts = _text_and_claim(draw, split)
-        inputs = f"{text} claim: {claim} Is that so or not? reply:"
+        before, asked, after = map(draw.pick, CLAIM_WORDINGS)
+        inputs = f"{text} {before}: {claim} {asked} {after}:"
         yield Row(inputs, "Yes" if true else "No", facts)
 
 

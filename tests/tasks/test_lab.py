@@ -16,7 +16,7 @@ from promot_jax import data
 from promot_jax.errors import resolve
 from tasks import lab, lab_words, lab_world
 
-DIGEST = "2f994fa18c837f7501a3189a88483c36116a389ad77aa8af8e949691d715ea17"
+DIGEST = "ba124a0900c5f5807c9f360602d22643d6f8605498575f79aa1e41d14be5c433"
 SKILLS = sorted(lab_world.SKILLS)
 CUE_TOPIC = {cue: topic for topic, cues in lab_words.CUES.items() for cue in cues}
 
@@ -105,8 +105,9 @@ def test_a_summary_tells_what_the_article_tells_twice_about_somebody():
 
 def test_target_formats_never_stand_in_pretraining():
     texts = [f"{row.inputs} {row.targets}" for row in all_rows(lab_world.PRETRAINING, "train")]
+    assert not any("Is it true or false?" in text for text in texts)
     seen = {word.strip(".,:?") for text in texts for word in text.split()}
-    assert not seen & {"True", "False", "question", "true", "false", "answer", "Quellan"}
+    assert not seen & {"True", "False", "Quellan"}
     assert not seen & set(lab_words.QUELLAN.lexicon.values())
 
 
