@@ -25,11 +25,13 @@ from promot_jax.models import T5, T5Config, abstract
 SIZES = {"small": (512, 1024, 8, 6), "base": (768, 2048, 12, 12), "xl": (2048, 5120, 24, 32)}
 LIMIT = 1.5
 CHILD = """
-import json, resource, sys
+import json, re, sys
+from pathlib import Path
 import jax
 from promot_jax.convert import import_checkpoint
 jax.device_put(0.0).block_until_ready()
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# not getrusage, whose peak a process inherits from the one that starts it
+peak = lambda: 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
 before = peak()
 import_checkpoint(sys.argv[1], sys.argv[2], vocabulary="byte")
 print(json.dumps([before, peak()]))

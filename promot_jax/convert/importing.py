@@ -243,8 +243,9 @@ def _save(
         "data_step": 0,
         "source": about | dict(source.about),
     }
+    largest = max(x.nbytes for x in kept.values())
     try:
-        checkpoints = Checkpoints(root / STAGE / "checkpoints")
+        checkpoints = Checkpoints(root / STAGE / "checkpoints", writing_gb=1 + largest // 10**9)
     except OSError as error:
         raise UserError(
             f"WORKDIR = {str(root)!r} cannot be written ({error.strerror}): choose another"

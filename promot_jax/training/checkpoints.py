@@ -51,10 +51,13 @@ class Checkpoints:
     Attributes:
       directory: where they lie.
       read_only: they may be another process's, which is still writing: nothing is tidied up.
+      writing_gb: memory that variables being written may take; more than the largest of them, or
+        None for a copy of them all.
     """
 
     directory: Path
     read_only: bool = False
+    writing_gb: int | None = None
 
     def __post_init__(self):
         score = lambda metrics: metrics["score"]  # noqa: E731
@@ -62,7 +65,7 @@ class Checkpoints:
             self.directory.resolve(),
             # Named here, not at the first save: a manager that only reads needs them as well.
             item_handlers={
-                "variables": ocp.PyTreeCheckpointHandler(),
+                "variables": ocp.PyTreeCheckpointHandler(save_concurrent_gb=self.writing_gb),
                 "state": ocp.PyTreeCheckpointHandler(),
                 "note": ocp.JsonCheckpointHandler(),
             },
