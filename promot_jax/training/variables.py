@@ -135,20 +135,12 @@ def read(checkpoints: Checkpoints, step: int, layout: Layout, where: str) -> Var
     target = source.abstract()
     wanted = {p: leaf for p, leaf in shapes.items() if p in target or not p.startswith("prompt/")}
     _check_shapes(wanted, target, where)
-    places = {
-        p: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=target[p].sharding)
-        for p, x in wanted.items()
-    }
-    variables = checkpoints.variables(step, places)
-    convert = lambda v: {p: x.astype(layout.model.config.param_dtype) for p, x in v.items()}  # noqa: E731
-    if source is not layout:
-        restack = unstack_layers if scanned else stack_layers
-        convert = lambda v, cast=convert: restack(cast(v))  # noqa: E731
-    elif all(str(x.dtype) == layout.model.config.param_dtype for x in variables.values()):
+    variables = checkpoints.variables(step, {path: target[path] for path in wanted})
+    if source is layout:
         return variables
-    everywhere = layout.shardings()
-    out = {path: everywhere[path] for path in jax.eval_shape(convert, variables)}
-    return jax.jit(convert, out_shardings=out, donate_argnums=0)(variables)
+    restack, everywhere = unstack_layers if scanned else stack_layers, layout.shardings()
+    places = {path: everywhere[path] for path in jax.eval_shape(restack, variables)}
+    return jax.jit(restack, out_shardings=places)(variables)
 
 
 def _check_shapes(stored: Mapping[str, Any], target: Mapping[str, Any], where: str) -> None:

@@ -95,7 +95,7 @@ DATA = [
     Bad(
         "vocabulary too large",
         run("--gin.models.T5Config.vocab_size=100"),
-        ["703 ids", "T5Config.vocab_size = 100"],
+        ["the vocabulary has", "T5Config.vocab_size = 100", "set the model's own"],
     ),
 ]
 

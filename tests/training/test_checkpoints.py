@@ -101,6 +101,18 @@ def test_state_and_variables_come_back(model, variables, batches, stage):
         np.testing.assert_array_equal(read[path], expected)
 
 
+def test_variables_are_read_as_another_type(model, variables, stage):
+    trainer = Trainer(model, variables, fine_tuning())
+    stage.save(at(trainer.state, 1), {}, {}, None)
+    stage.manager.wait_until_finished()
+    path = "params/encoder/layers_0/mlp/wo/kernel"
+    wanted = jax.ShapeDtypeStruct(
+        variables[path].shape, jax.numpy.bfloat16, sharding=variables[path].sharding
+    )
+    expected = np.asarray(trainer.state.trained[path].astype(jax.numpy.bfloat16))
+    np.testing.assert_array_equal(stage.variables(1, {path: wanted})[path], expected)
+
+
 def test_a_reader_leaves_what_is_being_written(model, variables, stage):
     trainer = Trainer(model, variables, prompt_tuning())
     stage.save(at(trainer.state, 1), {}, {}, None)
