@@ -17,11 +17,10 @@ from pathlib import Path
 
 import absl.logging
 import jax
-from rich.markdown import Markdown
 
 from promot_jax.cli import settings
 from promot_jax.errors import UserError
-from promot_jax.report import markdown_table, report
+from promot_jax.report import report, terminal_table
 from promot_jax.run import run
 from promot_jax.training import console
 
@@ -57,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         lines = ",\n".join(map(json.dumps, rows))
         (root / "results.json").write_text(f"[\n{lines}\n]\n")
     page = report(str(root))
-    console.print(Markdown(markdown_table(rows)))
+    console.print(terminal_table(rows))
     console.print(f"results: {root / 'results.json'}  page: {page}")
     return root
 

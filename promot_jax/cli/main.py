@@ -17,6 +17,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import absl.logging
 
@@ -112,7 +113,6 @@ def _run(files: Sequence[str], given: Sequence[str]) -> int:
     _quiet()
     _join_pod()
     text = settings.parse(files, given)
-    from promot_jax.report import report as make_report
     from promot_jax.run import run as run_stages
     from promot_jax.training import Diverged, Interrupted, console
 
@@ -125,8 +125,21 @@ def _run(files: Sequence[str], given: Sequence[str]) -> int:
         print(f"promot: {error}", file=sys.stderr)
         return 1
     if (workdir / "results.json").exists():
-        console.print(f"results: {workdir / 'results.json'}  page: {make_report(str(workdir))}")
+        console.print(f"results: {workdir / 'results.json'}  page: {_report(str(workdir))}")
     return 0
+
+
+def _report(workdir: str) -> Path:
+    """Makes the page, says what it says, and returns its path."""
+    from rich.console import Console
+
+    from promot_jax.report import report as make_report
+    from promot_jax.report import terminal_table
+
+    page = make_report(workdir)
+    rows = json.loads((Path(workdir) / "results.json").read_text())
+    Console(stderr=True, highlight=False).print(terminal_table(rows))
+    return page
 
 
 def _quiet() -> None:
@@ -159,9 +172,7 @@ def infer(args: argparse.Namespace, rest: Sequence[str]) -> int:
 def report(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """`promot report`."""
     bindings(args, rest)
-    from promot_jax.report import report as make_report
-
-    print(make_report(args.workdir))
+    print(_report(args.workdir))
     return 0
 
 

@@ -7,6 +7,6 @@ a laptop to which only the work directory was copied.
 """
 
 from promot_jax.report.page import report
-from promot_jax.report.table import markdown_table
+from promot_jax.report.table import markdown_table, terminal_table
 
-__all__ = ["markdown_table", "report"]
+__all__ = ["markdown_table", "report", "terminal_table"]

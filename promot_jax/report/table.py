@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table as RichTable
+
 from promot_jax.report.results import (
     BASE,
     TARGET,
@@ -214,24 +218,42 @@ def rate_text(rate: float | None) -> str:
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The page's table in Markdown, from the rows of results.json.
+    """The page's table in Markdown, from the rows of results.json: a line a method.
 
     Raises: UserError for malformed rows.
     """
-    results = Results(rows)
-    columns = results.columns()
-    kept = any(results.kept(line) is not None for line in results.lines)
-    head = ["method", *["learning rate"] * results.sweep, *(name for name, _ in columns)]
-    table = [[*head, *["kept"] * kept]]
-    table.append(["---", *["---:"] * (len(table[0]) - 1)])
-    for line in results.lines:
-        cells = [line.method, *[rate_text(line.learning_rate)] * results.sweep]
-        for _, measure in columns:
-            score = line.final(measure)
-            cells.append("–" if score is None else f"{number(score.value)} {spread(score)}".strip())
-        if kept:
-            share = results.kept(line)
-            cells.append("–" if share is None else percent(share))
-        table.append(cells)
+    head, *lines = _cells(Results(rows))
+    table = [[name for name, _ in head], ["---", *["---:"] * (len(head) - 1)]]
+    table += [[f"{value} {interval}".strip() for value, interval in line] for line in lines]
     escaped = [[cell.replace("|", "\\|") for cell in cells] for cells in table]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in escaped)
+
+
+def terminal_table(rows: Sequence[Mapping[str, Any]]) -> RichTable:
+    """The same for a terminal, without intervals: a column a method, which fits 80 characters.
+
+    Raises: UserError for malformed rows.
+    """
+    head, *lines = _cells(Results(rows))
+    table = RichTable("", *(escape(line[0][0]) for line in lines), box=SIMPLE_HEAD)
+    for name, *cells in list(zip(head, *lines, strict=True))[1:]:
+        table.add_row(escape(name[0]), *(value for value, _ in cells))
+    return table
+
+
+def _cells(results: Results) -> list[list[tuple[str, str]]]:
+    """The head and a line a method; a cell is its text and, of a score, the interval."""
+    columns = results.columns()
+    kept = any(results.kept(line) is not None for line in results.lines)
+    names = ["method", *["learning rate"] * results.sweep, *(name for name, _ in columns)]
+    table = [[(name, "") for name in [*names, *["kept"] * kept]]]
+    for line in results.lines:
+        cells = [(line.method, ""), *[(rate_text(line.learning_rate), "")] * results.sweep]
+        for _, measure in columns:
+            score = line.final(measure)
+            cells.append(("–", "") if score is None else (number(score.value), spread(score)))
+        if kept:
+            share = results.kept(line)
+            cells.append(("–" if share is None else percent(share), ""))
+        table.append(cells)
+    return table

@@ -1,12 +1,14 @@
 """Which of the many rows count, and what the table says about them."""
 
+import io
 import json
 
 import pytest
 from report_workdirs import rows_of, write_results
+from rich.console import Console
 
 from promot_jax.errors import UserError
-from promot_jax.report import markdown_table, report
+from promot_jax.report import markdown_table, report, terminal_table
 from promot_jax.report.results import Checkpoint, read_rows
 from promot_jax.report.table import Results, percent, rate_text
 
@@ -134,6 +136,18 @@ def test_curve_takes_only_steps_of_all_seeds():
     rows = [row(seed=seed, step=step) for seed in (0, 1) for step in (0, 10)]
     rows.append(row(seed=0, step=20))
     assert list(Results(rows).lines[0].curve(Checkpoint.target)) == [0, 10]
+
+
+def test_a_terminal_of_80_characters_holds_five_methods():
+    names = ("base", "prompt_tuning", "finetune", "promot", "joint[b]")
+    rows = [row(method=name, value=i / 10) for i, name in enumerate(names)]
+    rows += [held(method=name, value=0.5 + i / 10) for i, name in enumerate(names)]
+    console = Console(width=80, file=io.StringIO())
+    console.print(terminal_table(rows))
+    lines = [line.split() for line in console.file.getvalue().splitlines()]
+    assert list(names) in lines
+    assert ["target:", "t", *(f"{i / 10:.3f}" for i in range(5))] in [x[:7] for x in lines]
+    assert ["held-out", "mean", *(f"{0.5 + i / 10:.3f}" for i in range(5))] in lines
 
 
 def test_markdown_is_rectangular_whatever_the_names():
