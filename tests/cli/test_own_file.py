@@ -145,6 +145,6 @@ def test_eval(promot, out, rows, tmp_path):
 def test_report(script, out, tmp_path):
     (out / "report.html").unlink()
     result = script(["report", "out"], tmp_path)
-    assert (result.code, result.err) == (0, "")
+    assert result.code == 0 and "target: mine (exact_match)" in result.err
     assert result.out == "out/report.html\n"
     assert "promot" in (out / "report.html").read_text()

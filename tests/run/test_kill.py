@@ -5,10 +5,11 @@ import random
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
-from promot_jax.models import flat
 from promot_jax.training import Checkpoints
 
 STEPS = 16
@@ -44,9 +45,13 @@ def final(workdir: Path) -> dict[str, np.ndarray]:
         step = checkpoints.latest()
         assert step == STEPS
         variables = checkpoints.variables(step, checkpoints.shapes(step))
-        state = flat(checkpoints.manager.item_metadata(step)["state"].tree)
-        assert state
         arrays |= {f"{stage} {path}": np.asarray(x) for path, x in variables.items()}
+        tree = checkpoints.manager.item_metadata(step)["state"].tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        restore = ocp.args.PyTreeRestore(restore_args=as_numpy)
+        read = checkpoints.manager.restore(step, args=ocp.args.Composite(state=restore))["state"]
+        state = jax.tree_util.tree_leaves_with_path(read)
+        arrays |= {f"{stage} {jax.tree_util.keystr(path)}": x for path, x in state}
     return arrays
 
 
