@@ -40,7 +40,7 @@ class TrainData:
       shots: numbers of shots; each example gets one of them, always the same.
       packing: several examples in a row where they fit.
       too_long: what happens to examples that do not fit: 'drop', or 'trim' (whole shots first, then
-        tokens; EOS stays). Either is counted in `Batches.report`.
+        tokens, see `tokens.py`). Either is counted in `Batches.report`.
       max_rows: rows read of each task's split.
       seed: of order, mixture, packs and shots.
     """
@@ -226,7 +226,7 @@ def _fitting(
             if data.too_long == "drop":
                 continue
             inputs, _ = encoder.fit_inputs(example, k, room)
-            targets = trim(targets, data.target_length, encoder.eos_id)
+            targets = trim(targets, data.target_length)
         pairs.append((inputs, targets))
     if not pairs:
         raise _nothing_fits(examples[0].task, data, needed)

@@ -23,12 +23,14 @@ class EvalSet:
       examples: the rows.
       tokens: for each row its input ids: prompt, shots, input, EOS; int32 [at most input_length].
       too_long: rows that lost shots or tokens.
+      mean_shots: the mean number of shots that the rows were left with.
     """
 
     task: str
     examples: list[Example]
     tokens: list[np.ndarray]
     too_long: int
+    mean_shots: float
 
 
 def eval_set(
@@ -58,4 +60,6 @@ def eval_set(
     encoder = Encoder(task, vocabulary, vocab_size, (shots,), seed)
     fitted = [encoder.fit_inputs(example, shots, room) for example in examples]
     tokens = [np.concatenate([prompt, ids]) for ids, _ in fitted]
-    return EvalSet(task, examples, tokens, sum(cut for _, cut in fitted))
+    kept = np.array([shots for _, shots in fitted])
+    too_long = int(np.sum(kept < shots))
+    return EvalSet(task, examples, tokens, too_long, float(np.maximum(kept, 0).mean()))

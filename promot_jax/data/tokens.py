@@ -3,7 +3,8 @@
 Inputs and targets end in EOS. Whatever does not fit is reported to the caller, who decides:
 training drops or trims and counts, evaluation shortens and counts; nothing is cut silently. To
 shorten an input, whole shots go first, the last shot first (what is left is again a valid few-shot
-input, the one with fewer shots); only then tokens are cut, and EOS stays.
+input, the one with fewer shots); only then tokens are cut, out of the middle: the end of an input
+is what says what to do with it ("One sentence summary:").
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from promot_jax.data.shots import shot_pool
 from promot_jax.data.tasks import get_task, is_text
 from promot_jax.data.vocabularies import same_vocabulary
 from promot_jax.errors import UserError
+
+CUE = 16  # tokens at the end of an input that are cut last
 
 
 def prompt_room(prompt_ids: np.ndarray, input_length: int, name: str = "") -> int:
@@ -34,12 +37,10 @@ def prompt_room(prompt_ids: np.ndarray, input_length: int, name: str = "") -> in
     return input_length - len(prompt_ids)
 
 
-def trim(ids: np.ndarray, room: int, eos_id: int) -> np.ndarray:
-    """The first `room` ids; if they ended in EOS they still do."""
-    kept = ids[:room].copy()
-    if len(ids) > room and ids[-1] == eos_id:
-        kept[-1] = eos_id
-    return kept
+def trim(ids: np.ndarray, room: int, end: int = 1) -> np.ndarray:
+    """The first ids and the last `end` of them (at most half of `room`), `room` in all."""
+    end = min(end, max(room // 2, 1))
+    return ids if len(ids) <= room else np.concatenate([ids[: room - end], ids[-end:]])
 
 
 class Encoder:
@@ -88,14 +89,17 @@ class Encoder:
         shots = self._pool.draw(example, k) if k else []
         return self._inputs(example, shots)
 
-    def fit_inputs(self, example: Example, k: int, room: int) -> tuple[np.ndarray, bool]:
-        """The input's ids with at most k shots in at most `room` ids, and whether it lost any."""
+    def fit_inputs(self, example: Example, k: int, room: int) -> tuple[np.ndarray, int]:
+        """The input's ids with at most k shots in at most `room` ids; how many shots it has.
+
+        -1: it has none, and lost tokens too.
+        """
         shots = self._pool.draw(example, k) if k else []
         for kept in range(len(shots), -1, -1):
             ids = self._inputs(example, shots[:kept])
             if len(ids) <= room:
-                return ids, kept < k
-        return trim(ids, room, self.eos_id), True
+                return ids, kept
+        return trim(ids, room, CUE), -1
 
     def _inputs(self, example: Example, shots: Sequence[Example]) -> np.ndarray:
         text = self._pool.text(example, shots) if shots else example.inputs

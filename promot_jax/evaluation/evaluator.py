@@ -123,8 +123,8 @@ class Evaluator:
 
         A row has step, task, group, shots, prompt, metric, value, low, high (95 %), scale (100
         where right answers score more than 1, else 1), chance (what guessing scores, as a share of
-        that), n, format_share; signature where the metric has one, and too_long where it is not 0.
-        What is not defined is None.
+        that), n, format_share; signature where the metric has one; where rows were too long,
+        too_long (their number) and mean_shots (what was left). What is not defined is None.
 
         Args:
           generate: (tokens [batch_size, length], decoding) -> ids [batch_size, any]; the lengths
@@ -170,7 +170,9 @@ class Evaluator:
             row |= {"n": len(outputs), "format_share": share}
             if name in each.metrics.signatures:
                 row["signature"] = each.metrics.signatures[name]
-            yield row | ({"too_long": each.data.too_long} if each.data.too_long else {})
+            if each.data.too_long:
+                row |= {"too_long": each.data.too_long, "mean_shots": each.data.mean_shots}
+            yield row
 
     def _text(self, ids: Sequence[int]) -> str:
         """The text of ids up to EOS. Ids that the vocabulary lacks (a model's table is padded, and

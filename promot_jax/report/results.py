@@ -7,10 +7,10 @@ measured the way the method uses the target task: with the prompt where there is
 fewest shots. Its held-out scores are measured the way everybody else would use the model: without
 the prompt.
 
-Two means stand for them. The plain one is the paper's. But guessing alone scores 50 in WiC and 0 in
-translation, so a mean can rise by coming nearer to chance; and the groups have different numbers of
-tasks. The *chance-adjusted* mean takes (score - chance) / (1 - chance), 0 for guessing, and gives
-every group the same weight.
+Two means stand for them. The plain one is the paper's, which takes it over the tasks with one shot.
+But guessing alone scores 50 in WiC and 0 in translation, so a mean can rise by coming nearer to
+chance; and the groups have different numbers of tasks. The *chance-adjusted* mean takes
+(score - chance) / (1 - chance), 0 for guessing, and gives every group the same weight.
 """
 
 import json
@@ -29,7 +29,10 @@ Key = tuple[str, int]  # (task, shots)
 
 @dataclass(frozen=True)
 class Row:
-    """One line of results.json; `adjusted` is `score` above chance, `format_share` 0..1 or None."""
+    """One line of results.json; `adjusted` is `score` above chance, `format_share` 0..1 or None.
+
+    `too_long` rows were shortened, which left all rows with `mean_shots` shots on average.
+    """
 
     method: str
     stage: str
@@ -45,6 +48,8 @@ class Row:
     selected: bool
     seed: int | None
     learning_rate: float | None
+    too_long: int
+    mean_shots: float
 
     @property
     def key(self) -> Key:
@@ -79,6 +84,10 @@ class Checkpoint:
     def held(self, keys: frozenset[Key] | None = None) -> Score | None:
         """Plain mean over held-out (task, shots)."""
         return over_tasks([(row.task, row.score) for row in self.held_rows(keys)])
+
+    def held_with(self, shots: int) -> Score | None:
+        """Plain mean over the held-out tasks with so many shots."""
+        return over_tasks([(r.task, r.score) for r in self.held_rows() if r.shots == shots])
 
     def group(self, name: str) -> Score | None:
         """Plain mean over the (task, shots) of one held-out group."""
@@ -200,4 +209,6 @@ def _row(raw: Mapping[str, Any], top: float) -> Row:
         selected=bool(raw.get("selected")),
         seed=None if seed is None else int(seed),
         learning_rate=None if rate is None else float(rate),
+        too_long=int(raw.get("too_long") or 0),
+        mean_shots=float(raw.get("mean_shots", raw.get("shots")) or 0),
     )

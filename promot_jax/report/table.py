@@ -84,11 +84,13 @@ class Results:
             lines.append(Line(method, rate, tuple(latest.values()), tuple(here)))
         return lines
 
+    def _held(self) -> list[Row]:
+        return [row for checkpoint in self.checkpoints for row in checkpoint.held_rows()]
+
     @cached_property
     def guessable(self) -> list[str]:
         """The held-out groups in which guessing scores."""
-        rows = [row for c in self.checkpoints for row in c.held_rows()]
-        guessable = (row for row in rows if row.adjusted.value != row.score.value)
+        guessable = (row for row in self._held() if row.adjusted.value != row.score.value)
         return list(dict.fromkeys(row.group for row in guessable))
 
     @cached_property
@@ -136,6 +138,12 @@ class Results:
         if len(self.groups) > 1:
             columns += [(name, lambda c, name=name: c.group(name)) for name in self.groups]
         columns += [("held-out mean", Checkpoint.held)]
+        shots = sorted({row.shots for row in self._held()})
+        columns += [
+            (f"held-out mean, {k}-shot", lambda c, k=k: c.held_with(k))
+            for k in shots
+            if len(shots) > 1
+        ]
         if self.guessable:
             columns += [
                 (f"{name}, chance-adjusted", lambda c, name=name: c.adjusted_group(name))
@@ -171,6 +179,15 @@ class Results:
             notes.append(
                 f"No checkpoint selected yet, the last one is shown: {', '.join(unfinished)}."
             )
+        finals = (row for line in self.lines for c in line.finals for row in c.rows)
+        shortened = {
+            f"{row.task} {row.shots}-shot ({row.too_long} of {row.score.n} rows; all have"
+            f" {row.mean_shots:.2g} shots on average)": None
+            for row in finals
+            if row.too_long
+        }
+        if shortened:
+            notes.append(f"Too long inputs lost shots, then tokens: {'; '.join(shortened)}.")
         return notes
 
     def _of(self, method: str) -> list[Checkpoint]:

@@ -1,5 +1,6 @@
 """Runs: stages in order into a work directory, and loading what lies in one."""
 
+import promot_jax.data  # noqa: F401  before SeqIO: it keeps TensorFlow quiet
 from promot_jax.run.answers import Answering, infer
 from promot_jax.run.inference import (
     LanguageModel,

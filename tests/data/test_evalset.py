@@ -1,3 +1,5 @@
+import string
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,8 @@ INFO = data.TaskInfo(separator="|", shot_template="{inputs}>{targets}")
 @pytest.fixture(scope="module")
 def task(text_task):
     train = [(f"i{n}", "t") for n in range(30)]
-    return text_task(train, [("v" * (3 * n), "t") for n in range(20)], info=INFO)
+    alphabet = string.ascii_letters + string.digits
+    return text_task(train, [(alphabet[: 3 * n], "t") for n in range(20)], info=INFO)
 
 
 def text(tokens):
@@ -28,7 +31,7 @@ def test_no_row_is_lost(task, input_length, shots, prompt):
     whole = data.eval_set(task, "validation", shots, data.byte(), 259, prompt_ids, 1000)
     assert whole.too_long == 0
     assert found.examples == data.load_examples(task, "validation")
-    changed = 0
+    changed, shots_left = 0, []
     for tokens, full, example in zip(found.tokens, whole.tokens, found.examples, strict=True):
         assert len(tokens) <= input_length
         assert tokens.dtype == np.int32
@@ -36,10 +39,16 @@ def test_no_row_is_lost(task, input_length, shots, prompt):
         assert (tokens[:3] == PROMPT).all() if prompt else (tokens < 300).all()
         *kept, question = text(tokens).split("|")
         assert kept == text(full).split("|")[: len(kept)]  # the last shots went first
-        assert example.inputs.startswith(question)
-        assert question == example.inputs or not kept  # tokens go only when no shot is left
+        if question != example.inputs:
+            assert not kept  # tokens go only when no shot is left
+            assert len(tokens) == input_length  # and no more than must
+            end = min(15, (input_length - 3 * prompt) // 2 - 1)  # with EOS 16, or half
+            assert example.inputs.startswith(question[: len(question) - end])
+            assert end <= 0 or question[-end:] == example.inputs[-end:]
+        shots_left.append(len(kept))
         changed += not np.array_equal(tokens, full)
     assert found.too_long == changed
+    assert found.mean_shots == pytest.approx(np.mean(shots_left))
 
 
 def test_limit_seed_and_shots(task):

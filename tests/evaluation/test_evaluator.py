@@ -176,7 +176,7 @@ def test_too_long_rows_are_counted_and_none_is_lost(tmp_path):
     assert row["value"] == pytest.approx(2 / 3)
     assert {batch.shape for batch in echo.batches} == {(2, 8)}
     samples = read(tmp_path / "ev_long.0shot.0.jsonl")
-    assert [line["input"] for line in samples] == ["short", "a longe", "tiny"]
+    assert [line["input"] for line in samples] == ["short", "a loput", "tiny"]
 
 
 def test_without_an_input_length_nothing_is_too_long():

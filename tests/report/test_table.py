@@ -119,6 +119,25 @@ def test_the_adjusted_mean_is_above_chance_and_by_group():
     assert "chance" not in markdown_table(rows_of("promot"))
 
 
+def test_each_number_of_shots_has_a_mean():
+    rows = [row()] + [
+        row(task=task, group="qa", shots=shots, value=value)
+        for task, shots, value in (("a", 1, 0.2), ("b", 1, 0.4), ("a", 4, 0.5), ("b", 4, 0.7))
+    ]
+    head, _, line = markdown_table(rows).splitlines()
+    names, cells = ([cell.strip() for cell in text.split("|")] for text in (head, line))
+    shown = dict(zip(names, cells, strict=True))
+    assert shown["held-out mean"].startswith("0.450")
+    assert shown["held-out mean, 1-shot"].startswith("0.300")
+    assert shown["held-out mean, 4-shot"].startswith("0.600")
+    assert "1-shot" not in markdown_table([row(), held(shots=1)])
+
+
+def test_shortened_inputs_are_said():
+    (note,) = Results([row(), held(shots=4, too_long=7, mean_shots=0.64)]).notes()
+    assert "h 4-shot (7 of 100 rows; all have 0.64 shots on average)" in note
+
+
 def test_learning_rates_each_have_a_line_and_curves_use_a_common_gentle_one():
     rows = []
     for method in ("finetune", "promot"):
