@@ -39,7 +39,6 @@ setup(
     entry_points={"console_scripts": ["promot = promot_jax.cli.main:main"]},
     install_requires=[
         "absl-py>=2.1",
-        "absl-py>=2.1",
         "etils>=1.12",
         "flax>=0.11",
         "gin-config>=0.5",
@@ -62,6 +61,7 @@ setup(
         "tensorflow>=2.18",
         "tensorflow-datasets>=4.9.8",
         "tensorflow-text>=2.18",
+        "typeguard>=4.3",
     ],
     extras_require={
         "tpu": ["jax[tpu]>=0.7"],

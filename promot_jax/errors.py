@@ -1,8 +1,16 @@
 """What every floor needs to speak to its user: one error type, near matches, one rule for paths."""
 
+import collections.abc
 import difflib
+import functools
+import math
+import types
+import typing
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import typeguard
 
 INSTALLED_AT = Path(__file__).resolve().parent
 
@@ -12,6 +20,44 @@ class UserError(ValueError):
 
     The command line prints it without a stack trace and exits with code 2.
     """
+
+
+def check_types(settings: object) -> None:
+    """Raises UserError for a field of a dataclass whose value is not of the type it declares.
+
+    What comes from a gin file no type checker has seen. Numbers must be finite, seeds 32 bits.
+    """
+    every = typeguard.CollectionCheckStrategy.ALL_ITEMS
+    for field, wanted in _fields(type(settings)).items():
+        value, name = getattr(settings, field), f"{type(settings).__name__}.{field}"
+        try:
+            typeguard.check_type(value, wanted, collection_check_strategy=every)
+        except typeguard.TypeCheckError as error:
+            raise UserError(f"{name} = {value!r}: set {_in_words(wanted)}") from error
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{name} = {value!r}: set a finite number")
+        if field == "seed" and not 0 <= value < 2**32:
+            raise UserError(f"{name} = {value!r}: set a whole number from 0 to {2**32 - 1}")
+
+
+@functools.cache
+def _fields(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _in_words(wanted: Any) -> str:
+    """A type for people."""
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+    origin, parts = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(_in_words, parts))
+    if origin is collections.abc.Callable:
+        return "a function (called, if it makes one)"
+    if origin is collections.abc.Mapping:
+        return f"a mapping to {_in_words(parts[1])}"
+    if origin in (collections.abc.Sequence, tuple):
+        return f"a list, each {_in_words(parts[0])}"
+    return "None" if wanted is type(None) else words.get(wanted, f"a {wanted.__name__}")
 
 
 def near(name: str, candidates: Iterable[str]) -> str:

@@ -26,14 +26,16 @@ WEB_QUESTIONS_SPLITS = {"train": "train[:90%]", "validation": "train[90%:]", "te
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set: its TFDS name, our columns of texts and labels, and those that are lists.
+    """A data set: its TFDS name, our columns of texts, those that are lists, and those of labels.
 
-    `splits` maps ours to TFDS's, `flatten` a row of TFDS to our columns where they differ.
+    `choices` has the values of the labels; a label of -1 is none. `splits` maps our splits to
+    TFDS's, `flatten` a row of TFDS to our columns where they differ.
     """
 
     tfds: str
     columns: tuple[str, ...]
     lists: tuple[str, ...] = ()
+    choices: Mapping[str, tuple[int | str, ...]] = dataclasses.field(default_factory=dict)
     splits: Mapping[str, str] = dataclasses.field(default_factory=SPLITS.copy)
     flatten: Callable[[Row], Row] = lambda row: row
 
@@ -50,15 +52,16 @@ def _trivia_qa(row: Row) -> Row:
     return {"question": row["question"], "answers": answers}
 
 
-NLI = ("premise", "hypothesis", "label")
-WIC = ("sentence1", "sentence2", "word", "label")
-OPENBOOKQA = ("question_stem", "choice_A", "choice_B", "choice_C", "choice_D", "answerKey")
+NLI = ("premise", "hypothesis")
+OPENBOOKQA = ("question_stem", "choice_A", "choice_B", "choice_C", "choice_D")
+TWO, THREE = {"label": (0, 1, -1)}, {"label": (0, 1, 2, -1)}
+KEYS = {"answerKey": ("A", "B", "C", "D")}
 SOURCES = {
-    "rte": Source("super_glue/rte:1.0.2", NLI),
-    "cb": Source("super_glue/cb:1.0.2", NLI),
-    "wic": Source("super_glue/wic:1.0.2", WIC),
-    "snli": Source("snli:1.1.0", NLI),
-    "openbookqa": Source("openbookqa:0.1.0", OPENBOOKQA, flatten=_openbookqa),
+    "rte": Source("super_glue/rte:1.0.2", NLI, choices=TWO),
+    "cb": Source("super_glue/cb:1.0.2", NLI, choices=THREE),
+    "wic": Source("super_glue/wic:1.0.2", ("sentence1", "sentence2", "word"), choices=TWO),
+    "snli": Source("snli:1.1.0", NLI, choices=THREE),
+    "openbookqa": Source("openbookqa:0.1.0", OPENBOOKQA, choices=KEYS, flatten=_openbookqa),
     "wmt14_enfr": Source("wmt14_translate/fr-en:1.0.0", ("en", "fr"), splits=WMT14_SPLITS),
     "wmt16_ende": Source("wmt16_translate/de-en:1.0.0", ("en", "de")),
     "wmt16_enro": Source("wmt16_translate/ro-en:1.0.0", ("en", "ro")),
@@ -85,8 +88,8 @@ def open_source(name: str, data_dir: str | None) -> tuple[seqio.DataSource, Call
 
     def pick(row: Row) -> Row:
         row = row if data_dir is not None else source.flatten(row)
-        return {column: row[column] for column in source.columns + source.lists}
+        return {name: row[name] for name in (*source.columns, *source.lists, *source.choices)}
 
     if data_dir is not None:
-        return file_source(f"{data_dir}/{name}", source.columns, source.lists), pick
+        return file_source(f"{data_dir}/{name}", source.columns, source.lists, source.choices), pick
     return seqio.TfdsDataSource(source.tfds, splits=dict(source.splits)), pick

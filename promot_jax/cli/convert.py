@@ -16,7 +16,7 @@ def add_arguments(verbs: argparse._SubParsersAction) -> None:
     make.add_argument("source", help="of Hugging Face (or a name on its hub), PEFT, T5X, or .npy")
     make.add_argument("workdir", help="the work directory to make")
     make.add_argument("--vocabulary", help="SentencePiece model, or byte; default: the source's")
-    make.add_argument("--extra_ids", type=int, default=100, help="sentinels behind --vocabulary")
+    make.add_argument("--extra_ids", type=int, help="sentinels behind --vocabulary; default: 100")
     make.add_argument(
         "--activation", choices=ACTIVATIONS, help="T5X does not say it; default: relu, gated gelu"
     )
@@ -30,7 +30,7 @@ def add_arguments(verbs: argparse._SubParsersAction) -> None:
     write.add_argument("destination", help="the directory to make; NAME.npy: only a prompt")
     write.add_argument("--dtype", choices=DTYPES, help="of the numbers; default: the model's")
     write.add_argument("--prompt", help="which prompt goes to NAME.npy; default: the only one")
-    write.add_argument("--shard_size", default="5GB", help="most bytes of a file, such as 500MB")
+    write.add_argument("--shard_size", help="most bytes of a file, such as 500MB; default: 5GB")
 
 
 def convert(args: argparse.Namespace) -> int:
@@ -38,17 +38,34 @@ def convert(args: argparse.Namespace) -> int:
     from promot_jax.convert import export_model, export_prompt, import_checkpoint, import_prompt
     from promot_jax.training import console
 
+    _check_options(args)
     if args.verb == "export" and args.destination.endswith(".npy"):
         made = export_prompt(args.workdir, args.destination, args.prompt)
     elif args.verb == "export":
-        made = export_model(args.workdir, args.destination, args.dtype, args.shard_size)
+        size = args.shard_size or "5GB"
+        made = export_model(args.workdir, args.destination, args.dtype, size)
     elif args.base is None:
         names = ("vocabulary", "extra_ids", "dtype", "prompt_name", "activation")
-        options = {name: getattr(args, name) for name in names}
+        given = {name: getattr(args, name) for name in names}
+        options = {name: value for name, value in given.items() if value is not None}
         made = import_checkpoint(args.source, args.workdir, **options)
-    elif args.vocabulary or args.dtype or args.activation:
-        raise UserError("a prompt has all but its name of --base: leave the other options out")
     else:
         made = import_prompt(args.source, args.workdir, args.base, args.prompt_name)
     console.print(f"made {made}")
     return 0
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Raises UserError for options that would have no effect."""
+    useless, why = (), ""
+    if args.verb == "export":
+        only_prompt = args.destination.endswith(".npy")
+        useless = ("dtype", "shard_size") if only_prompt else ("prompt",)
+        why = "NAME.npy holds one prompt in float32" if only_prompt else "a model has all prompts"
+    elif args.base is not None:
+        useless = ("vocabulary", "extra_ids", "dtype", "activation")
+        why = "a prompt has all but its name of --base"
+    elif args.vocabulary is None:
+        useless, why = ("extra_ids",), "only a --vocabulary takes it"
+    if given := [name for name in useless if getattr(args, name) is not None]:
+        raise UserError(f"--{given[0]} has no effect here ({why}): leave it out")

@@ -4,9 +4,11 @@ DEST/                           config.json, generation_config.json, tokenizer, 
 DEST/prompts/<name>/            a PEFT adapter for each soft prompt
 """
 
+import contextlib
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,10 @@ from promot_jax.convert import huggingface, peft
 from promot_jax.convert.source import Vocabulary
 from promot_jax.convert.tokenizer import write_vocabulary
 from promot_jax.convert.weights import write_weights
-from promot_jax.errors import UserError, resolve
+from promot_jax.errors import UserError
 from promot_jax.models import T5, T5Config, Variables
 from promot_jax.training import Bar, make_mesh
-from promot_jax.training.description import VOCABULARY, Description
+from promot_jax.training.description import Description
 from promot_jax.training.variables import Layout, load, stage_directory
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -32,7 +34,8 @@ def export_model(
     Args:
       workdir: work directory, or a stage directory in one.
       destination: the directory to make; it must not exist, or be empty.
-      dtype: of the numbers, "float32" or "bfloat16"; None: the parameters' own.
+      dtype: of the model's numbers, "float32" or "bfloat16"; None: the parameters' own. Prompts
+        are float32.
       shard_size: most bytes of a file, such as "500MB".
 
     Returns:
@@ -46,28 +49,36 @@ def export_model(
     description = Description.read(home)
     config = _exportable(description.model, workdir, dtype)
     dtype = config.param_dtype if dtype is None else dtype
-    final = Path(destination)
-    if final.exists() and (not final.is_dir() or any(final.iterdir())):
-        raise UserError(f"DEST = {destination!r} exists and is not empty: give another directory")
+    vocabulary = Vocabulary(**description.vocabulary, model=description.sentencepiece(home))
     layout = Layout(T5(config, description.prompts), make_mesh({"fsdp": -1}))
-    variables = load(workdir, layout)
-    model = None
-    if description.vocabulary["kind"] == "sentencepiece":
-        model = (Path(resolve(home)) / VOCABULARY).read_bytes()
-    vocabulary = Vocabulary(**description.vocabulary, model=model)
-    part = final.absolute().with_name(f".{final.absolute().name}.part")
+    with _new_directory(destination) as directory:
+        variables = load(workdir, layout)
+        _write(directory, destination, config, vocabulary, variables, dtype, size)
+    return Path(destination)
+
+
+@contextlib.contextmanager
+def _new_directory(destination: str) -> Iterator[Path]:
+    """A directory that takes DEST's place when all is written; else nothing of it is left."""
+    final = Path(destination).resolve()
+    part = final.with_name(f".{final.name}.part")
     try:
+        if final.exists() and (not final.is_dir() or any(final.iterdir())):
+            raise UserError(
+                f"DEST = {destination!r} exists and is not empty: give another directory"
+            )
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        _write(part, destination, config, vocabulary, variables, dtype, size)
+        yield part
         if final.exists():
             final.rmdir()
-        part.replace(final)  # complete, or not there
+        part.replace(final)
     except OSError as error:
         raise UserError(
             f"DEST = {destination!r} cannot be written ({error.strerror}): choose another"
         ) from error
-    return final
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _bytes(text: str) -> int:
@@ -117,4 +128,4 @@ def _write(
     for path, prompt in variables.items():
         if path.startswith("prompt/"):
             target = directory / "prompts" / path.removeprefix("prompt/")
-            peft.write(prompt, config, name, target, dtype)
+            peft.write(prompt, config, name, target)

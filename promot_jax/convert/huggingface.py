@@ -3,14 +3,14 @@
 Transformers' matrices lie [out, in], ours [in, out]; embedding tables lie alike.
 
 Whether the head is the embedding is read from the file, as Transformers 5 does: it is where there
-is no other. Whether the output is scaled in front of it is read from config.json: up to version 4
-`tie_word_embeddings` said both. Version 5 has `scale_decoder_outputs` for T5 and never scales mT5.
-It always scales umT5, which the published umT5, whose config.json says no, was trained without;
-here config.json is followed.
+is no other or, with `tie_word_embeddings`, a copy. Whether the output is scaled in front of it is
+read from config.json: up to version 4 `tie_word_embeddings` said both. Version 5 has
+`scale_decoder_outputs` for T5 and never scales mT5. It always scales umT5, which the published
+umT5, whose config.json says no, was trained without; here config.json is followed.
 """
 
 import dataclasses
-import json
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from promot_jax.convert.source import Source, Tensor, Vocabulary, family_of
+from promot_jax.convert import peft
+from promot_jax.convert.source import Source, Tensor, Vocabulary, family_of, read_json
 from promot_jax.convert.tokenizer import read_vocabulary
 from promot_jax.convert.weights import open_weights
 from promot_jax.errors import UserError
@@ -71,8 +72,10 @@ def read(path: str) -> Source:
     """
     directory = Path(path)
     values = read_json(directory / "config.json")
-    stored = open_weights(directory, FILES)
-    config = settings(values, _tied(stored), {x.dtype for x in stored.values()}, path)
+    may_tie = values.get("tie_word_embeddings", True) is not False
+    stored = _with_embedding(open_weights(directory, FILES), may_tie)
+    tied = _tied(stored, may_tie)
+    config = settings(values, tied, {x.dtype for x in stored.values()}, path)
     table = names(config)
     tensors = {ours: orient(ours, stored[name]) for ours, name in table.items() if name in stored}
     known = {*table.values(), "lm_head.weight"}
@@ -82,34 +85,34 @@ def read(path: str) -> Source:
         kind="huggingface",
         family=family_of(config, vocabulary),
         config=config,
-        tensors=tensors | {f"?{name}": stored[name] for name in surplus},
+        tensors=tensors | {f"?{name}": stored[name] for name in surplus} | _prompts(directory),
         vocabulary=vocabulary,
         names=table,
         about={"transformers": values.get("transformers_version")},
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-      UserError: there is none.
-    """
-    try:
-        values = json.loads(path.read_text())
-        if not isinstance(values, dict):
-            raise ValueError("no JSON object")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): download it again") from error
-    return values
+def _prompts(directory: Path) -> dict[str, Tensor]:
+    """The adapters that our export writes beside a model, `prompts/<name>/`."""
+    found = sorted(directory.glob(f"prompts/*/{peft.SETTINGS}"))
+    adapters = [peft.read(str(path.parent), path.parent.name) for path in found]
+    return {name: tensor for source in adapters for name, tensor in source.tensors.items()}
 
 
-def _tied(stored: Mapping[str, Tensor]) -> bool:
-    """Whether the head is the embedding: it is absent, or a copy of it."""
+def _with_embedding(stored: dict[str, Tensor], tied: bool) -> dict[str, Tensor]:
+    """The tensors with the embedding under its name: some savers keep one name of several."""
+    names = ["shared", "encoder.embed_tokens", "decoder.embed_tokens", *["lm_head"] * tied]
+    found = [stored[f"{name}.weight"] for name in names if f"{name}.weight" in stored]
+    return {"shared.weight": found[0]} | stored if found else stored
+
+
+def _tied(stored: Mapping[str, Tensor], may_tie: bool) -> bool:
+    """Whether the head is the embedding: it is absent, or, where it may be, a copy of it."""
     head, table = stored.get("lm_head.weight"), stored.get("shared.weight")
-    if head is None or table is None or head.shape != table.shape:
+    if head is None or table is None or not may_tie or head.shape != table.shape:
         return head is None
-    return np.array_equal(head.read(), table.read())
+    one, other = (hashlib.sha256(x.read().tobytes()).digest() for x in (head, table))  # not at once
+    return one == other
 
 
 def settings(values: Mapping[str, Any], tied: bool, dtypes: set[str], where: str) -> T5Config:
@@ -125,7 +128,7 @@ def settings(values: Mapping[str, Any], tied: bool, dtypes: set[str], where: str
       UserError: another kind of model, or a setting that no T5 of ours has.
     """
     kind = values.get("model_type")
-    if kind not in CLASSES:
+    if str(kind) not in CLASSES:
         raise UserError(f"{where!r} is a model of type {kind!r}: only {', '.join(CLASSES)} convert")
     for name, value in FIXED.items():
         if values.get(name, value) not in (value, None):
@@ -136,19 +139,34 @@ def settings(values: Mapping[str, Any], tied: bool, dtypes: set[str], where: str
     if absent := [name for name in SETTINGS.values() if given.get(name) is None]:
         raise UserError(f"{where!r}: config.json lacks {', '.join(absent)}: download it again")
     projection = given.get("feed_forward_proj", "relu" if kind == "t5" else "gated-gelu")
-    if projection not in ACTIVATIONS:
+    if str(projection) not in ACTIVATIONS:
         raise UserError(
             f"{where!r}: config.json has feed_forward_proj = {projection!r}, which is none of"
             f" {', '.join(ACTIVATIONS)}"
         )
-    return T5Config(
-        **{ours: given[theirs] for ours, theirs in SETTINGS.items()},
-        mlp_activations=ACTIVATIONS[projection],
-        logits_via_embedding=tied,
-        scale_decoder_outputs=_scaled(kind, given),
-        relpos_per_layer=kind == "umt5",
-        param_dtype="bfloat16" if dtypes == {"bfloat16"} else "float32",
-    )
+    for name, meant in _meaning(projection).items():
+        if given.get(name, meant) != meant:
+            raise UserError(
+                f"{where!r}: config.json has feed_forward_proj = {projection!r}, but {name} ="
+                f" {given[name]!r}: correct one of them"
+            )
+    try:
+        return T5Config(
+            **{ours: given[theirs] for ours, theirs in SETTINGS.items()},
+            mlp_activations=ACTIVATIONS[projection],
+            logits_via_embedding=tied,
+            scale_decoder_outputs=_scaled(kind, given),
+            relpos_per_layer=kind == "umt5",
+            param_dtype="bfloat16" if dtypes == {"bfloat16"} else "float32",
+        )
+    except UserError as error:
+        raise UserError(f"{where!r}: config.json does not make a T5: {error}") from error
+
+
+def _meaning(projection: str) -> dict[str, Any]:
+    """What Transformers derives from `feed_forward_proj`, unless config.json contradicts it."""
+    act = "gelu_new" if projection == "gated-gelu" else projection.removeprefix("gated-")
+    return {"dense_act_fn": act, "is_gated_act": projection.startswith("gated-")}
 
 
 def _scaled(kind: str, given: Mapping[str, Any]) -> bool:

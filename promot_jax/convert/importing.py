@@ -5,16 +5,18 @@ their file to the devices that keep them, so the host never holds more than one 
 beside what it keeps.
 """
 
+import contextlib
 import dataclasses
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
 
@@ -22,13 +24,13 @@ from promot_jax.convert.detect import open_source
 from promot_jax.convert.source import Source, Tensor, Vocabulary
 from promot_jax.convert.t5x_files import read_bytes
 from promot_jax.convert.tokenizer import byte_vocabulary, sentencepiece_vocabulary
-from promot_jax.errors import UserError, resolve
-from promot_jax.models import T5, Variables
+from promot_jax.errors import UserError
+from promot_jax.models import Prompt, Variables
 from promot_jax.training import Bar, Checkpoints, begin, console, make_mesh
-from promot_jax.training.description import VOCABULARY, Description
+from promot_jax.training.description import RUN, VOCABULARY, Description
 from promot_jax.training.variables import Layout, load, reference, stage_directory
 
-STAGE = "1-import"
+STAGE, IMPORTED = "1-import", "# imported from "
 SPREAD = {"fsdp": -1}  # every device keeps its part
 
 
@@ -60,6 +62,42 @@ def import_checkpoint(
         concerned are named), no vocabulary, or a work directory that holds something.
     """
     source = open_source(path, prompt_name)
+    description, model = describe(path, source, vocabulary, extra_ids, dtype, activation)
+    layout = Layout(description.module(), make_mesh(SPREAD))
+    compare(path, source, layout.abstract())
+    with _claimed(workdir) as root:
+        variables = stream(source, layout)
+        _say(source.tensors)
+        _save(root, path, source, description, variables, {}, model)
+    return Path(workdir)
+
+
+def load_checkpoint(path: str, mesh: Mesh) -> tuple[Description, bytes | None, Variables]:
+    """A model of Transformers with our export's prompts, as it lies: without a work directory.
+
+    Returns:
+      What a work directory would say of it, its SentencePiece model (None for bytes), and its
+      variables on the mesh.
+
+    Raises:
+      UserError: as `import_checkpoint`.
+    """
+    source = open_source(path)
+    description, model = describe(path, source)
+    layout = Layout(description.module(), mesh)
+    compare(path, source, layout.abstract())
+    return description, model, stream(source, layout)
+
+
+def describe(
+    path: str,
+    source: Source,
+    vocabulary: str | None = None,
+    extra_ids: int = 100,
+    dtype: str | None = None,
+    activation: str | None = None,
+) -> tuple[Description, bytes | None]:
+    """What a work directory of a checkpoint says of it, and its SentencePiece model."""
     if source.config is None:
         raise UserError(
             f"{path!r} holds a prompt and no model: give --base, the work directory of its model"
@@ -71,15 +109,15 @@ def import_checkpoint(
         activations = (activation, *config.mlp_activations[1:])
         config = dataclasses.replace(config, mlp_activations=activations)
     own = _vocabulary(path, source, vocabulary, extra_ids)
-    prompts = tuple(
-        (name.removeprefix("prompt/"), tensor.shape[0])
+    prompts = [
+        Prompt(name.removeprefix("prompt/"), tensor.shape[0])
         for name, tensor in source.tensors.items()
         if name.startswith("prompt/")
-    )
+    ]
     description = Description(
         method="import",
         model=config,
-        prompts=prompts,
+        prompts=tuple((prompt.name, prompt.length) for prompt in prompts),
         stages=(STAGE,),
         targets=(),
         modules=(),
@@ -87,12 +125,7 @@ def import_checkpoint(
         seed=0,
         vocabulary={"kind": own.kind, "extra_ids": own.extra_ids},
     )
-    layout = Layout(T5(config, prompts), make_mesh(SPREAD))
-    compare(path, source, layout.abstract())
-    root = _claim(workdir)
-    variables = stream(source, layout)
-    _save(root, path, source, description, variables, {}, own.model)
-    return root
+    return description, own.model
 
 
 def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
@@ -110,18 +143,18 @@ def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
       UserError: an unreadable or misshapen prompt, a name that the base uses, or no such base.
     """
     source = open_source(path, name)
-    home, _ = stage_directory(base)
+    home, _ = stage_directory(base, "--base")
     theirs = Description.read(home)
     if name in dict(theirs.prompts):
         raise UserError(f"--prompt_name={name}: {base!r} has a prompt of this name: give another")
     prompt = f"prompt/{name}"
     if set(source.tensors) != {prompt}:
         raise UserError(f"{path!r} is no prompt: import it without --base")
-    added = (name, source.tensors[prompt].shape[0])
+    added = Prompt(name, source.tensors[prompt].shape[0])
     description = Description(
         method="import",
         model=theirs.model,
-        prompts=(*theirs.prompts, added),
+        prompts=(*theirs.prompts, (added.name, added.length)),
         stages=(STAGE,),
         targets=(),
         modules=theirs.modules,
@@ -129,17 +162,15 @@ def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
         seed=theirs.seed,
         vocabulary=theirs.vocabulary,
     )
-    layout = Layout(T5(theirs.model, description.prompts), make_mesh(SPREAD))
+    layout = Layout(description.module(), make_mesh(SPREAD))
     compare(path, source, {prompt: layout.abstract()[prompt]})
-    root = _claim(workdir)
-    variables = load(base, layout)
-    frozen = {path: x for path, x in variables.items() if not path.startswith("prompt/")}
-    kept = {path: x for path, x in variables.items() if path not in frozen}
-    model = None
-    if theirs.vocabulary["kind"] == "sentencepiece":
-        model = (Path(resolve(home)) / VOCABULARY).read_bytes()
-    _save(root, path, source, description, kept | stream(source, layout), frozen, model)
-    return root
+    with _claimed(workdir) as root:
+        variables = load(base, layout)
+        frozen = {path: x for path, x in variables.items() if not path.startswith("prompt/")}
+        kept = {path: x for path, x in variables.items() if path not in frozen}
+        kept |= stream(source, layout)
+        _save(root, path, source, description, kept, frozen, theirs.sentencepiece(home))
+    return Path(workdir)
 
 
 def _vocabulary(path: str, source: Source, given: str | None, extra_ids: int) -> Vocabulary:
@@ -178,19 +209,42 @@ def compare(path: str, source: Source, target: Mapping[str, jax.ShapeDtypeStruct
         )
 
 
-def _claim(workdir: str) -> Path:
-    """The work directory, empty; what an import left that was cut off is removed."""
+@contextlib.contextmanager
+def _claimed(workdir: str) -> Iterator[Path]:
+    """The work directory, made; what an import leaves that fails or was killed is removed."""
     root = Path(workdir)
-    if root.exists() and (not root.is_dir() or {x.name for x in root.iterdir()} - {STAGE}):
-        raise UserError(f"WORKDIR = {workdir!r} exists and is not empty: give another directory")
-    shutil.rmtree(root / STAGE, ignore_errors=True)
-    return root
+    try:
+        fresh = not root.exists()
+        if not (fresh or (root.is_dir() and _is_unfinished(root))):
+            raise UserError(
+                f"WORKDIR = {workdir!r} exists and is not empty: give another directory"
+            )
+        shutil.rmtree(root / STAGE, ignore_errors=True)
+        (root / STAGE).mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"WORKDIR = {workdir!r} cannot be written ({error.strerror}): choose another"
+        ) from error
+    try:
+        yield root
+    except BaseException:
+        shutil.rmtree(root if fresh else root / STAGE, ignore_errors=True)
+        raise
+
+
+def _is_unfinished(root: Path) -> bool:
+    """Whether a directory holds nothing, or only what an import leaves that was killed."""
+    marker = root / "config.gin"
+    names = {path.name for path in root.iterdir()} - {STAGE, marker.name, VOCABULARY}
+    stage = {path.name for path in (root / STAGE).glob("*")}
+    ours = not marker.exists() or marker.read_text().startswith(IMPORTED)
+    return not names - {f".{RUN}.tmp"} and not stage - {"checkpoints"} and ours
 
 
 def stream(source: Source, layout: Layout) -> Variables:
     """Reads all tensors of a source, one at a time, each to the devices that keep it.
 
-    Says how fast that goes, and at the end what became of what.
+    Says how fast that goes.
     """
     target, variables = layout.abstract(), {}
     bar = Bar("import", 0, len(source.tensors), max(1, len(source.tensors) // 4))
@@ -201,8 +255,6 @@ def stream(source: Source, layout: Layout) -> Variables:
         rate = size / 1e6 / (time.perf_counter() - start)
         bar.update(len(variables), f"{size / 1e6:.0f} MB, {rate:.0f} MB/s")
     bar.close()
-    wide = Console(stderr=True, highlight=False, width=max(console.width, 160))
-    wide.print(_table(source.tensors))
     return variables
 
 
@@ -212,8 +264,8 @@ def _place(tensor: Tensor, leaf: jax.ShapeDtypeStruct) -> jax.Array:
     return jax.make_array_from_callback(leaf.shape, leaf.sharding, part).block_until_ready()
 
 
-def _table(tensors: Mapping[str, Tensor]) -> Table:
-    """What became of what; the layers of a stack are one row."""
+def _say(tensors: Mapping[str, Tensor]) -> None:
+    """Prints what became of what; the layers of a stack are one row."""
     rows: dict[tuple, int] = {}
     for path, tensor in tensors.items():
         ours = re.sub(r"layers_\d+", "layers_*", path)
@@ -223,7 +275,7 @@ def _table(tensors: Mapping[str, Tensor]) -> Table:
     table = Table("theirs", "ours", "shape", "type", "tensors", box=None)
     for row, count in rows.items():
         table.add_row(*row, str(count))
-    return table
+    Console(stderr=True, highlight=False, width=max(console.width, 160)).print(table)
 
 
 def _save(
@@ -244,14 +296,9 @@ def _save(
         "source": about | dict(source.about),
     }
     largest = max(x.nbytes for x in kept.values())
-    try:
-        checkpoints = Checkpoints(root / STAGE / "checkpoints", writing_gb=1 + largest // 10**9)
-    except OSError as error:
-        raise UserError(
-            f"WORKDIR = {str(root)!r} cannot be written ({error.strerror}): choose another"
-        ) from error
+    checkpoints = Checkpoints(root / STAGE / "checkpoints", writing_gb=1 + largest // 10**9)
     mesh = make_mesh(SPREAD)
     checkpoints.save(begin(mesh, description.seed), kept, note, None)
     checkpoints.close()
-    config = f"# imported from {path} ({source.kind}, {source.family}); see run.json\n"
+    config = f"{IMPORTED}{path} ({source.kind}, {source.family}); see run.json\n"
     description.write(root, config, vocabulary)

@@ -69,7 +69,7 @@ def _own(path: str) -> Facts | None:
         given, step = given.parents[1], int(given.name)
     if not any((directory / "run.json").exists() for directory in (given, given.parent)):
         return None
-    workdir, stage = stage_directory(str(given))
+    workdir, stage = stage_directory(str(given), "PATH")
     about = Description.read(workdir)
     with contextlib.closing(Checkpoints(stage / "checkpoints", read_only=True)) as checkpoints:
         step = checkpoints.best() if step is None else step

@@ -36,7 +36,7 @@ def read(path: str, prompt_name: str = "prompt") -> Source:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{path!r} is no readable .npy file ({error}): restore it") from error
-    if array.ndim != 2 or array.dtype.kind != "f":
+    if array.ndim != 2 or not array.size or array.dtype.kind != "f":
         raise UserError(
             f"{path!r} holds {array.dtype.name} of shape {array.shape}, but a prompt is"
             " floating-point numbers [length, embed]: give another file"

@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from safetensors.numpy import save_file
 
-from promot_jax.convert.huggingface import read_json
-from promot_jax.convert.source import Source, Tensor
+from promot_jax.convert.source import Source, Tensor, read_json
 from promot_jax.convert.weights import open_weights
 from promot_jax.errors import UserError
 from promot_jax.models import T5Config
@@ -36,30 +35,31 @@ def read(path: str, prompt_name: str = "prompt") -> Source:
             )
     stored = open_weights(Path(path), FILES)
     length = values.get("num_virtual_tokens")
-    if set(stored) != {KEY} or len(stored[KEY].shape) != 2 or stored[KEY].shape[0] < (length or 1):
+    if type(length) is not int or length < 1:
+        raise UserError(f"{path!r}: {SETTINGS} has num_virtual_tokens = {length!r}: set a number")
+    if set(stored) != {KEY} or len(stored[KEY].shape) != 2 or stored[KEY].shape[0] < length:
         found = ", ".join(f"{name} {x.shape}" for name, x in stored.items())
         raise UserError(
             f"{path!r} holds {found}, not {KEY} with num_virtual_tokens = {length} rows: save the"
             " adapter again"
         )
     whole = stored[KEY]
-    shape = (length or whole.shape[0], whole.shape[1])
-    tensor = Tensor(KEY, shape, whole.dtype, lambda: whole.read()[: shape[0]])
+    shape = (length, whole.shape[1])
+    tensor = Tensor(KEY, shape, whole.dtype, lambda: whole.read()[:length])
     about = {"base_model": values.get("base_model_name_or_path")}
     return Source("peft", "prompt", None, {f"prompt/{prompt_name}": tensor}, about=about)
 
 
 def write(
-    prompt: Float[Array, "length embed"], config: T5Config, base: str, directory: Path, dtype: str
+    prompt: Float[Array, "length embed"], config: T5Config, base: str, directory: Path
 ) -> None:
-    """Writes a prompt as an adapter directory.
+    """Writes a prompt as an adapter directory, in float32.
 
     Args:
       prompt: its vectors.
       config: the model's settings.
       base: path or name of the model, which PEFT's users give or look up.
       directory: where to; it is made.
-      dtype: of the numbers in the file.
     """
     values = {
         "peft_type": "PROMPT_TUNING",
@@ -75,5 +75,5 @@ def write(
     }
     directory.mkdir(parents=True)
     (directory / SETTINGS).write_text(json.dumps(values, indent=1))
-    array = np.ascontiguousarray(np.asarray(prompt).astype(dtype))
+    array = np.ascontiguousarray(prompt, np.float32)
     save_file({KEY: array}, directory / f"{FILES[0]}.safetensors", metadata={"format": "pt"})

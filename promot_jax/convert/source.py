@@ -6,12 +6,15 @@ with "?" in front, for import to report.
 """
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from promot_jax.errors import UserError
 from promot_jax.models import T5Config
 
 
@@ -89,3 +92,18 @@ def family_of(config: T5Config, vocabulary: Vocabulary | None = None) -> str:
         return "t5 1.0"
     inside = vocabulary and not vocabulary.extra_ids and not config.scale_decoder_outputs
     return "mt5" if config.vocab_size == 250112 or inside else "t5 1.1"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+      UserError: there is none.
+    """
+    try:
+        values = json.loads(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError("no JSON object")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): download it again") from error
+    return values

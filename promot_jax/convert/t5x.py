@@ -16,7 +16,7 @@ import numpy as np
 from promot_jax.convert.source import Source, Tensor, family_of
 from promot_jax.convert.t5x_files import Stored, dtype_of, open_files
 from promot_jax.errors import UserError
-from promot_jax.models import T5Config
+from promot_jax.models import T5, T5Config, abstract
 
 PROMPT = "encoder/prompt/prompt/prompt"  # where google-research/prompt-tuning keeps it
 STACKED = re.compile(r"(encoder|decoder)/\1/(.+)")
@@ -40,11 +40,13 @@ def read(path: str, prompt_name: str = "prompt") -> Source:
     config = infer(path, tensors)
     layout = "scanned" if any(map(STACKED.fullmatch, weights)) else "minimal"
     about = {"format": files.format, "layout": layout, "step": files.step}
+    names = {path: their_name(path, layout == "scanned") for path in abstract(T5(config))}
     return Source(
         kind="t5x",
         family=family_of(config),
         config=config,
         tensors=tensors,
+        names=names,
         about=about | {"ignored_arrays": files.ignored},
     )
 
@@ -100,6 +102,14 @@ def places(name: str, shape: tuple[int, ...], prompt_name: str) -> Iterator[tupl
         yield f"prompt/{prompt_name}" if name == PROMPT else f"params/{name}", None
 
 
+def their_name(path: str, scanned: bool) -> str:
+    """The inverse of `places`, for what is missing."""
+    name = path.removeprefix("params/")
+    if scanned and (match := re.fullmatch(r"(encoder|decoder)/layers_(\d+)/(.+)", name)):
+        return f"target/{match[1]}/{match[1]}/{match[3]}[:, {match[2]}]"
+    return f"target/{name}"
+
+
 def joined(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape with heads and their width in one: [E, H, D] -> [E, HD], and [H, D, E] of `out`."""
     if len(shape) != 3:
@@ -129,7 +139,7 @@ def infer(path: str, tensors: Mapping[str, Tensor]) -> T5Config:
     if width % heads:
         raise UserError(f"{path!r}: queries of width {width} do not divide into {heads} heads")
     gated = f"{LAYER}/mlp/wi_0/kernel" in tensors
-    half = {x.dtype for x in tensors.values()} == {"bfloat16"}
+    half = {x.dtype for p, x in tensors.items() if p.startswith("params/")} == {"bfloat16"}
     return T5Config(
         vocab_size=vocab_size,
         emb_dim=emb_dim,

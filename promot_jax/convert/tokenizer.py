@@ -15,11 +15,12 @@ from typing import Any
 
 from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 
-from promot_jax.convert.source import Vocabulary
+from promot_jax.convert.source import Vocabulary, read_json
 from promot_jax.errors import UserError
 
 SENTINEL = re.compile(r"▁?<extra_id_\d+>")
-NORMAL, UNKNOWN, CONTROL = 1, 2, 3  # SentencePiece's types of pieces
+BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
+NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6  # SentencePiece's types of pieces
 SPECIAL = {"<pad>": CONTROL, "</s>": CONTROL, "<unk>": UNKNOWN}
 BYTES = 259  # padding, EOS, unknown and 256 bytes
 
@@ -36,8 +37,8 @@ def read_vocabulary(directory: Path, config: Mapping[str, Any]) -> Vocabulary | 
     """
     rows = config["vocab_size"]
     told = _json(directory / "tokenizer_config.json")
-    kind = told.get("tokenizer_class") or config.get("tokenizer_class") or ""
-    if kind.startswith("ByT5"):
+    kind = told.get("tokenizer_class") or config.get("tokenizer_class")
+    if str(kind).startswith("ByT5"):
         return byte_vocabulary(rows)
     if (directory / "spiece.model").exists():
         model = (directory / "spiece.model").read_bytes()
@@ -45,7 +46,11 @@ def read_vocabulary(directory: Path, config: Mapping[str, Any]) -> Vocabulary | 
         model = _from_tokenizer_json(directory / "tokenizer.json")
     else:
         return byte_vocabulary(rows) if rows == 384 else None
-    return sentencepiece_vocabulary(model, rows, told.get("extra_ids", 100), str(directory))
+    extra_ids = told.get("extra_ids")
+    if extra_ids is None:  # T5's tokenizer has as many sentinels as it lists, or 100
+        listed = re.findall(r"<extra_id_\d+>", json.dumps(told))
+        extra_ids = len(set(listed)) or 100
+    return sentencepiece_vocabulary(model, rows, extra_ids, str(directory))
 
 
 def byte_vocabulary(rows: int) -> Vocabulary:
@@ -60,13 +65,21 @@ def sentencepiece_vocabulary(model: bytes, rows: int, extra_ids: int, where: str
     it holds them itself, as mT5's does.
 
     Raises:
-      UserError: it is no SentencePiece model, or has more pieces than there are embeddings.
+      UserError: it is no SentencePiece model of T5's kind, or has more pieces than there are
+        embeddings.
     """
     try:
         pieces = SentencePieceProcessor(model_proto=model)
     except RuntimeError as error:
         raise UserError(f"{where!r}: the vocabulary is no SentencePiece model") from error
     size = pieces.get_piece_size()
+    if not size or (pieces.pad_id(), pieces.eos_id()) != (0, 1):
+        raise UserError(
+            f"{where!r}: the vocabulary has {size} pieces, padding {pieces.pad_id()} and EOS"
+            f" {pieces.eos_id()}: give one with padding 0 and EOS 1, as T5's are"
+        )
+    if type(extra_ids) is not int or extra_ids < 0:
+        raise UserError(f"{where!r}: extra_ids = {extra_ids!r}: set a whole number, 0 or more")
     if size > rows:
         raise UserError(
             f"{where!r}: the vocabulary has {size} pieces, but the model only {rows} embeddings:"
@@ -78,10 +91,7 @@ def sentencepiece_vocabulary(model: bytes, rows: int, extra_ids: int, where: str
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): download it again") from error
+    return read_json(path) if path.exists() else {}
 
 
 def _from_tokenizer_json(path: Path) -> bytes:
@@ -91,17 +101,21 @@ def _from_tokenizer_json(path: Path) -> bytes:
       UserError: the file is not the translation of one.
     """
     told = _json(path)
-    model = told.get("model") or {}
-    if model.get("type") != "Unigram" or model.get("unk_id") != 2:
+    model = told.get("model")
+    if not isinstance(model, dict) or (model.get("type"), model.get("unk_id")) != ("Unigram", 2):
         raise UserError(
-            f"{path} is not T5's tokenizer (a {model.get('type')} model): add the spiece.model that"
-            " the model was made with"
+            f"{path} is not T5's tokenizer (a Unigram model whose unknown is 2): add the"
+            " spiece.model that the model was made with"
         )
     proto = sentencepiece_model_pb2.ModelProto()
-    for piece, score in model["vocab"]:
-        if not re.fullmatch(r"<extra_id_\d+>", piece):  # behind the model, not in it
-            proto.pieces.add(piece=piece, score=score, type=SPECIAL.get(piece, NORMAL))
     trainer = proto.trainer_spec
+    trainer.byte_fallback = model.get("byte_fallback") is True
+    try:
+        for piece, score in model["vocab"]:
+            if not re.fullmatch(r"<extra_id_\d+>", piece):  # behind the model, not in it
+                proto.pieces.add(piece=piece, score=score, type=_type(piece, trainer.byte_fallback))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: its vocab is damaged ({error!r}): download it again") from error
     trainer.model_type, trainer.vocab_size = trainer.UNIGRAM, len(proto.pieces)
     trainer.pad_id, trainer.eos_id, trainer.unk_id, trainer.bos_id = 0, 1, 2, -1
     normalizer = proto.normalizer_spec
@@ -109,6 +123,12 @@ def _from_tokenizer_json(path: Path) -> bytes:
     normalizer.escape_whitespaces = True
     normalizer.precompiled_charsmap = next(_charsmaps(told.get("normalizer")), b"")
     return proto.SerializeToString()
+
+
+def _type(piece: str, byte_fallback: bool) -> int:
+    if byte_fallback and BYTE_PIECE.fullmatch(piece):
+        return BYTE
+    return SPECIAL.get(piece, NORMAL)
 
 
 def _charsmaps(normalizer: Any) -> Iterator[bytes]:
@@ -155,6 +175,8 @@ def _to_tokenizer_json(model: bytes, sentinels: list[str]) -> dict[str, Any]:
     first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
     ids = {"id": eos, "ids": [proto.trainer_spec.eos_id], "tokens": [eos]}
     space = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+    fallback = proto.trainer_spec.byte_fallback
+    decoders = [{"type": "ByteFallback"}, space]
     words = {"type": "WhitespaceSplit"}
     table = base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
     return {
@@ -170,11 +192,11 @@ def _to_tokenizer_json(model: bytes, sentinels: list[str]) -> dict[str, Any]:
             "pair": [first, ends, second, ends],
             "special_tokens": {eos: ids},
         },
-        "decoder": space,
+        "decoder": {"type": "Sequence", "decoders": decoders} if fallback else space,
         "model": {
             "type": "Unigram",
             "unk_id": proto.trainer_spec.unk_id,
             "vocab": pieces,
-            "byte_fallback": False,
+            "byte_fallback": fallback,
         },
     }

@@ -50,7 +50,7 @@ def _files(directory: Path, name: str) -> list[Path]:
         return [directory / name] if (directory / name).exists() else []
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{index} is damaged ({error!r}): download it again") from error
     if absent := [file for file in names if not (directory / file).exists()]:
         raise UserError(
@@ -89,7 +89,11 @@ def _pytorch(path: Path) -> Iterator[tuple[str, Tensor]]:
         reason = str(error).split("\n")[0][:200]
         raise UserError(f"{path} cannot be read as weights alone ({reason})") from error
 
+    if not (isinstance(stored, dict) and all(map(torch.is_tensor, stored.values()))):
+        raise UserError(f"{path} holds no table of tensors: save the model's state_dict() in it")
+
     def read(x):
+        x = x.detach()
         if x.dtype == torch.bfloat16:
             return x.contiguous().view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
         return x.numpy()

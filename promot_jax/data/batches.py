@@ -22,7 +22,7 @@ from promot_jax.data.packing import pack
 from promot_jax.data.shots import pick
 from promot_jax.data.tasks import get_task
 from promot_jax.data.tokens import Encoder, prompt_room, trim
-from promot_jax.errors import UserError, near
+from promot_jax.errors import UserError, check_types, near
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,18 +51,17 @@ class TrainData:
     batch_size: int = 64
     split: str = "train"
     prompts: str | Mapping[str, str] | None = None
-    shots: Sequence[int] = (0,)
+    shots: int | Sequence[int] = (0,)
     packing: bool = False
     too_long: str = "drop"
     max_rows: int = 1_000_000
     seed: int = 0
 
     def __post_init__(self):
+        check_types(self)
         for name in ("input_length", "target_length", "batch_size", "max_rows"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)}: it must be at least 1")
-        if self.seed < 0:
-            raise UserError(f"seed={self.seed}: it must not be negative")
         if self.too_long not in ("drop", "trim"):
             raise UserError(f"too_long={self.too_long!r}: it must be 'drop' or 'trim'")
         shots = (self.shots,) if isinstance(self.shots, int) else tuple(self.shots)

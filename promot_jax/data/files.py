@@ -13,6 +13,7 @@ other names needs templates too; without them it would pass for the first row.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,10 @@ def file_task(
 
 
 def file_source(
-    directory: str, columns: Sequence[str], lists: Sequence[str] = ()
+    directory: str,
+    columns: Sequence[str],
+    lists: Sequence[str] = (),
+    choices: Mapping[str, Sequence[Any]] = MappingProxyType({}),
 ) -> seqio.FunctionDataSource:
     """A SeqIO source of the rows in `<directory>/{train,validation,test}.jsonl`, as they are.
 
@@ -105,8 +109,9 @@ def file_source(
 
     Args:
       directory: where the files are; a split without a file does not exist.
-      columns: those of text or numbers that every row must have.
+      columns: those of text that every row must have; numbers become text.
       lists: those that must be lists of at least one text.
+      choices: those of labels, and the values that they may have.
 
     Raises:
       UserError: no such file, or malformed rows, those without one of the columns included.
@@ -116,8 +121,11 @@ def file_source(
     found = {split: path for split, path in paths.items() if _state(path) is not None}
     if not found:
         raise UserError(f"directory {directory!r} has none of {', '.join(paths)}.jsonl: check it")
-    rows = {split: read_rows(path, {"row": template}, lists) for split, path in found.items()}
-    return _source(rows)
+    splits = {}
+    for split, path in found.items():
+        rows = read_rows(path, {"row": template}, lists, choices)
+        splits[split] = [row | {column: str(row[column]) for column in columns} for row in rows]
+    return _source(splits)
 
 
 def _state(path: str) -> tuple[int, int] | None:

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from string import Formatter
+from types import MappingProxyType
 from typing import Any
 
 import tensorflow as tf
@@ -21,13 +22,19 @@ Numbered = tuple[int, Any]
 PAIR = ["inputs", "targets"]
 
 
-def read_rows(path: str, templates: Mapping[str, str], lists: Sequence[str] = ()) -> list[Row]:
+def read_rows(
+    path: str,
+    templates: Mapping[str, str],
+    lists: Sequence[str] = (),
+    choices: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+) -> list[Row]:
     """The rows of a file, each with its columns and with `inputs` and `targets` from the templates.
 
     Args:
       path: ends in .jsonl, .csv or .tsv.
       templates: "inputs" and "targets" -> template over the columns.
       lists: columns that must hold a list of at least one text.
+      choices: column -> the values that it may have.
 
     Raises:
       UserError: no such file, another ending, an empty file, a missing column, malformed rows.
@@ -47,7 +54,8 @@ def read_rows(path: str, templates: Mapping[str, str], lists: Sequence[str] = ()
     rows, bad = [], []
     for number, content in lines:
         try:
-            rows.append(_fill(content, templates, columns, lists))
+            row = _fill(content, templates, columns, lists)
+            rows.append(row | {name: _choice(row, name, choices[name]) for name in choices})
         except ValueError as error:
             bad.append((number, str(error)))
     if bad:
@@ -183,6 +191,13 @@ def _fill(
         if not text.strip():
             raise ValueError(f"{key} is empty")
     return row | texts
+
+
+def _choice(row: Row, column: str, allowed: Sequence[Any]) -> Any:
+    """The allowed value that a row has: true is 1, and 1.0 too."""
+    if (value := row.get(column)) not in allowed:
+        raise ValueError(f"{column!r} is {json.dumps(value)[:40]}, none of {list(allowed)}")
+    return allowed[allowed.index(value)]
 
 
 def _malformed(path: str, bad: Sequence[tuple[int, str]]) -> UserError:

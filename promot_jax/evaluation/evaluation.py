@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from promot_jax.errors import UserError, near
+from promot_jax.errors import UserError, check_types, near
 from promot_jax.models import Decoding
 
 
@@ -37,8 +37,8 @@ class Evaluation:
       UserError: a value out of range, or a task or number of shots named twice.
     """
 
-    tasks: Sequence[str]
-    shots: Sequence[int] = (0,)
+    tasks: str | Sequence[str]
+    shots: int | Sequence[int] = (0,)
     prompt: str | Mapping[str, str] | None = None
     split: str | Mapping[str, str] = "validation"
     limit: int | None = None
@@ -50,22 +50,21 @@ class Evaluation:
     seed: int = 0
 
     def __post_init__(self):
+        check_types(self)
         tasks = (self.tasks,) if isinstance(self.tasks, str) else tuple(self.tasks)
         shots = (self.shots,) if isinstance(self.shots, int) else tuple(self.shots)
         for name, values in (("tasks", tasks), ("shots", shots)):
             if len(set(values)) < len(values):
                 raise UserError(f"Evaluation.{name} = {values!r}: name none of them twice")
             object.__setattr__(self, name, values)
-        if not all(isinstance(k, int) and k >= 0 for k in shots):
+        if any(k < 0 for k in shots):
             raise UserError(f"Evaluation.shots = {shots!r}: set whole numbers, none below 0")
         for name in ("limit", "batch_size", "input_length", "every"):
             value = getattr(self, name)
             if value is None and name != "batch_size":
                 continue
-            if not isinstance(value, int) or value < 1:
+            if value < 1:
                 raise UserError(f"Evaluation.{name} = {value!r}: set a whole number of at least 1")
-        if self.seed < 0:
-            raise UserError(f"Evaluation.seed = {self.seed!r}: it must not be negative")
 
 
 def splits_of_tasks(evaluation: Evaluation) -> dict[str, str]:

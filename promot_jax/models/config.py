@@ -8,7 +8,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from promot_jax.errors import UserError
+from promot_jax.errors import UserError, check_types
 
 ACTIVATIONS = ("relu", "gelu", "silu", "linear")
 
@@ -35,7 +35,7 @@ class T5Config:
       relative_attention_max_distance: distances from here on share the last bucket.
       relpos_per_layer: a table per layer (umT5) in the place of one per stack.
       dtype: of activations; softmax, norms and loss are float32 always. float16 overflows in T5.
-      param_dtype: of parameters.
+      param_dtype: of parameters; soft prompts are float32 always.
       scan_layers: one traced layer, scanned; compiles faster, computes the same.
       remat: recompute activations in the backward pass; less memory, the same result.
 
@@ -63,13 +63,23 @@ class T5Config:
     remat: bool = False
 
     def __post_init__(self):
-        object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+        if isinstance(self.mlp_activations, list):  # of a JSON or gin file
+            object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+        check_types(self)
         if self.scale_decoder_outputs is None:
             object.__setattr__(self, "scale_decoder_outputs", self.logits_via_embedding)
-        for field in dataclasses.fields(self)[:7]:
+        for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, int) or value < 1:
+            if field.type is int and value < 1:
                 raise UserError(f"T5Config.{field.name} = {value!r}: set a positive whole number")
+        buckets = self.relative_attention_num_buckets
+        distance = self.relative_attention_max_distance
+        if buckets < 4 or distance <= buckets // 2:
+            raise UserError(
+                f"T5Config.relative_attention_num_buckets = {buckets} with"
+                f" relative_attention_max_distance = {distance}: set at least 4 buckets, and a"
+                " distance of more than half as many"
+            )
         if not 1 <= len(self.mlp_activations) <= 2 or set(self.mlp_activations) - set(ACTIVATIONS):
             raise UserError(
                 f"T5Config.mlp_activations = {self.mlp_activations}:"

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from promot_jax.errors import UserError
+from promot_jax.errors import UserError, check_types
 from promot_jax.models.layout import Variables, nested
 from promot_jax.models.t5 import T5
 
@@ -57,6 +57,7 @@ class Decoding:
     seed: int = 0
 
     def __post_init__(self):
+        check_types(self)
         for name, low in (("max_length", 1), ("beams", 1), ("temperature", 0), ("top_k", 0)):
             if getattr(self, name) < low:
                 raise UserError(f"Decoding.{name} = {getattr(self, name)}: set at least {low}")

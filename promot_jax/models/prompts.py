@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from promot_jax.errors import UserError, resolve
+from promot_jax.errors import UserError, check_types, resolve
 
 Initializer = Callable[
     [PRNGKeyArray, Float[Array, "vocab embed"], int], Float[Array, "length embed"]
@@ -97,7 +97,7 @@ class Prompt:
     """A named soft prompt of `length` vectors.
 
     Raises:
-      UserError: `length` is not positive.
+      UserError: `length` is not positive, or the name could not be that of a directory.
     """
 
     name: str
@@ -105,7 +105,10 @@ class Prompt:
     init: Initializer = dataclasses.field(default_factory=sampled_vocabulary, compare=False)
 
     def __post_init__(self):
-        if not isinstance(self.length, int) or self.length < 1:
+        check_types(self)
+        if not self.name.strip(".") or "/" in self.name:
+            raise UserError(f"Prompt.name = {self.name!r}: set a name of letters, without slashes")
+        if self.length < 1:
             raise UserError(
                 f"Prompt.length = {self.length!r} (prompt {self.name!r}): set a positive number"
             )
@@ -129,8 +132,11 @@ def prompt_ids(prompts: Sequence[Prompt], vocab_size: int) -> dict[str, np.ndarr
 def init_prompts(
     key: PRNGKeyArray, embedding: Float[Array, "vocab embed"], prompts: Sequence[Prompt]
 ) -> dict[str, Float[Array, "length embed"]]:
-    """The `prompt` collection at the start of training; each prompt draws from a key of its own."""
+    """The `prompt` collection at the start of training; each prompt draws from a key of its own.
+
+    Prompts are float32, whatever the model is: they are small, and small updates must not be lost.
+    """
     return {
-        p.name: p.init(jax.random.fold_in(key, i), embedding, p.length)
+        p.name: p.init(jax.random.fold_in(key, i), embedding, p.length).astype(jnp.float32)
         for i, p in enumerate(prompts)
     }

@@ -200,7 +200,7 @@ class T5(nn.Module):
         init = nn.with_logical_partitioning(jnp.zeros, ("prompt", "embed"))
         shape = lambda length: (length, config.emb_dim)  # noqa: E731
         self.prompt_table = [
-            self.variable("prompt", name, init, shape(length), config.param_dtype)
+            self.variable("prompt", name, init, shape(length), jnp.float32)
             for name, length in self.prompts
         ]
 

@@ -3,9 +3,11 @@
 promot infer WORKDIR --input=in.jsonl --output=out.jsonl --prompt=target
 
 A line {"inputs": text} becomes {"inputs": text, "prompt": name or null, "output": text}; a line may
-name a "prompt" of its own. With scoring, lines have "targets" too and get "score" (the
-log-likelihood in nats), "tokens" and "greedy". Lines are computed and written in windows, each a
-function of its lines alone: a file that was continued is the file of one uninterrupted call.
+name a "prompt" of its own, and keeps whatever else it has. With scoring, lines have "targets" too
+and get "score" (the log-likelihood in nats), "tokens" and "greedy". Lines are computed and written
+in windows, each a function of its lines alone: a file that was continued is the file of one
+uninterrupted call. `<output>.made_by.json` says which model and settings made it: only they may
+continue it.
 """
 
 import dataclasses
@@ -15,12 +17,14 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from promot_jax.errors import UserError
+from promot_jax.errors import UserError, check_types
 from promot_jax.models import Decoding
 from promot_jax.run.inference import BATCH_SIZE, GREEDY, LanguageModel
+from promot_jax.training import digest
 
 WINDOW = 8  # batches that are read, sorted by length and written together
 ANSWERS = {True: ("score", "tokens", "greedy"), False: ("output",)}
+ADDED = {name for names in ANSWERS.values() for name in names} | {"too_long"}
 
 Record = dict[str, Any]
 
@@ -50,6 +54,7 @@ class Answering:
     too_long: str = "error"
 
     def __post_init__(self):
+        check_types(self)
         for name in ("batch_size", "input_length"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"--{name} = {value}: set at least 1")
@@ -80,6 +85,7 @@ def infer(
     """
     _check(model, source, how)
     window = WINDOW * how.batch_size
+    _check_maker(model, output, how)
     done = _kept(output, source, how, window)
     records = (record for _, record in islice(read_records(source, how), done, None))
     with _open(output, "a", encoding="utf-8") as file:
@@ -142,10 +148,12 @@ def _record(line: str, number: int, source: Path, how: Answering) -> Record:
     texts = ("inputs", "targets") if how.score else ("inputs",)
     try:
         row = json.loads(line)
-        record = {name: row[name] for name in texts} | {"prompt": row.get("prompt", how.prompt)}
+        record = {name: value for name, value in row.items() if name not in ADDED}
+        record |= {name: row[name] for name in texts} | {"prompt": row.get("prompt", how.prompt)}
         named = record["prompt"] is None or isinstance(record["prompt"], str)
         if not named or not all(isinstance(record[name], str) for name in texts):
             raise TypeError
+        json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         example = json.dumps(dict.fromkeys(texts, "text"))
         raise UserError(
@@ -162,6 +170,34 @@ def _open(output: Path, mode: str, **options: Any) -> IO:
         raise UserError(
             f"--output {output} cannot be written ({error.strerror}): give another --output"
         ) from error
+
+
+def _check_maker(model: LanguageModel, output: Path, how: Answering) -> None:
+    """Raises UserError where an output was begun by another model or with other settings.
+
+    Which prompt a line has, the line itself says.
+    """
+    settings = {k: v for k, v in dataclasses.asdict(how).items() if k != "prompt"}
+    maker = {"model": digest(model.variables)} | settings.pop("decoding") | settings
+    path = output.with_name(f"{output.name}.made_by.json")
+    if not output.exists() or not output.stat().st_size:
+        with _open(output, "w"), _open(path, "w", encoding="utf-8") as file:
+            file.write(json.dumps(maker) + "\n")
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        other = [k for k in maker if maker[k] != found.get(k)]
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"--output {output} exists, but not {path.name}, which says how it was made: give"
+            " another --output, or remove it"
+        ) from error
+    if other:
+        name = other[0]
+        raise UserError(
+            f"--output {output} was begun with {name} = {found.get(name)!r}, not {maker[name]!r}:"
+            " continue it as it was begun, or give another --output"
+        )
 
 
 def _kept(output: Path, source: Path, how: Answering, window: int) -> int:
@@ -187,9 +223,8 @@ def _kept(output: Path, source: Path, how: Answering, window: int) -> int:
 
 def _check_same(line: bytes, record: Record | None, where: str, source: Path) -> None:
     """Raises UserError unless a line of an output answers this record."""
-    answers = {name for names in ANSWERS.values() for name in names} | {"too_long"}
     try:
-        same = record == {k: v for k, v in json.loads(line).items() if k not in answers}
+        same = record == {k: v for k, v in json.loads(line).items() if k not in ADDED}
     except (ValueError, AttributeError):
         same = False
     if not same:

@@ -65,6 +65,8 @@ class HarnessModel(TemplateLM):
           UserError: no such work directory or prompt, or a batch size that is no positive number.
         """
         super().__init__()
+        if str(batch_size).startswith("auto"):
+            batch_size = BATCH_SIZE
         if not str(batch_size).isdecimal() or int(batch_size) < 1:
             raise UserError(f"batch_size = {batch_size!r}: set a number of at least 1")
         self.path, self.prompt, self.batch_size = path, prompt, int(batch_size)

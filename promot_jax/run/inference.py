@@ -1,4 +1,6 @@
-"""A work directory, trained or imported, as a model: texts in, texts out, each with its prompt.
+"""A model that is served: texts in, texts out, each with its prompt.
+
+It lies in a work directory, trained or imported, or as `promot export` and Transformers write it.
 
 model = LanguageModel("runs/demo/promot")
 model.generate(["Q: where does Anna live? A:"])
@@ -10,16 +12,18 @@ length, padded to a power of two: few shapes, so few compilations.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import seqio
 from jaxtyping import Int
 
+from promot_jax.convert import load_checkpoint
 from promot_jax.errors import UserError, near
 from promot_jax.models import Decoding, Prompt, T5Config, Variables, prompt_ids
 from promot_jax.run.generation import Generator
-from promot_jax.run.workdir import load_vocabulary
+from promot_jax.run.workdir import load_vocabulary, make_vocabulary
 from promot_jax.training import make_mesh
 from promot_jax.training.description import Description
 from promot_jax.training.variables import Layout, load, stage_directory
@@ -47,26 +51,37 @@ class Score(NamedTuple):
 
 
 class LanguageModel:
-    """A model with its vocabulary and prompts, loaded from a work directory.
+    """A model with its vocabulary and prompts, loaded from where it lies.
 
     Attributes:
+      description: architecture, prompts and vocabulary.
       variables: its arrays, flat.
       prompts: names of its soft prompts.
     """
 
     def __init__(self, path: str, mesh: Mapping[str, int] | None = None):
-        """Loads the best checkpoint of a work directory's last stage, or of the given stage.
+        """Loads a model.
+
+        Args:
+          path: a work directory, of whose last stage the best checkpoint is meant; a stage
+            directory in one; or a directory of Transformers, with `prompts/<name>/` in it.
+          mesh: sizes of the mesh axes; None: all devices along `data`.
 
         Raises:
-          UserError: `path` is neither, or its checkpoint is damaged.
+          UserError: `path` is none of these, or damaged.
         """
-        workdir, _ = stage_directory(path)
-        self.description = Description.read(workdir)
-        self.vocabulary = load_vocabulary(workdir)
-        model = self.description.module()
-        layout = Layout(model, make_mesh(mesh))
-        self.variables: Variables = load(path, layout)
-        self.generator = Generator(model, layout.mesh)
+        devices = make_mesh(mesh)
+        if (Path(path) / "config.json").exists():
+            self.description, sentencepiece, self.variables = load_checkpoint(path, devices)
+            self.vocabulary = make_vocabulary(self.description, sentencepiece)
+            model = self.description.module()
+        else:
+            workdir, _ = stage_directory(path)
+            self.description = Description.read(workdir)
+            self.vocabulary = load_vocabulary(workdir)
+            model = self.description.module()
+            self.variables: Variables = load(path, Layout(model, devices))
+        self.generator = Generator(model, devices)
         prompts = [Prompt(name, length) for name, length in self.description.prompts]
         self.prompt_ids = prompt_ids(prompts, model.config.vocab_size)
         self.prompts = tuple(self.prompt_ids)
@@ -198,19 +213,18 @@ def _power_of_two(least: int) -> int:
 
 def base_model(base: str) -> T5Config:
     """The architecture of a work directory's model."""
-    return Description.read(stage_directory(base)[0]).model
+    return Description.read(stage_directory(base, "BASE")[0]).model
 
 
 def base_vocabulary(base: str) -> seqio.Vocabulary:
     """The vocabulary of a work directory's model."""
-    return load_vocabulary(stage_directory(base)[0])
+    return load_vocabulary(stage_directory(base, "BASE")[0])
 
 
 def base_prompts(base: str) -> list[Prompt]:
     """The soft prompts of a work directory's model."""
-    return [
-        Prompt(name, length) for name, length in Description.read(stage_directory(base)[0]).prompts
-    ]
+    workdir, _ = stage_directory(base, "BASE")
+    return [Prompt(name, length) for name, length in Description.read(workdir).prompts]
 
 
 def prompt_per_task(tasks: Iterable[str], length: int = 100) -> list[Prompt]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import seqio
 
 from promot_jax.data import TrainData
-from promot_jax.errors import UserError
+from promot_jax.errors import UserError, check_types
 from promot_jax.evaluation import Evaluation
 from promot_jax.models import Prompt, T5Config
 from promot_jax.training import Part
@@ -50,11 +50,13 @@ class Stage:
     log_every: int = 10
 
     def __post_init__(self):
+        check_types(self)
         here = f"Stage {self.name!r}"
         if not self.name or set(self.name) & set("/ "):
             raise UserError(f"Stage.name = {self.name!r}: set a name without spaces and slashes")
-        if self.steps < 0:
-            raise UserError(f"{here}: steps = {self.steps}: set 0 or more")
+        for name in ("steps", "z_loss"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{here}: {name} = {getattr(self, name)}: set 0 or more")
         for name in ("accumulate", "log_every", "evaluate_every", "checkpoint_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -132,6 +134,7 @@ class Run:
     modules: Sequence[str] = ()
 
     def __post_init__(self):
+        check_types(self)
         if not self.stages:
             raise UserError("Run.stages is empty: give at least one Stage")
         names = [stage.name for stage in self.stages]

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,22 @@ def describe(run: Run) -> Description:
 
 def load_vocabulary(workdir: str) -> seqio.Vocabulary:
     """The vocabulary of a work directory, from the copy in it."""
-    vocabulary = Description.read(workdir).vocabulary
-    if vocabulary["kind"] == "byte":
-        return data.byte(vocabulary["extra_ids"])
-    return data.sentencepiece(str(Path(resolve(workdir)) / VOCABULARY), vocabulary["extra_ids"])
+    return _vocabulary(Description.read(workdir), resolve(workdir))
+
+
+def make_vocabulary(description: Description, sentencepiece: bytes | None) -> seqio.Vocabulary:
+    """The vocabulary of a model that has no work directory; SeqIO wants a file, for a moment."""
+    with tempfile.TemporaryDirectory() as directory:
+        if sentencepiece is not None:
+            (Path(directory) / VOCABULARY).write_bytes(sentencepiece)
+        return _vocabulary(description, directory)
+
+
+def _vocabulary(description: Description, directory: str) -> seqio.Vocabulary:
+    extra_ids = description.vocabulary["extra_ids"]
+    if description.vocabulary["kind"] == "byte":
+        return data.byte(extra_ids)
+    return data.sentencepiece(str(Path(directory) / VOCABULARY), extra_ids)
 
 
 def check(run: Run, config: str | None) -> bool:

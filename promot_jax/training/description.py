@@ -13,7 +13,7 @@ from typing import Any
 from promot_jax.errors import UserError, resolve
 from promot_jax.models import T5, T5Config
 
-VOCABULARY = "sentencepiece.model"
+RUN, VOCABULARY = "run.json", "sentencepiece.model"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Description:
         Raises:
           UserError: it is absent or damaged.
         """
-        path = Path(resolve(workdir)) / "run.json"
+        path = Path(resolve(workdir)) / RUN
         try:
             values = json.loads(path.read_text())
             values["model"] = T5Config(**values["model"])
@@ -65,6 +65,21 @@ class Description:
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(
                 f"{path} is damaged ({error}): restore it, or run into another WORKDIR"
+            ) from error
+
+    def sentencepiece(self, workdir: str) -> bytes | None:
+        """The SentencePiece model in a work directory; None for a byte vocabulary.
+
+        Raises:
+          UserError: it is absent.
+        """
+        if self.vocabulary["kind"] != "sentencepiece":
+            return None
+        try:
+            return (Path(resolve(workdir)) / VOCABULARY).read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"{workdir!r} lacks its vocabulary {VOCABULARY} ({error.strerror}): restore it"
             ) from error
 
     def module(self) -> T5:
@@ -89,7 +104,7 @@ class Description:
             if sentencepiece is not None:
                 (root / VOCABULARY).write_bytes(sentencepiece)
             text = json.dumps(dataclasses.asdict(self), indent=1)
-            write_atomically(root / "run.json", text)
+            write_atomically(root / RUN, text)
         except OSError as error:
             raise UserError(
                 f"WORKDIR = {str(root)!r} cannot be written ({error.strerror}): choose another"

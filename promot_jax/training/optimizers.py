@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from promot_jax.errors import UserError, near
+from promot_jax.errors import UserError, check_types, near
 
 Schedule = Callable[[int], float]
 Optimizer = Callable[[Schedule], optax.GradientTransformation]
@@ -75,6 +75,9 @@ class Part:
       unfreeze: the step of the stage from which on the part is trained.
       clip_norm: largest norm of the part's whole gradient; a longer one is scaled down to it. None:
         any.
+
+    Raises:
+      UserError: a value of the wrong type or out of range.
     """
 
     pattern: str
@@ -82,6 +85,15 @@ class Part:
     optimizer: Optimizer = adafactor
     unfreeze: int = 0
     clip_norm: float | None = None
+
+    def __post_init__(self):
+        check_types(self)
+        given = {"unfreeze": self.unfreeze, "clip_norm": self.clip_norm}
+        if not callable(self.learning_rate):
+            given["learning_rate"] = self.learning_rate
+        for name, value in given.items():
+            if value is not None and value < 0:
+                raise UserError(f"Part.{name} = {value!r} ({self.pattern!r}): set 0 or more")
 
     def rate(self, step: int) -> float:
         """The learning rate at a step of the stage; 0 while frozen."""

@@ -68,8 +68,8 @@ class Layout:
         return Layout(self.model.clone(config=config), self.mesh)
 
 
-def stage_directory(path: str) -> tuple[str, Path]:
-    """The work directory and stage directory that a base path means.
+def stage_directory(path: str, setting: str = "WORKDIR") -> tuple[str, Path]:
+    """The work directory and stage directory that a path means; `setting` named it.
 
     Raises:
       UserError: there is no checkpoint.
@@ -81,22 +81,23 @@ def stage_directory(path: str) -> tuple[str, Path]:
         done = [stage for stage in stages if _has_checkpoint(stage)]
         if done:
             return str(given), done[-1]
-        raise UserError(f"base = {path!r} has no checkpoint yet: finish that run first")
+        raise UserError(f"{setting} = {path!r} has no checkpoint yet: finish that run first")
     if (given.parent / "run.json").exists() and (given / "checkpoints").is_dir():
         return str(given.parent), given
     raise UserError(
-        f"base = {path!r} is no work directory of promot run, nor a stage in one: check the path"
+        f"{setting} = {path!r} is no work directory (it has no run.json), nor a stage in one:"
+        " check the path"
     )
 
 
 def check_base(path: str, model: T5Config) -> None:
     """Raises UserError unless a base has a checkpoint, and of a model of this architecture."""
-    theirs = Description.read(stage_directory(path)[0]).model
+    theirs = Description.read(stage_directory(path, "BASE")[0]).model
     for field in dataclasses.fields(model):
         ours, other = getattr(model, field.name), getattr(theirs, field.name)
         if field.name not in CHANGEABLE and ours != other:
             raise UserError(
-                f"base = {path!r} is of another model: its {field.name} is {other!r}, but"
+                f"BASE = {path!r} is of another model: its {field.name} is {other!r}, but"
                 f" T5Config.{field.name} = {ours!r}: set the MODEL that it was made with"
             )
 
@@ -120,7 +121,7 @@ def load(path: str, layout: Layout) -> Variables:
     checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
     step = checkpoints.best()
     if step is None:
-        raise UserError(f"base = {path!r} has no complete checkpoint: finish that run first")
+        raise UserError(f"{path!r} has no complete checkpoint: finish that run first")
     stored = read(checkpoints, step, layout, where=path)
     note = checkpoints.note(step)
     checkpoints.close()
@@ -177,7 +178,7 @@ def origin(base: str | None, seed: int, layout: Layout) -> Variables:
             p for p in layout.abstract() if p not in variables and not p.startswith("prompt/")
         ]:
             raise UserError(
-                f"base = {base!r} lacks {missing[0]} and {len(missing) - 1} more: set the MODEL it"
+                f"BASE = {base!r} lacks {missing[0]} and {len(missing) - 1} more: set the MODEL it"
                 " was made with"
             )
         return variables

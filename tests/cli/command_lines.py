@@ -186,8 +186,8 @@ DIRECTORIES = [
     Bad("workdir is a file", run(WORKDIR="mine.tsv"), ["WORKDIR = 'mine.tsv'", "choose another"]),
     Bad("foreign files", run(WORKDIR="."), ["WORKDIR = '.'", "choose an empty or new"]),
     Bad("workdir of another run", run(WORKDIR="trained"), ["WORKDIR = 'trained'", "another run"]),
-    Bad("no base", run(BASE="none"), ["base = 'none'", "check the path"]),
-    Bad("base is no workdir", run(BASE="."), ["base = '.'", "no work directory"]),
+    Bad("no base", run(BASE="none"), ["BASE = 'none'", "check the path"]),
+    Bad("base is no workdir", run(BASE="."), ["BASE = '.'", "no work directory"]),
     Bad(
         "base of another size",
         run("--gin.models.T5Config.mlp_dim=64", BASE="trained"),

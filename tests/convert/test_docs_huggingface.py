@@ -11,6 +11,8 @@ import hf_models
 import pytest
 from safetensors.numpy import load_file
 
+from promot_jax.run import LanguageModel
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/huggingface.md").read_text()
 SETTINGS = {
@@ -54,10 +56,13 @@ def answers(path: Path) -> list[str]:
 def test_there_and_back(folder):
     """What was exported and imported again has the same bits and gives the same answers."""
     assert len(answers(folder / "answers.jsonl")) == 2
-    assert answers(folder / "again.jsonl") == answers(folder / "answers.jsonl")
+    for file in ("served.jsonl", "again.jsonl"):
+        assert answers(folder / file) == answers(folder / "answers.jsonl")
     tuned = load_file(folder / "runs/flan_rte_hf/model.safetensors")
     before = load_file(folder / "model/model.safetensors")
     assert set(tuned) == set(before)
+    again = LanguageModel(str(folder / "runs/again_rte"), {"data": 1})
+    assert again.prompts == ("target", "rte")
     assert any((tuned[name] != before[name]).any() for name in tuned)
     rows = json.loads((folder / "runs/flan_rte/results.json").read_text())
     assert {row["task"] for row in rows} == {"rte"}

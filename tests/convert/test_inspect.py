@@ -62,7 +62,7 @@ def inspect(capsys):
     [
         ("t5x", "t5x", MODEL + 24, {"prompt": 3}),
         ("workdir", "promot", MODEL + 24, {"prompt": 3}),
-        ("huggingface", "huggingface", MODEL, {}),
+        ("huggingface", "huggingface", MODEL + 24, {"prompt": 3}),
         ("peft", "peft", 24, {"prompt": 3}),
         ("npy", "npy", 24, {"prompt": 3}),
         ("prompted", "promot", 48, {"prompt": 3, "second": 3}),

@@ -176,7 +176,7 @@ def test_one_task_many_vocabularies(text_task, t5_vocabulary):
         ({"shots": (-1,)}, "shots"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"max_rows": 0}, "max_rows=0"),
-        ({"seed": -1}, "seed=-1"),
+        ({"seed": -1}, "seed = -1"),
         ({"too_long": "cut"}, "too_long='cut'"),
     ],
 )

@@ -137,5 +137,5 @@ def test_what_it_does_not_have(asked, served):
         asked.generate_until([request("generate_until", "a", {"repetition_penalty": 2.0})])
     with pytest.raises(UserError, match="no prompt 'taget'"):
         HarnessModel(str(served), "taget", mesh={"data": 1})
-    with pytest.raises(UserError, match="batch_size = 'auto'"):
-        HarnessModel(str(served), batch_size="auto")
+    with pytest.raises(UserError, match="batch_size = 'many'"):
+        HarnessModel(str(served), batch_size="many")

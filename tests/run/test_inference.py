@@ -108,7 +108,7 @@ def test_scoring_a_file(model, tmp_path):
         row | {"score": found.log_likelihood, "tokens": found.tokens, "greedy": found.greedy}
         for row, found in zip(rows, scores, strict=True)
     ]
-    with pytest.raises(UserError, match="line 1, does not answer"):  # made with --score
+    with pytest.raises(UserError, match="begun with score = True, not False"):
         infer(model, source, output, Answering("target", batch_size=4))
     with pytest.raises(UserError, match='line 2: each line must be like .*"targets"'):
         write(source, [rows[0], {"inputs": "a"}])

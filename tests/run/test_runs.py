@@ -249,9 +249,9 @@ def test_a_changed_base_is_noticed(finished, task, tmp_path):
     with pytest.raises(UserError, match="base .* is no longer what this checkpoint was trained on"):
         load(str(workdir), layout)
     shutil.rmtree(base)
-    with pytest.raises(UserError, match="base .* is no work directory"):
+    with pytest.raises(UserError, match="BASE .* is no work directory"):
         load(str(workdir), layout)
-    with pytest.raises(UserError, match="base .* is no work directory"):
+    with pytest.raises(UserError, match="BASE .* is no work directory"):
         run(dataclasses.replace(settings, workdir=str(tmp_path / "again")))
     assert not (tmp_path / "again").exists()
 
