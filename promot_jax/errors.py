@@ -6,7 +6,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +27,28 @@ def check_types(settings: object) -> None:
 
     What comes from a gin file no type checker has seen. Numbers must be finite, seeds 32 bits.
     """
+    kind = type(settings)
+    check_values(kind, {name: getattr(settings, name) for name in _types(kind)})
+
+
+def check_values(owner: Any, values: Mapping[str, Any]) -> None:
+    """The same for arguments of a function, or fields of a class, given by name."""
     every = typeguard.CollectionCheckStrategy.ALL_ITEMS
-    for field, wanted in _fields(type(settings)).items():
-        value, name = getattr(settings, field), f"{type(settings).__name__}.{field}"
+    for argument, value in values.items():
+        wanted, name = _types(owner)[argument], f"{owner.__name__}.{argument}"
         try:
             typeguard.check_type(value, wanted, collection_check_strategy=every)
         except typeguard.TypeCheckError as error:
             raise UserError(f"{name} = {value!r}: set {_in_words(wanted)}") from error
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{name} = {value!r}: set a finite number")
-        if field == "seed" and not 0 <= value < 2**32:
+        if argument == "seed" and not 0 <= value < 2**32:
             raise UserError(f"{name} = {value!r}: set a whole number from 0 to {2**32 - 1}")
 
 
 @functools.cache
-def _fields(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def _types(owner: Any) -> dict[str, Any]:
+    return typing.get_type_hints(owner)
 
 
 def _in_words(wanted: Any) -> str:
@@ -78,3 +84,12 @@ def resolve(path: str) -> str:
         if (root / path).exists():
             return str(root / path)
     return path
+
+
+def absolute(path: str) -> str:
+    """A path that `resolve` finds from every directory."""
+    given = Path(path)
+    roots = (INSTALLED_AT.parent, INSTALLED_AT)
+    if not given.exists() or any((r / path).exists() and given.samefile(r / path) for r in roots):
+        return path
+    return str(given.absolute())

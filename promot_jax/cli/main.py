@@ -13,6 +13,7 @@ SIGTERM or Ctrl-C saves, says how to go on, and exits with 0.
 """
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -102,9 +103,26 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
-    """`promot eval`: the recipe `evaluate` on a work directory."""
-    given = [f"BASE = {args.base!r}", f"WORKDIR = {os.path.join(args.base, 'evaluation')!r}"]
-    return _run(["gin/recipes/evaluate.gin", *args.gin_file], [*given, *bindings(args, rest)])
+    """`promot eval`: the recipe `evaluate` on a work directory.
+
+    Its own work directory is `evaluation` in that one, or, where this holds an evaluation of
+    another checkpoint or with other settings, the first free one of `evaluation-2`, ...
+    """
+    _quiet()
+    from promot_jax.cli.settings import parse
+    from promot_jax.run.workdir import changed_settings
+    from promot_jax.training.variables import checkpoint_name
+
+    files = ["gin/recipes/evaluate.gin", *args.gin_file]
+    given = [f"BASE = {args.base!r}", f"CHECKPOINT = {checkpoint_name(args.base)!r}"]
+    own, numbers, root = bindings(args, rest), itertools.count(2), Path(args.base, "evaluation")
+
+    def settings() -> list[str]:
+        return [*given, f"WORKDIR = {str(root)!r}", *own]
+
+    while root.exists() and changed_settings(root, parse(files, settings())):
+        root = Path(args.base, f"evaluation-{next(numbers)}")
+    return _run(files, settings())
 
 
 def _run(files: Sequence[str], given: Sequence[str]) -> int:
@@ -148,7 +166,7 @@ def _quiet() -> None:
     A read that failed also leaves coroutines behind, which complain when they are collected.
     """
     sys.unraisablehook = lambda _: None
-    absl.logging.set_verbosity(absl.logging.ERROR)
+    absl.logging.set_verbosity(absl.logging.FATAL)
 
 
 def _join_pod() -> None:

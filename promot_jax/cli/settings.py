@@ -5,9 +5,10 @@ has no decorators. Capitalised names are macros: the settings that recipes, mode
 """
 
 import contextlib
+import functools
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import gin
@@ -54,8 +55,11 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
         with _gin_errors(f"--gin.{binding}"):
             gin.parse_config([*_imports(before), binding])
     text = gin.config_str()
+    if "run.Run." not in text:
+        raise UserError("no --gin_file makes a run: add a recipe, such as gin/recipes/promot.gin")
     used, defined = _macros(text)
-    _check_names(bindings, used | _macros(before)[1])
+    _check_names([f"--gin.{binding}" for binding in bindings], used | _macros(before)[1])
+    _check_names(defined, used | _shipped())
     if missing := sorted(used - defined):
         named = ", ".join(f"{name} ({HINTS[name]})" if name in HINTS else name for name in missing)
         raise UserError(
@@ -89,8 +93,11 @@ def _gin_errors(where: str) -> Iterator[None]:
     except UserError as error:  # ours, with lines of gin's about the calls that led there
         raise UserError(str(error).split("\n")[0]) from error
     except Exception as error:
-        lines = " ".join(str(error).split())
-        raise UserError(f"{where}: {lines[:400] or type(error).__name__}") from error
+        said = str(error).split("In call to configurable")[0]  # gin adds where it was called from
+        lines = " ".join(said.split()) or type(error).__name__
+        if "malformed node" in lines:
+            lines = "this is no value; a text needs quotes of its own: --gin.NAME='\"text\"'"
+        raise UserError(f"{where}: {lines[:400]}") from error
 
 
 def _macros(text: str) -> tuple[set[str], set[str]]:
@@ -100,10 +107,22 @@ def _macros(text: str) -> tuple[set[str], set[str]]:
     return set(used), set(re.findall(r"^([A-Za-z_]\w*) *=", code, re.MULTILINE))
 
 
-def _check_names(bindings: Sequence[str], known: set[str]) -> None:
-    """Raises UserError for a macro that no file knows: gin would take it without effect."""
-    for name in (binding.partition("=")[0].strip() for binding in bindings):
+@functools.cache
+def _shipped() -> set[str]:
+    """The macros of this project's own files: not every recipe uses what a task file sets."""
+    found: set[str] = set()
+    for root in (INSTALLED_AT.parent, INSTALLED_AT):
+        for path in root.glob("gin/*/*.gin"):
+            found |= set.union(*_macros(path.read_text()))
+    return found
+
+
+def _check_names(settings: Iterable[str], known: set[str]) -> None:
+    """Raises UserError for a macro that no file uses: gin would take it without effect."""
+    for setting in settings:
+        name = setting.removeprefix("--gin.").partition("=")[0].strip()
         if re.fullmatch(r"\w+", name) and name not in known:
+            said = setting.partition("=")[0].strip()
             raise UserError(
-                f"--gin.{name}: none of the gin files has a setting of this name{near(name, known)}"
+                f"{said}: none of the gin files uses a setting of this name{near(name, known)}"
             )

@@ -58,6 +58,8 @@ def find(path: str) -> str | None:
     Raises:
       UserError: the bucket cannot be read.
     """
+    if Path(path).is_file() and Path(path).name != "checkpoint":
+        return None
     url = (path if "://" in path else f"file://{Path(path).absolute()}").rstrip("/")
     url = url.removesuffix("/checkpoint")
     try:

@@ -36,9 +36,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with _without_stderr():
     import seqio  # noqa: F401  (brings in the rest of TensorFlow)
     import tensorflow as tf
+    import tensorflow_datasets as tfds
 
     # TensorFlow would otherwise reserve the accelerator memory that JAX needs.
     tf.config.set_visible_devices([], "GPU")
+    tfds.disable_progress_bar()  # its bars go to stdout
 
 from promot_jax.data.batches import Batches, TrainData  # noqa: E402
 from promot_jax.data.evalset import EvalSet, eval_set  # noqa: E402

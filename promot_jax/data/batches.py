@@ -10,6 +10,7 @@ need.
 """
 
 import dataclasses
+import hashlib
 import operator
 from collections.abc import Mapping, Sequence
 
@@ -74,10 +75,11 @@ class Batches:
     """`batches(step)`: the global batch of a step, as numpy arrays with T5X's names.
 
     Attributes:
+      digest: of all token ids trained on: equal, where the data is.
       report: what was read: rows, too_long (examples dropped or trimmed), examples (trained on),
         units (rows of a batch that they fill, fewer than examples when packed), and the same for
-        each task under `tasks`, with the longest input (its prompt included) and target, and
-        whether the split has more rows than `max_rows`.
+        each task under `tasks`, with the first row's texts, the longest input (its prompt included)
+        and target, and whether the split has more rows than `max_rows`.
     """
 
     def __init__(
@@ -114,6 +116,8 @@ class Batches:
         totals = ("rows", "too_long", "examples", "units")
         self.report = {key: sum(r[key] for r in reports.values()) for key in totals}
         self.report |= {"task": data.task, "split": data.split, "tasks": reports}
+        digests = "".join(task.digest for task in self._tasks.values())
+        self.digest = hashlib.blake2b(digests.encode(), digest_size=8).hexdigest()
 
     def __call__(self, step: int, rows: slice | None = None) -> dict[str, np.ndarray]:
         """The batch of a step, or the given rows of it: [rows, length] int32, weights float32."""
@@ -143,12 +147,17 @@ class _TaskData:
             self._units = [[i] for i in range(len(lengths))]
         self.packed = len(lengths) / len(self._units)
         self._epochs = Epochs(len(self._units), data.seed, name)
+        ids = hashlib.blake2b(lengths.tobytes(), digest_size=8)
+        for pair in self._pairs:
+            ids.update(np.concatenate(pair).tobytes())
+        self.digest = ids.hexdigest()
         longest = [int(n) for n in lengths.max(axis=0)]
         self.report = {
             "rows": len(examples),
             "too_long": too_long,
             "examples": len(self._pairs),
             "units": len(self._units),
+            "first": (examples[0].inputs, examples[0].targets),
             "longest_input": longest[0],
             "longest_target": longest[1],
             "more_than_max_rows": more,

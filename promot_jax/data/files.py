@@ -23,7 +23,7 @@ import tensorflow as tf
 from promot_jax.data.metrics import METRICS
 from promot_jax.data.rows import Row, read_rows
 from promot_jax.data.tasks import TaskInfo, add_task
-from promot_jax.errors import UserError, near, resolve
+from promot_jax.errors import UserError, check_values, near, resolve
 
 HELD_OUT = 0.1
 LARGEST_LABEL_SET = 20
@@ -75,6 +75,7 @@ def file_task(
         missing column, an unknown metric, or a name already in use with other arguments.
     """
     arguments = dict(locals())
+    check_values(file_task, arguments)
     again = name in _REGISTERED and name in seqio.TaskRegistry.names()
     state = [_state(path) for path in (train, validation, test) if path]
     if again and _REGISTERED[name] == (arguments, state):

@@ -20,6 +20,7 @@ from promot_jax.errors import UserError, near, resolve
 Row = dict[str, Any]
 Numbered = tuple[int, Any]
 PAIR = ["inputs", "targets"]
+SINGULAR = {"input": "inputs", "target": "targets"}
 
 
 def read_rows(
@@ -145,6 +146,8 @@ def _with_header(path: str, lines: list[Numbered], columns: Sequence[str]) -> li
     if isinstance(first, Exception):
         raise _malformed(path, [(lines[0][0], str(first))])
     header = [name.strip() for name in first]
+    if set(columns) <= set(PAIR):
+        header = [SINGULAR.get(name.lower(), name.lower()) for name in header]
     headless = len(first) == 2 and set(columns) <= set(PAIR) and not set(header) & set(PAIR)
     header = PAIR if headless else header
     _check_columns(path, header, columns)

@@ -115,19 +115,20 @@ def get_task(name: str) -> seqio.Task | seqio.Mixture:
     )
 
 
-def mixture(tasks: Sequence[str], name: str | None = None) -> str:
+def mixture(tasks: str | Sequence[str], name: str | None = None) -> str:
     """Registers a mixture of tasks in equal shares, and returns its name (default: theirs, joined).
 
     Raises:
       UserError: no tasks, an unknown one, or one named twice.
     """
+    tasks = [tasks] if isinstance(tasks, str) else list(tasks)
     if not tasks or len(set(tasks)) < len(tasks):
-        raise UserError(f"mixture.tasks = {list(tasks)}: name at least one task, none twice")
+        raise UserError(f"mixture.tasks = {tasks}: name at least one task, none twice")
     for task in tasks:
         get_task(task)
     name = name or "_and_".join(tasks)
     if name not in seqio.MixtureRegistry.names():
-        seqio.MixtureRegistry.add(name, list(tasks), default_rate=1.0)
+        seqio.MixtureRegistry.add(name, tasks, default_rate=1.0)
     return name
 
 
@@ -176,3 +177,8 @@ def import_modules(names: str | Sequence[str]) -> None:
                     " put its directory on PYTHONPATH"
                 ) from error
             raise UserError(f"module {name!r} cannot be imported: {error}") from error
+        except UserError as error:
+            raise UserError(f"module {name!r}: {error}") from error
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(f"module {name!r} cannot be imported: {reason}") from error

@@ -1,6 +1,7 @@
 """Vocabularies: how a model reads text. They belong to the model, so a model's settings name one.
 
-Both follow T5's rule that the rest of the project relies on: id 0 is padding, and text ends in EOS.
+Both follow T5's rule that the rest of the project relies on: id 0 is padding, and text ends in
+EOS, which is 1.
 """
 
 import seqio
@@ -19,7 +20,14 @@ def sentencepiece(path: str, extra_ids: int = 0) -> seqio.SentencePieceVocabular
       UserError: no file there, not a SentencePiece model, or one without padding id 0 and EOS.
     """
     found = resolve(path)
-    if not tf.io.gfile.exists(found) or tf.io.gfile.isdir(found):
+    try:
+        there = tf.io.gfile.exists(found) and not tf.io.gfile.isdir(found)
+    except tf.errors.OpError as error:  # a bucket that cannot be reached
+        reason = str(error).splitlines()[0][:100]
+        raise UserError(
+            f"vocabulary: {path!r} cannot be read ({reason}); set VOCABULARY_FILE to a local copy"
+        ) from error
+    if not there:
         raise UserError(f"vocabulary: there is no SentencePiece model at {path!r}; check the path")
     vocabulary = seqio.SentencePieceVocabulary(found, extra_ids=extra_ids)
     try:
@@ -28,10 +36,10 @@ def sentencepiece(path: str, extra_ids: int = 0) -> seqio.SentencePieceVocabular
         raise UserError(
             f"vocabulary: {path!r} is not a SentencePiece model (a .model file of spm_train)"
         ) from error
-    if tokenizer.pad_id() != 0 or tokenizer.eos_id() < 0:
+    if (tokenizer.pad_id(), tokenizer.eos_id()) != (0, 1):
         raise UserError(
             f"vocabulary: {path!r} has pad id {tokenizer.pad_id()} and EOS id {tokenizer.eos_id()};"
-            " padding must be 0 and EOS must exist (spm_train --pad_id=0 --eos_id=1 --unk_id=2)"
+            " they must be 0 and 1 (spm_train --pad_id=0 --eos_id=1 --unk_id=2)"
         )
     return vocabulary
 

@@ -107,9 +107,10 @@ class Results:
     def shown(self) -> list[Line]:
         """One line a method for curves: at the rate most methods share, so that none is favoured.
 
-        Of several such rates it is the smallest that learns the target as well as any (within
-        2 %, about what a few hundred examples can tell apart): small rates forget least, so the choice is never made against a method. A method
-        without that rate is shown at its own such rate. Held-out scores play no part.
+        Of several such rates it is the smallest that learns the target as well as any (within 2 %,
+        about what a few hundred examples tell apart): small rates forget least, so the choice is
+        never made against a method. A method without that rate is shown at its own such rate.
+        Held-out scores play no part.
         """
         by_rate: dict[float | None, list[Line]] = {}
         for line in self.lines:

@@ -2,15 +2,14 @@
 
 import promot_jax.data  # noqa: F401  before SeqIO: it keeps TensorFlow quiet
 from promot_jax.run.answers import Answering, infer
-from promot_jax.run.inference import (
-    LanguageModel,
-    Score,
+from promot_jax.run.base import (
     base_model,
     base_prompts,
     base_vocabulary,
     own_prompts,
     prompt_per_task,
 )
+from promot_jax.run.inference import LanguageModel, Score
 from promot_jax.run.run import prepare, run
 from promot_jax.run.stage import Run, Stage
 

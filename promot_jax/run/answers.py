@@ -134,7 +134,7 @@ def _check(model: LanguageModel, source: Path, how: Answering) -> None:
 def read_records(source: Path, how: Answering) -> Iterator[tuple[int, Record]]:
     """The lines of an input file that are not empty, numbered: "inputs", "prompt", "targets"."""
     try:
-        with source.open(encoding="utf-8") as file:
+        with source.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield number, _record(line, number, source, how)
@@ -143,7 +143,7 @@ def read_records(source: Path, how: Answering) -> Iterator[tuple[int, Record]]:
 
 
 def _record(line: str, number: int, source: Path, how: Answering) -> Record:
-    if source.suffix != ".jsonl" and not how.score:
+    if source.suffix.lower() not in (".jsonl", ".json") and not how.score:
         return {"inputs": line.rstrip("\r\n"), "prompt": how.prompt}
     texts = ("inputs", "targets") if how.score else ("inputs",)
     try:

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import seqio
 from jaxtyping import Int
 
 from promot_jax.convert import load_checkpoint
 from promot_jax.errors import UserError, near
-from promot_jax.models import Decoding, Prompt, T5Config, Variables, prompt_ids
+from promot_jax.models import Decoding, Prompt, Variables, prompt_ids
 from promot_jax.run.generation import Generator
 from promot_jax.run.workdir import load_vocabulary, make_vocabulary
 from promot_jax.training import make_mesh
@@ -209,29 +208,3 @@ def _padded(rows: Sequence[Ids]) -> Int[np.ndarray, "batch length"]:
 
 def _power_of_two(least: int) -> int:
     return 1 << max(least - 1, 0).bit_length()
-
-
-def base_model(base: str) -> T5Config:
-    """The architecture of a work directory's model."""
-    return Description.read(stage_directory(base, "BASE")[0]).model
-
-
-def base_vocabulary(base: str) -> seqio.Vocabulary:
-    """The vocabulary of a work directory's model."""
-    return load_vocabulary(stage_directory(base, "BASE")[0])
-
-
-def base_prompts(base: str) -> list[Prompt]:
-    """The soft prompts of a work directory's model."""
-    workdir, _ = stage_directory(base, "BASE")
-    return [Prompt(name, length) for name, length in Description.read(workdir).prompts]
-
-
-def prompt_per_task(tasks: Iterable[str], length: int = 100) -> list[Prompt]:
-    """A prompt for each task, named like it."""
-    return [Prompt(task, length) for task in tasks]
-
-
-def own_prompts(tasks: Iterable[str]) -> dict[str, str]:
-    """task -> the prompt of its name, as `TrainData.prompts` and `Evaluation.prompt` take it."""
-    return {task: task for task in tasks}

@@ -7,19 +7,29 @@ touched or anything is trained.
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from promot_jax import models
-from promot_jax.data import Batches, TaskInfo, import_modules, in_format, task_info
+from promot_jax.data import (
+    Batches,
+    TaskInfo,
+    import_modules,
+    in_format,
+    same_vocabulary,
+    task_info,
+)
 from promot_jax.errors import UserError
 from promot_jax.evaluation import Evaluator
 from promot_jax.models import T5, Variables, prompt_ids
+from promot_jax.run.base import base_vocabulary
 from promot_jax.run.generation import Generator
 from promot_jax.run.stage import Run, Stage
 from promot_jax.run.workdir import Results, check, claim
 from promot_jax.training import (
     Checkpoints,
+    Interrupted,
     MetricsLog,
     Plan,
     State,
@@ -29,6 +39,7 @@ from promot_jax.training import (
     console,
     local_rows,
     make_mesh,
+    stop_requests,
     thaw,
     train,
 )
@@ -79,11 +90,11 @@ def run(settings: Run, config: str | None = None) -> Path:
     context = prepare(settings)
     # Loaded before the work directory is made, which a damaged base then leaves untouched.
     variables = None if check(settings, config) else _beginning(context)
-    root = claim(settings, config)
-    results = Results(root)
-    for index in range(len(context.stages)):
-        with contextlib.closing(_StageRun(context, index, root, results)) as stage:
-            variables = stage.finished() if stage.done() else stage.run(variables)
+    with claim(settings, config) as root, stop_requests() as stop:
+        results = Results(root)
+        for index in range(len(context.stages)):
+            with contextlib.closing(_StageRun(context, index, root, results, stop)) as stage:
+                variables = stage.finished() if stage.done() else stage.run(variables)
     return root
 
 
@@ -94,6 +105,11 @@ def prepare(settings: Run) -> Context:
     ids = prompt_ids(settings.prompts, settings.model.vocab_size)
     if settings.base is not None:
         check_base(settings.base, settings.model)
+        if not same_vocabulary(base_vocabulary(settings.base), settings.vocabulary):
+            raise UserError(
+                f"BASE = {settings.base!r} has another vocabulary than VOCABULARY: set the base's,"
+                " as gin/models/of_base.gin does"
+            )
     model = T5(settings.model, tuple((p.name, p.length) for p in settings.prompts))
     layout = Layout(model, mesh)
     paths = layout.abstract()
@@ -148,8 +164,11 @@ def target_format(targets: tuple[str, ...]) -> TaskInfo | None:
 class _StageRun:
     """One stage in its directory."""
 
-    def __init__(self, context: Context, index: int, root: Path, results: Results):
+    def __init__(
+        self, context: Context, index: int, root: Path, results: Results, stop: Sequence[int] = ()
+    ):
         self.context, self.index, self.root, self.results = context, index, root, results
+        self.stop = stop
         self.prepared = context.stages[index]
         self.stage = self.prepared.stage
         self.name = self.prepared.directory
@@ -186,10 +205,11 @@ class _StageRun:
         self.log = MetricsLog(self.root / self.name, begun)
         self._say_data()
         if self.stage.evaluates(begun) and not self.results.has(self.name, begun):
-            self._evaluate(state, frozen)
+            self._evaluate(state, frozen, self._leave_if_asked)
         if self.stage.steps:
+            mesh = self.context.layout.mesh
             state, frozen, _ = train(
-                self._plan(), state, frozen, self.context.layout.mesh, self.log, seconds
+                self._plan(), state, frozen, mesh, self.log, seconds, self.stop
             )
         self.checkpoints.manager.wait_until_finished()
         self.finished()
@@ -231,12 +251,18 @@ class _StageRun:
         return stored | rest
 
     def _resume(self, step: int) -> tuple[State, Variables, float]:
+        note, data = self.checkpoints.note(step), self.prepared.batches.digest
+        if note["data"] != data:
+            raise UserError(
+                f"the data of stage {self.stage.name!r} is no longer what {self.name} was begun on:"
+                " restore it, or run into another WORKDIR"
+            )
         # What is due at this very step is unfrozen by the loop: the checkpoint was made before.
         state = begin(self.context.layout.mesh, self.context.run.seed + self.index, step - 1)
         state, frozen = thaw(state, self.all_variables(step), self.stage.train, self.prepared.owner)
         state = self.checkpoints.state(step, state)
         console.print(f"{self.name}: continues at step {step}")
-        return state, frozen, self.checkpoints.note(step)["seconds"]
+        return state, frozen, note["seconds"]
 
     def _plan(self) -> Plan:
         stage = self.stage
@@ -267,7 +293,17 @@ class _StageRun:
         score = self._evaluate(state, frozen) if self.stage.evaluates(step) else None
         self._save(state, frozen, seconds, score)
 
-    def _evaluate(self, state: State, frozen: Variables) -> float | None:
+    def _leave_if_asked(self, *_: int) -> None:
+        """Stops an evaluation before training, when there is nothing to save."""
+        if self.stop:
+            raise Interrupted(f"stopped in stage {self.name}: run the same command to go on")
+
+    def _evaluate(
+        self,
+        state: State,
+        frozen: Variables,
+        on_batch: Callable[[int, int], None] | None = None,
+    ) -> float | None:
         """Adds the scores to the results; returns the one that selects the best checkpoint."""
         step, settings = int(state.step), self.context.run
         variables = state.trained | frozen
@@ -277,7 +313,7 @@ class _StageRun:
             for evaluator in self.prepared.evaluators:
                 every = evaluator.evaluation.every
                 if every is None or step % every == 0 or step == self.stage.steps:
-                    rows += evaluator(generate, step, self.root / self.name / "samples")
+                    rows += evaluator(generate, step, self.root / self.name / "samples", on_batch)
         rates = [part.peak(self.stage.steps) for part in self.stage.train]
         for row in rows:
             if row["task"] in settings.targets:
@@ -304,6 +340,7 @@ class _StageRun:
                 reference(settings.base, settings.seed, untouched),
             )
         note = {"seconds": seconds, "reference": self._reference[1], "data_step": int(state.step)}
+        note["data"] = self.prepared.batches.digest
         self.checkpoints.save(state, ours, note, score)
 
     def _say_data(self) -> None:
@@ -313,4 +350,8 @@ class _StageRun:
         said = f"{self.name}: {report['examples']} examples of {report['task']}/{report['split']}"
         if report["too_long"]:
             said += f", {report['too_long']} too long ({self.stage.data.too_long})"
+        first = next(iter(report["tasks"].values()))["first"]
+        said += ", such as " + " -> ".join(
+            repr(text if len(text) <= 60 else f"{text[:57]}...") for text in first
+        )
         console.print(said)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import seqio
 
 from promot_jax.data import TrainData
-from promot_jax.errors import UserError, check_types
+from promot_jax.errors import UserError, absolute, check_types
 from promot_jax.evaluation import Evaluation
 from promot_jax.models import Prompt, T5Config
 from promot_jax.training import Part
@@ -135,6 +135,8 @@ class Run:
 
     def __post_init__(self):
         check_types(self)
+        if self.base is not None:
+            object.__setattr__(self, "base", absolute(self.base))
         if not self.stages:
             raise UserError("Run.stages is empty: give at least one Stage")
         names = [stage.name for stage in self.stages]

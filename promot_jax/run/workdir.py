@@ -7,21 +7,25 @@ WORKDIR/<k>-<stage>/            checkpoints/ metrics.jsonl tensorboard/ samples/
 WORKDIR/results.json            one row a score
 """
 
+import contextlib
 import dataclasses
 import difflib
+import fcntl
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import seqio
 from etils import epath
 
 from promot_jax import data
 from promot_jax.errors import UserError, resolve
 from promot_jax.run.stage import Run
-from promot_jax.training.description import VOCABULARY, Description, write_atomically
+from promot_jax.training.description import RUN, VOCABULARY, Description, write_atomically
 
 NOT_IDENTITY = ("WORKDIR", "MESH")  # may change between two starts of one run
 
@@ -68,37 +72,67 @@ def check(run: Run, config: str | None) -> bool:
     Raises:
       UserError: it cannot be written, or holds another run or other files.
     """
-    root = Path(run.workdir)
-    if (root / "run.json").exists():
-        _check_same(root, describe(run), _settings(config))
-    elif root.is_dir() and any(root.iterdir()) and not (root / "config.gin").exists():
+    if "://" in run.workdir:
         raise UserError(
-            f"WORKDIR = {run.workdir!r} holds files that are no run's: choose an empty or new"
-            " directory"
+            f"WORKDIR = {run.workdir!r} is a URL: mount the bucket and give the directory"
         )
-    there = next(path for path in (root, *root.absolute().parents) if path.exists())
+    root = Path(run.workdir)
+    try:
+        if (root / RUN).exists():
+            _check_same(root, describe(run), _settings(config))
+        elif root.is_dir() and any(root.iterdir()) and not (root / "config.gin").exists():
+            raise UserError(
+                f"WORKDIR = {run.workdir!r} holds files that are no run's: choose an empty or new"
+                " directory"
+            )
+        there = next(path for path in (root, *root.absolute().parents) if path.exists())
+    except OSError as error:
+        raise UserError(f"WORKDIR = {run.workdir!r} cannot be read ({error.strerror})") from error
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "is no directory" if not there.is_dir() else "has no permission to write"
         raise UserError(
             f"WORKDIR = {run.workdir!r} cannot be written ({str(there)!r} {reason}): choose another"
         )
-    return (root / "run.json").exists()
+    return (root / RUN).exists()
 
 
-def claim(run: Run, config: str | None) -> Path:
-    """Makes the work directory, or finds that it is this run's.
+@contextlib.contextmanager
+def claim(run: Run, config: str | None) -> Iterator[Path]:
+    """Makes the work directory, or finds that it is this run's; nobody else may run in it then.
 
     Raises:
-      UserError: as `check`, or it cannot be made.
+      UserError: as `check`, it cannot be made, or another process runs in it.
     """
     root = Path(run.workdir)
-    if check(run, config):
-        return root
-    description, model = describe(run), None
-    if description.vocabulary["kind"] == "sentencepiece":
-        model = epath.Path(resolve(run.vocabulary.sentencepiece_model_file)).read_bytes()
-    description.write(root, _settings(config), model)
-    return root
+    if not check(run, config):
+        description, model = describe(run), None
+        if description.vocabulary["kind"] == "sentencepiece":
+            model = epath.Path(resolve(run.vocabulary.sentencepiece_model_file)).read_bytes()
+        description.write(root, _settings(config), model)
+    if jax.process_index() > 0:  # the first host locks for all
+        yield root
+        return
+    with (root / "config.gin").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"WORKDIR = {run.workdir!r} is in use by another process: wait for it, or stop it"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield root
+
+
+def changed_settings(root: Path, config: str) -> list[str]:
+    """How settings differ from those in force in a work directory: `- ` theirs, `+ ` the others."""
+    path = root / "config.gin"
+    before = path.read_text(errors="replace") if path.exists() else ""
+    old, new = (
+        [line for line in text.splitlines() if not line.startswith(NOT_IDENTITY)]
+        for text in (before, config)
+    )
+    return [line for line in difflib.ndiff(old, new) if line[0] in "-+" and line[2:].strip()]
 
 
 def _settings(config: str | None) -> str:
@@ -110,9 +144,7 @@ def _check_same(root: Path, new: Description, text: str) -> None:
     fields = [
         f.name for f in dataclasses.fields(new) if getattr(old, f.name) != getattr(new, f.name)
     ]
-    keep = lambda t: [line for line in t.splitlines() if not line.startswith(NOT_IDENTITY)]  # noqa: E731
-    before = (root / "config.gin").read_text() if (root / "config.gin").exists() else ""
-    changed = [d for d in difflib.ndiff(keep(before), keep(text)) if d[0] in "-+" and d[2:].strip()]
+    changed = changed_settings(root, text)
     if fields or changed:
         what = f"{fields[0]} = {getattr(old, fields[0])!r}" if fields else f"{changed[0]!r}"
         raise UserError(
@@ -130,9 +162,11 @@ class Results:
         if self.path.exists():
             try:
                 self.rows = json.loads(self.path.read_text())
-            except ValueError as error:
+                if not all({"stage", "step"} <= row.keys() for row in self.rows):
+                    raise ValueError("a row without stage and step")
+            except (ValueError, TypeError, AttributeError, OSError) as error:
                 raise UserError(
-                    f"{self.path} is damaged ({error}): remove it; the run fills it anew"
+                    f"{self.path} is damaged ({error}): restore it, or run into another WORKDIR"
                 ) from error
 
     def forget(self, stage: str, after: int) -> None:
@@ -146,7 +180,8 @@ class Results:
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Appends rows and writes the file."""
         self.rows += rows
-        self.write()
+        if rows:
+            self.write()
 
     def select(self, stage: str, step: int) -> None:
         """Marks the rows of a stage's best checkpoint."""

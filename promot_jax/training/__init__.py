@@ -2,7 +2,7 @@
 
 from promot_jax.training.checkpoints import Checkpoints, digest
 from promot_jax.training.logs import Bar, MetricsLog, console
-from promot_jax.training.loop import Diverged, Interrupted, Plan, train
+from promot_jax.training.loop import Diverged, Interrupted, Plan, stop_requests, train
 from promot_jax.training.mesh import (
     check_batch,
     local_rows,
@@ -37,6 +37,7 @@ __all__ = [
     "place_batch",
     "replicated",
     "shardings",
+    "stop_requests",
     "thaw",
     "train",
     "train_step",

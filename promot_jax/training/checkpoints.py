@@ -8,6 +8,7 @@ checkpoint is as small as its prompt, and what stage two leaves is complete in i
 
 import dataclasses
 import hashlib
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ class Checkpoints:
     writing_gb: int | None = None
 
     def __post_init__(self):
+        self._check_scores()
         score = lambda metrics: metrics["score"]  # noqa: E731
         self.manager = ocp.CheckpointManager(
             self.directory.resolve(),
@@ -148,11 +150,20 @@ class Checkpoints:
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
             raise self._unreadable(step, error) from error
 
+    def _check_scores(self) -> None:
+        """Raises UserError where a score is lost, which Orbax would take for one never given."""
+        for entry in self.directory.glob("[0-9]*"):
+            try:
+                if entry.name.isdecimal():
+                    json.loads((entry / "metrics" / "metrics").read_text())
+            except (OSError, ValueError) as error:
+                raise self._unreadable(int(entry.name), error) from error
+
     def _unreadable(self, step: int, error: Exception) -> UserError:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         return UserError(
-            f"the checkpoint {self.directory / str(step)} cannot be read ({reason}): delete that"
-            " directory to go on from the checkpoint before it, or from the start of the stage"
+            f"the checkpoint {self.directory / str(step)} cannot be read ({reason}): restore it, or"
+            " delete it to go on from the checkpoint before it, or from the start of the stage"
         )
 
     def close(self) -> None:

@@ -48,8 +48,8 @@ class MetricsLog:
 def _step(line: str) -> float:
     """The step of a line; a line cut off by a crash belongs to no step."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
         return float("inf")
 
 

@@ -86,12 +86,19 @@ def compile_step(plan: Plan, state: State) -> Callable[..., Any]:
 
 
 def train(
-    plan: Plan, state: State, frozen: Variables, mesh: Mesh, log: MetricsLog, seconds: float
+    plan: Plan,
+    state: State,
+    frozen: Variables,
+    mesh: Mesh,
+    log: MetricsLog,
+    seconds: float,
+    stop: Sequence[int] = (),
 ) -> tuple[State, Variables, float]:
     """Runs the stage from the state's step to its end.
 
     Args:
       seconds: the stage's clock so far; pauses for evaluation and saving are not counted.
+      stop: not empty any more once the process is to stop (`stop_requests`).
 
     Returns:
       The last state, what stayed frozen, and the clock.
@@ -106,7 +113,7 @@ def train(
     reader = _Reader(plan, log, clock, bar)
     thaws = {part.unfreeze for part in plan.parts}
     run_step = None
-    with use(mesh), contextlib.closing(bar), _stop_requests() as stop:
+    with use(mesh), contextlib.closing(bar):
         batch = place_batch(mesh, plan.batches(step)) if step < plan.steps else None
         while step < plan.steps:
             if run_step is None or step in thaws:
@@ -193,15 +200,22 @@ class _Reader:
 
 
 @contextlib.contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """A list that SIGTERM and Ctrl-C append to, in the place of killing the process."""
+def stop_requests() -> Iterator[list[int]]:
+    """A list that SIGTERM and Ctrl-C append to, in the place of killing the process.
+
+    A second Ctrl-C is a KeyboardInterrupt.
+    """
     requests: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
         yield requests
         return
-    old = {}
-    for number in (signal.SIGTERM, signal.SIGINT):
-        old[number] = signal.signal(number, lambda received, _: requests.append(received))
+
+    def handle(number, _):
+        if number == signal.SIGINT in requests:
+            raise KeyboardInterrupt
+        requests.append(number)
+
+    old = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield requests
     finally:

@@ -8,6 +8,7 @@
 What a checkpoint does not hold comes from what it refers to, whose digest is compared.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,6 +91,15 @@ def stage_directory(path: str, setting: str = "WORKDIR") -> tuple[str, Path]:
     )
 
 
+def checkpoint_name(path: str) -> str:
+    """Which checkpoint a path means and when it was written, e.g. "2-model/1000 of <ns>"."""
+    _, stage = stage_directory(path)
+    with contextlib.closing(Checkpoints(stage / "checkpoints", read_only=True)) as checkpoints:
+        step = checkpoints.best()
+        written = checkpoints.manager.metadata(step).commit_timestamp_nsecs
+    return f"{stage.name}/{step} of {written}"
+
+
 def check_base(path: str, model: T5Config) -> None:
     """Raises UserError unless a base has a checkpoint, and of a model of this architecture."""
     theirs = Description.read(stage_directory(path, "BASE")[0]).model
@@ -108,8 +118,10 @@ def _has_checkpoint(stage: Path) -> bool:
     return directory.is_dir() and any(entry.name.isdecimal() for entry in directory.iterdir())
 
 
-def load(path: str, layout: Layout) -> Variables:
+def load(path: str, layout: Layout, setting: str = "WORKDIR") -> Variables:
     """The variables of a work directory's (or stage directory's) best checkpoint, complete.
+
+    `setting` named the path.
 
     Prompts that `layout.model` does not declare are left out; ones it declares but the checkpoint
     lacks are absent from the result.
@@ -117,7 +129,7 @@ def load(path: str, layout: Layout) -> Variables:
     Raises:
       UserError: no or damaged checkpoint, or arrays that do not fit the model; all of them named.
     """
-    workdir, directory = stage_directory(path)
+    _, directory = stage_directory(path, setting)
     checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
     step = checkpoints.best()
     if step is None:
@@ -135,6 +147,8 @@ def read(checkpoints: Checkpoints, step: int, layout: Layout, where: str) -> Var
     source = layout.with_scan(scanned) if scanned != layout.model.config.scan_layers else layout
     target = source.abstract()
     wanted = {p: leaf for p, leaf in shapes.items() if p in target or not p.startswith("prompt/")}
+    if not wanted:
+        return {}  # of prompts that this model does not have
     _check_shapes(wanted, target, where)
     variables = checkpoints.variables(step, {path: target[path] for path in wanted})
     if source is layout:
@@ -155,7 +169,7 @@ def _check_shapes(stored: Mapping[str, Any], target: Mapping[str, Any], where: s
         raise UserError(
             f"{where!r} does not fit the model: {'; '.join(problems[:4])}"
             f"{f'; and {len(problems) - 4} more' if len(problems) > 4 else ''}:"
-            " set the MODEL that it was made with"
+            " set the MODEL that it was made with, or for prompts their length or another name"
         )
 
 
@@ -173,7 +187,7 @@ def _complete(stored: Variables, reference: Mapping[str, Any], layout: Layout) -
 def origin(base: str | None, seed: int, layout: Layout) -> Variables:
     """A run's beginning: its base's variables, or random ones; only prompts that the base has."""
     if base is not None:
-        variables = load(base, layout)
+        variables = load(base, layout, "BASE")
         if missing := [
             p for p in layout.abstract() if p not in variables and not p.startswith("prompt/")
         ]:

@@ -177,7 +177,69 @@ SETTINGS = [
     Bad("no verb", [], ["verb", "--help"]),
 ]
 
+# What only a program written in gin can get wrong: values of another type, or out of range.
+VALUES = {
+    "STEPS": (2.5, "a whole number"), "LEARNING_RATE": ("x", "a number or a function"),
+    "BATCH_SIZE": ("x", "a whole number"), "INPUT_LENGTH": (64.0, "a whole number"),
+    "OPTIMIZER": ("adam", "a function"), "Z_LOSS": (-1, "0 or more"), "BEAMS": (1.5, "a whole"),
+    "MESH": ({"data": "x"}, "a mapping to a whole number"), "SEED": (-1, "a whole number from 0"),
+    "BASE": (3, "a text"), "WORKDIR": (3, "a text"), "MODEL": ("t5", "a T5Config"),
+    "VOCABULARY": ("x", "a Vocabulary"), "EVAL_SPLIT": (3, "a text or a mapping to a text"),
+    "TRAIN_SHOTS": ((1.5,), "a whole number or a list"), "PACKING": ("x", "True or False"),
+    "EVALUATE_EVERY": (1.5, "a whole number or None"),
+}  # fmt: skip
+VALUES = [
+    Bad(f"{name} of another type", run(**{name: value}), [repr(value), f"set {wanted}"])
+    for name, (value, wanted) in VALUES.items()
+] + [
+    Bad("negative rate", run(LEARNING_RATE=-1.0), ["Part.learning_rate = -1.0", "0 or more"]),
+    Bad("large seed", run(SEED=2**70), ["seed", "a whole number from 0"]),
+    Bad("infinite rate", run("--gin.LEARNING_RATE=1e999"), ["learning_rate", "inf"]),
+    Bad(
+        "initialiser not called",
+        run(recipe="promot", PROMPT_INIT=1) + ["--gin.PROMPT_INIT=@models.sampled_vocabulary"],
+        ["Prompt.init", "a function (called"],
+    ),
+    Bad("early unfreezing", run(recipe="promot_joint", UNFREEZE=-1), ["unfreeze = -1", "0 or"]),
+    Bad("prompt's name", run("--gin.models.Prompt.name='../x'", recipe="promot"), ["'../x'"]),
+    Bad("text without quotes", run("--gin.WORKDIR=runs/x"), ["--gin.WORKDIR", "quotes of its own"]),
+    Bad("no recipe", run()[:1] + run()[2:], ["add a recipe", "gin/recipes/promot.gin"]),
+    Bad(
+        "no base for of_base",
+        run("--gin_file=gin/models/of_base.gin"),
+        ["BASE = None", "work directory to start from"],
+    ),
+    Bad(
+        "misspelt setting of a file",
+        run("--gin_file=mine.gin"),
+        ["STEPSS", "'STEPS'"],
+        {"mine.gin": "STEPSS = 3\n"},
+    ),
+    Bad(
+        "module that fails",
+        run(MODULES=["failing"]),
+        ["'failing'", "ZeroDivisionError"],
+        {"failing.py": "1 / 0\n"},
+    ),
+    Bad(
+        "file of another type",
+        run("--gin.data.file_task.train=3"),
+        ["file_task.train = 3", "a text"],
+    ),
+]
+
 DIRECTORIES = [
+    Bad("workdir is a URL", run(WORKDIR="gs://a/b"), ["'gs://a/b'", "mount the bucket"]),
+    Bad("name of a workdir too long", run(WORKDIR="a" * 300), ["WORKDIR", "too long"]),
+    Bad(
+        "base of another vocabulary",
+        run("--gin_file=mine.gin", BASE="trained"),
+        ["BASE = '", "trained' has another vocabulary", "of_base"],
+        {
+            "mine.gin": "from __gin__ import dynamic_registration\nfrom promot_jax import data\n"
+            "VOCABULARY = @data.byte()\n"
+        },
+    ),
     Bad(
         "workdir in a file",
         run(WORKDIR="mine.tsv/out"),
@@ -187,7 +249,7 @@ DIRECTORIES = [
     Bad("foreign files", run(WORKDIR="."), ["WORKDIR = '.'", "choose an empty or new"]),
     Bad("workdir of another run", run(WORKDIR="trained"), ["WORKDIR = 'trained'", "another run"]),
     Bad("no base", run(BASE="none"), ["BASE = 'none'", "check the path"]),
-    Bad("base is no workdir", run(BASE="."), ["BASE = '.'", "no work directory"]),
+    Bad("base is no workdir", run(BASE="."), ["BASE = '", "is no work directory"]),
     Bad(
         "base of another size",
         run("--gin.models.T5Config.mlp_dim=64", BASE="trained"),
@@ -229,9 +291,23 @@ INFER = [
     Bad(
         "infer: output of other input",
         infer(),
-        ["--output o.jsonl, line 1", "give another"],
+        ["--output o.jsonl exists", "o.jsonl.made_by.json", "give another"],
         ASKED | {"o.jsonl": '{"inputs": "who?", "prompt": null, "output": "x"}\n'},
     ),
+    Bad(
+        "infer: output that is the input",
+        infer("--output=asked.jsonl"),
+        ["--output asked.jsonl exists", "give another"],
+        ASKED,
+    ),
+    Bad(
+        "infer: half a character",
+        infer(),
+        ["line 1"],
+        {"asked.jsonl": '{"inputs": "\\ud800"}\n'},
+    ),
+    Bad("infer: temperature", infer("--temperature=nan"), ["temperature = nan", "finite"], ASKED),
+    Bad("infer: seed", infer("--seed=99999999999"), ["seed = 99999999999"], ASKED),
     Bad("infer: batch size", infer("--batch_size=0"), ["--batch_size = 0", "at least 1"], ASKED),
     Bad("infer: number", infer("--beams=two"), ["--beams", "'two'"], ASKED),
     Bad("infer: beams", infer("--beams=0"), ["beams = 0"], ASKED),
@@ -244,4 +320,14 @@ INFER = [
     Bad("infer: flag", infer("--gin.BEAMS=2"), ["'--gin.BEAMS=2'", "--help"], ASKED),
 ]
 
-CASES = DATA + TRAINING + SETTINGS + DIRECTORIES + INFER
+CONVERT = [
+    Bad(
+        "export: prompt", ["export", "trained", "o", "--prompt=target"], ["--prompt has no effect"]
+    ),
+    Bad("export: type", ["export", "trained", "o.npy", "--dtype=float32"], ["--dtype has no"]),
+    Bad("import: sentinels", ["import", "trained", "o", "--extra_ids=3"], ["--extra_ids has no"]),
+    Bad("import: rubbish", ["import", "mine.tsv", "o"], ["'mine.tsv' is no checkpoint"]),
+    Bad("inspect: rubbish", ["inspect", "bad.npy"], ["'bad.npy'", "npy"], {"bad.npy": "x"}),
+]
+
+CASES = DATA + TRAINING + SETTINGS + VALUES + DIRECTORIES + INFER + CONVERT

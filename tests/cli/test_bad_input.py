@@ -73,7 +73,7 @@ def damage(directory: Path) -> None:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("part", ["variables", "variables/ocdbt.process_0/d", "note"])
+@pytest.mark.parametrize("part", ["", "variables", "variables/ocdbt.process_0/d", "note"])
 @pytest.mark.parametrize("use", ["base", "infer"])
 def test_damaged_checkpoint(promot, trained, rows, tmp_path, use, part):
     shutil.copytree(trained[0] / "out", tmp_path / "trained")
@@ -85,7 +85,7 @@ def test_damaged_checkpoint(promot, trained, rows, tmp_path, use, part):
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("part", ["variables", "state", "note"])
+@pytest.mark.parametrize("part", ["variables", "state", "note", "metrics"])
 def test_damaged_checkpoint_of_a_run_that_goes_on(promot, trained, tmp_path, part):
     """Stage two is about to begin, from a checkpoint of stage one that cannot be read."""
     folder, arguments = trained

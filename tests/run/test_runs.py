@@ -121,14 +121,18 @@ def test_a_directory_left_before_it_was_described_is_taken(task, tmp_path):
     from promot_jax.run.workdir import claim
 
     settings = tiny_run.settings(str(tmp_path / "work"), task)
-    claim(settings, "SEED = 3\n")
+    with claim(settings, "SEED = 3\n"):
+        pass
     (tmp_path / "work" / "run.json").unlink()
-    assert claim(settings, "SEED = 3\n") == tmp_path / "work"
+    with claim(settings, "SEED = 3\n") as root:
+        assert root == tmp_path / "work"
+        with pytest.raises(UserError, match="in use by another process"):
+            claim(settings, "SEED = 3\n").__enter__()
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds files that are no run's"):
-        claim(dataclasses.replace(settings, workdir=str(other)), None)
+        claim(dataclasses.replace(settings, workdir=str(other)), None).__enter__()
 
 
 def test_the_next_stage_starts_from_the_best_checkpoint(task, tmp_path):

@@ -135,7 +135,7 @@ def test_a_damaged_checkpoint_names_itself(model, variables, stage, damage):
     shutil.rmtree(stage.directory / "1" / damage)
     with (
         contextlib.closing(Checkpoints(stage.directory, read_only=True)) as reader,
-        pytest.raises(UserError, match="checkpoints/1 cannot be read .* delete that directory"),
+        pytest.raises(UserError, match="checkpoints/1 cannot be read .* restore it, or delete"),
     ):
         reader.note(1)
         reader.state(1, trainer.state)

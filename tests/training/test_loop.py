@@ -18,6 +18,7 @@ from promot_jax.training import (
     assign,
     begin,
     make_mesh,
+    stop_requests,
     train,
 )
 
@@ -44,10 +45,10 @@ class Stage:
         )
         self.plan = dataclasses.replace(self.plan, **changes)
 
-    def run(self, step=0):
-        log = MetricsLog(self.directory, step)
+    def run(self, step=0, stop=()):
+        log, state = MetricsLog(self.directory, step), begin(self.mesh, 0, step)
         try:
-            return train(self.plan, begin(self.mesh, 0, step), self.variables, self.mesh, log, 10.0)
+            return train(self.plan, state, self.variables, self.mesh, log, 10.0, stop)
         finally:
             log.close()
 
@@ -110,8 +111,11 @@ def test_a_signal_saves_once_and_stops(model, variables, batches, tmp_path, numb
             prompt_tuning(optimizer=descent),
             batches=kill_at(step),
         )
-        with pytest.raises(Interrupted, match=f"stopped at step {step} of stage stage"):
-            stage.run()
+        with (
+            stop_requests() as stop,
+            pytest.raises(Interrupted, match=f"stopped at step {step} of stage stage"),
+        ):
+            stage.run(stop=stop)
         assert stage.events == events
     assert signal.getsignal(number) is before
 

@@ -1,0 +1,46 @@
+"""What a run takes from its base, and the prompts of many tasks: for gin files to call."""
+
+from collections.abc import Iterable
+
+import seqio
+
+from promot_jax.errors import UserError
+from promot_jax.models import Prompt, T5Config
+from promot_jax.run.workdir import load_vocabulary
+from promot_jax.training.description import Description
+from promot_jax.training.variables import stage_directory
+
+
+def base_model(base: str) -> T5Config:
+    """The architecture of a work directory's model."""
+    return Description.read(_workdir(base)).model
+
+
+def base_vocabulary(base: str) -> seqio.Vocabulary:
+    """The vocabulary of a work directory's model."""
+    return load_vocabulary(_workdir(base))
+
+
+def base_prompts(base: str) -> list[Prompt]:
+    """The soft prompts of a work directory's model."""
+    return [Prompt(name, length) for name, length in Description.read(_workdir(base)).prompts]
+
+
+def _workdir(base: str | None) -> str:
+    if base is None:
+        raise UserError("BASE = None: set the work directory to start from")
+    return stage_directory(base, "BASE")[0]
+
+
+def prompt_per_task(tasks: str | Iterable[str], length: int = 100) -> list[Prompt]:
+    """A prompt for each task, named like it."""
+    return [Prompt(task, length) for task in _listed(tasks)]
+
+
+def own_prompts(tasks: str | Iterable[str]) -> dict[str, str]:
+    """task -> the prompt of its name, as `TrainData.prompts` and `Evaluation.prompt` take it."""
+    return {task: task for task in _listed(tasks)}
+
+
+def _listed(tasks: str | Iterable[str]) -> Iterable[str]:
+    return (tasks,) if isinstance(tasks, str) else tasks
