@@ -24,7 +24,7 @@ def open_source(path: str, prompt_name: str = "prompt") -> Source:
         return peft.read(path, prompt_name)
     if (Path(path) / "config.json").exists():
         return huggingface.read(path)
-    if npy.is_npy(path) or path.endswith(".npy"):
+    if npy.is_npy(path) or (path.endswith(".npy") and Path(path).is_file()):
         return npy.read(path, prompt_name)
     if t5x_files.find(path):
         return t5x.read(path, prompt_name)

@@ -24,7 +24,7 @@ from promot_jax.convert.detect import open_source
 from promot_jax.convert.source import Source, Tensor, Vocabulary
 from promot_jax.convert.t5x_files import read_bytes
 from promot_jax.convert.tokenizer import byte_vocabulary, sentencepiece_vocabulary
-from promot_jax.errors import UserError
+from promot_jax.errors import UserError, absolute
 from promot_jax.models import Prompt, Variables
 from promot_jax.training import Bar, Checkpoints, begin, console, make_mesh
 from promot_jax.training.description import RUN, VOCABULARY, Description
@@ -158,7 +158,7 @@ def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
         stages=(STAGE,),
         targets=(),
         modules=theirs.modules,
-        base=base,
+        base=absolute(base),
         seed=theirs.seed,
         vocabulary=theirs.vocabulary,
     )

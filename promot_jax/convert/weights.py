@@ -50,13 +50,14 @@ def _files(directory: Path, name: str) -> list[Path]:
         return [directory / name] if (directory / name).exists() else []
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        files = [directory / file for file in names]
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{index} is damaged ({error!r}): download it again") from error
-    if absent := [file for file in names if not (directory / file).exists()]:
+    if absent := [file.name for file in files if not file.exists()]:
         raise UserError(
             f"{index} names {', '.join(absent)}, absent from {str(directory)!r}: add them"
         )
-    return [directory / file for file in names]
+    return files
 
 
 def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:

@@ -12,6 +12,7 @@ other names needs templates too; without them it would pass for the first row.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -132,8 +133,11 @@ def file_source(
 def _state(path: str) -> tuple[int, int] | None:
     """Size and time of a file, which tell whether it must be read again; None if there is none."""
     try:
-        stat = tf.io.gfile.stat(resolve(path))
-    except tf.errors.OpError:
+        if "://" not in path:
+            found = os.stat(resolve(path))  # TensorFlow's time is in whole seconds
+            return found.st_size, found.st_mtime_ns
+        stat = tf.io.gfile.stat(path)
+    except (OSError, tf.errors.OpError):
         return None
     return stat.length, stat.mtime_nsec
 

@@ -142,6 +142,26 @@ def test_eval(promot, out, rows, tmp_path):
     }
 
 
+def test_eval_again(promot, out, rows, tmp_path):
+    """The same is not done twice; other settings, or another checkpoint, are scored anew."""
+    (tmp_path / "mine.tsv").write_text(rows)
+    task = own_task("mine.tsv", "mine")
+
+    def scored(*more):
+        result = promot(["eval", "out", *task, *flags(**EVALUATION), *more], tmp_path)
+        assert result.code == 0, result.err
+        return result.err.split("results: ")[1].split()[0]
+
+    assert scored() == scored() == "out/evaluation/results.json"
+    before = (out / "evaluation/results.json").stat().st_mtime_ns
+    assert scored("--gin.EVAL_LIMIT=3") == "out/evaluation-2/results.json"
+    assert (out / "evaluation/results.json").stat().st_mtime_ns == before
+    written = out / "2-model/checkpoints/2/_CHECKPOINT_METADATA"
+    told = json.loads(written.read_text())
+    written.write_text(json.dumps(told | {"commit_timestamp_nsecs": 1}))
+    assert scored() == "out/evaluation-3/results.json"
+
+
 def test_report(script, out, tmp_path):
     (out / "report.html").unlink()
     result = script(["report", "out"], tmp_path)

@@ -21,6 +21,7 @@ from promot_jax.convert.source import Vocabulary
 from promot_jax.convert.tokenizer import read_vocabulary, write_vocabulary
 from promot_jax.errors import UserError
 from promot_jax.models import Decoding, generate, nested
+from promot_jax.run import LanguageModel
 from promot_jax.training import make_mesh
 from promot_jax.training.description import VOCABULARY, Description
 from promot_jax.training.variables import Layout, load
@@ -285,3 +286,95 @@ def test_no_tensorflow(copy, tmp_path):
     arguments = [str(copy), str(tmp_path / "work"), str(tmp_path / "exported")]
     subprocess.run([sys.executable, "-c", code, *arguments], check=True)
     assert same_bits(tmp_path / "exported", copy)
+
+
+ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_the_embedding_under_another_name(copy, alias):
+    """Savers that drop what shares memory keep one name of the embedding, any one."""
+    tensors = load_file(copy / "model.safetensors")
+    tensors[alias] = tensors.pop("shared.weight")
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    tensor = open_source(str(copy)).tensors["params/token_embedder/embedding"]
+    np.testing.assert_array_equal(tensor.read(), tensors[alias])
+
+
+def test_a_copy_of_the_embedding_is_a_head_where_it_must_not_be_tied(copy):
+    tensors = load_file(copy / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["shared.weight"]
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    for tied in (False, True):
+        values = json.loads((copy / "config.json").read_text()) | {"tie_word_embeddings": tied}
+        (copy / "config.json").write_text(json.dumps(values))
+        assert open_source(str(copy)).config.logits_via_embedding == tied
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "says"),
+    [
+        ("config.json", {"dense_act_fn": "relu"}, "dense_act_fn = 'relu'"),
+        ("config.json", {"dropout_rate": "a"}, "dropout_rate = 'a': set a number"),
+        ("config.json", {"feed_forward_proj": ["x"]}, r"feed_forward_proj = \['x'\]"),
+        ("config.json", {"model_type": ["t5"]}, r"type \['t5'\]"),
+        ("config.json", {"relative_attention_num_buckets": 0}, "buckets = 0"),
+        ("config.json", {"num_layers": 2.5}, "num_encoder_layers = 2.5"),
+        ("tokenizer_config.json", {"extra_ids": -3}, "extra_ids = -3"),
+        ("tokenizer_config.json", {"extra_ids": "many"}, "extra_ids = 'many'"),
+        ("tokenizer_config.json", [], "cannot be read"),
+        ("model.safetensors.index.json", {"weight_map": {"a": 5}}, "is damaged"),
+        ("model.safetensors.index.json", [], "is damaged"),
+    ],
+)
+def test_a_setting_that_cannot_be(copy, tmp_path, file, changes, says):
+    path = copy / file
+    values = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(values | changes if changes else changes))
+    with pytest.raises(UserError, match=says):
+        import_checkpoint(str(copy), str(tmp_path / "work"))
+    assert not (tmp_path / "work").exists()
+
+
+def test_sentinels_are_as_many_as_the_tokenizer_lists(tmp_path):
+    listed = [f"<extra_id_{i}>" for i in range(300)]
+    told = {"tokenizer_class": "T5Tokenizer", "additional_special_tokens": listed}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
+    (tmp_path / "spiece.model").write_bytes(hf_models.SPIECE.read_bytes())
+    assert read_vocabulary(tmp_path, {"vocab_size": 4096}).extra_ids == 300
+    (tmp_path / "spiece.model").write_bytes(b"")
+    with pytest.raises(UserError, match="0 pieces"):
+        read_vocabulary(tmp_path, {"vocab_size": 4096})
+
+
+def test_an_export_takes_its_place_only_when_it_is_whole(converted, tmp_path):
+    target = tmp_path / "target"
+    target.mkdir()
+    (tmp_path / "link").symlink_to(target)
+    export_model(str(converted.workdir), str(tmp_path / "link"))
+    assert same_bits(target, converted.original)
+    with pytest.raises(UserError, match="is not empty"):
+        export_model(str(converted.workdir), str(tmp_path / "link"))
+    assert {path.name for path in tmp_path.iterdir()} == {"target", "link"}
+
+
+def test_an_import_that_was_killed_is_done_again(original, tmp_path):
+    """Wherever it was; what else lies there is nobody's business."""
+    work = import_checkpoint(str(original), str(tmp_path / "work"))
+    (work / "run.json").unlink()
+    assert import_checkpoint(str(original), str(work)) == work and (work / "run.json").exists()
+    mine = tmp_path / "other" / "1-import" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    with pytest.raises(UserError, match="is not empty"):
+        import_checkpoint(str(original), str(tmp_path / "other"))
+    assert mine.exists()
+
+
+def test_a_directory_of_transformers_is_served_as_it_lies(original, tmp_path):
+    work = import_checkpoint(str(original), str(tmp_path / "work"))
+    ours, theirs = (LanguageModel(str(path), {"data": 1}) for path in (work, original))
+    texts = ["where does Anna live?", "what?"]
+    assert theirs.prompts == () and theirs.generate(texts) == ours.generate(texts)
+    with pytest.raises(UserError, match="is no work directory"):
+        LanguageModel(str(tmp_path))

@@ -126,3 +126,19 @@ def test_bad_adapters(adapter, base, prompted, tmp_path):
     with pytest.raises(UserError, match="--prompt_name=target"):
         import_prompt(str(adapter), str(tmp_path / "work"), str(prompted), "target")
     assert not (tmp_path / "work").exists()
+
+
+def test_a_prompt_stays_float32_with_a_model_in_bfloat16(adapter, tmp_path):
+    model = hf_models.save("t5_1_1", tmp_path / "model")
+    base = import_checkpoint(str(model), str(tmp_path / "base"), dtype="bfloat16")
+    work = import_prompt(str(adapter), str(tmp_path / "work"), str(base), "target")
+    exported = export_model(str(work), str(tmp_path / "exported"))
+    found = load_file(exported / "prompts/target/adapter_model.safetensors")["prompt_embeddings"]
+    np.testing.assert_array_equal(found, hf_models.prompt())
+
+
+@pytest.mark.parametrize("name", ["../escaped", "a/b", "..", ""])
+def test_a_name_stays_in_its_directory(adapter, base, tmp_path, name):
+    with pytest.raises(UserError, match="Prompt.name"):
+        import_prompt(str(adapter), str(tmp_path / "work"), str(base), name)
+    assert list(tmp_path.iterdir()) == []

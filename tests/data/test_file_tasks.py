@@ -35,6 +35,7 @@ def texts(rows):
         ("tsv", 'say "a"\tb\nc,d\té\n'),
         ("tsv", '\ufeffsay "a"\tb\r\n\r\nc,d\té'),
         ("tsv", 'targets\tinputs\nb\tsay "a"\né\tc,d\n'),
+        ("tsv", 'Input\tTarget\nsay "a"\tb\nc,d\té\n'),
         ("csv", '"say ""a""",b\n"c,d",é\n'),
         ("csv", 'id,inputs,targets\n1,"say ""a""",b\n\n2,"c,d",é\n'),
         ("jsonl", '{"inputs": "say \\"a\\"", "targets": "b"}\n\n{"inputs": "c,d", "targets": "é"}'),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny_run
 
+from promot_jax.data import file_task
 from promot_jax.errors import UserError
 from promot_jax.models import Decoding, Prompt, unstack_layers
 from promot_jax.run import LanguageModel, Stage, run
@@ -264,3 +265,28 @@ def test_another_model_does_not_fit(finished, task, tmp_path):
     wide = dataclasses.replace(tiny_run.MODEL, mlp_dim=48)
     with pytest.raises(UserError, match="mlp_dim|does not fit the model"):
         run(one_stage(tmp_path / "work", task, str(finished), model=wide))
+
+
+def test_other_data_is_noticed(tmp_path):
+    """A stage that goes on is one that goes on with the same rows."""
+    rows = [f"what is {a}{b}?\t{b}" for a in "abcdef" for b in "abc"]
+    path = tmp_path / "own.tsv"
+    workdir = str(tmp_path / "work")
+
+    def go(rows, steps):
+        path.write_text("\n".join(rows) + "\n")
+        name = file_task("other_data", str(path), str(path), metric="accuracy")
+        stage = tiny_run.stage("only", "prompt", steps, name, evaluations=[], select=None)
+        return run(tiny_run.settings(workdir, name, stages=[stage]))
+
+    go(rows, 2)
+    with pytest.raises(UserError, match="data of stage 'only' is no longer what"):
+        go([*rows[:-1], "what is it?\tx"], 4)
+    go(rows, 4)
+
+
+def test_a_base_s_prompts_that_a_recipe_has_not_are_left_out(finished, task, tmp_path):
+    """From the prompt stage alone, whose checkpoint holds nothing else."""
+    base = str(finished / "1-prompt")
+    none = run(one_stage(tmp_path / "none", task, base, "params", prompts=()))
+    assert not any(path.startswith("prompt/") for path in stored(none, "1-only")[0])

@@ -178,3 +178,33 @@ def test_rows_without_a_gold_label_are_left_out(tmp_path):
     paper.task("snli", str(tmp_path))
     targets = [example.targets for example in data.load_examples("snli", "train")]
     assert targets == ["False", "True"]
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "says"),
+    [
+        ("rte", {"premise": "a", "hypothesis": "b", "label": "entailment"}, "'label' is \"entail"),
+        ("rte", {"premise": "a", "hypothesis": "b", "label": 2}, "'label' is 2, none of"),
+        ("rte", {"premise": None, "hypothesis": "b", "label": 1}, "'premise' is null, not text"),
+        ("cb", {"premise": "a", "hypothesis": "b"}, "'label' is null"),
+        (
+            "openbookqa",
+            {"question_stem": "a", **{f"choice_{x}": x for x in "ABCD"}, "answerKey": "E"},
+            "'answerKey' is \"E\"",
+        ),
+    ],
+)
+def test_a_row_without_a_label_of_the_task(tmp_path, name, row, says):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "train.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(UserError, match=f"line 1: {says}"):
+        paper.task(name, str(tmp_path))
+
+
+def test_labels_and_texts_of_other_json_types(tmp_path):
+    """SuperGLUE's own WiC has true and false."""
+    row = {"sentence1": 7, "sentence2": "b", "word": "c", "label": True}
+    (tmp_path / "wic").mkdir()
+    (tmp_path / "wic" / "train.jsonl").write_text(json.dumps(row) + "\n")
+    (example,) = data.load_examples(paper.task("wic", str(tmp_path)), "train")
+    assert example.inputs.startswith("7 b question") and example.targets == "True"
