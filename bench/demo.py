@@ -20,6 +20,7 @@ import jax
 
 from promot_jax.cli import settings
 from promot_jax.errors import UserError
+from promot_jax.host_memory import restart_with_huge_pages
 from promot_jax.report import report, terminal_table
 from promot_jax.run import run
 from promot_jax.training import console
@@ -108,6 +109,7 @@ def runs(args: argparse.Namespace) -> Iterator[tuple[str, str, list[str]]]:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()  # as the console script does
     try:
         main()
     except UserError as error:

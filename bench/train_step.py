@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from promot_jax import models, training
+from promot_jax.host_memory import restart_with_huge_pages
 from promot_jax.training.loop import Plan, compile_step
 
 CONFIG = models.T5Config(
@@ -61,7 +62,7 @@ def setup(method: str, dropout: float):
     mesh = training.make_mesh()
     places = training.shardings(mesh, models.abstract(model), models.logical_axes(model))
     init = jax.jit(lambda key: models.init(model, key), out_shardings=places)
-    variables = init(jax.random.key(0))
+    variables = init.lower(jax.random.key(0)).compile()(jax.random.key(0))
     owner = training.assign([part], variables)
     loss = functools.partial(models.loss, model, z_loss=1e-4)
     plan = Plan(
@@ -106,7 +107,7 @@ def measure(method: str, steps: int, dropout: float) -> dict[str, float]:
     tokens = training.place_batch(mesh, batch(method))
     with training.use(mesh):
         begun = time.perf_counter()
-        step = compile_step(plan, state).lower(state, frozen, tokens).compile()
+        step = compile_step(plan, state, frozen, tokens)
         compiled = time.perf_counter() - begun
         seconds = []
         for _ in range(steps + 2):
@@ -132,4 +133,5 @@ def measure(method: str, steps: int, dropout: float) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()  # as the console script does
     main()

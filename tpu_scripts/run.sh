@@ -4,9 +4,9 @@
 #   tpu_scripts/run.sh NAME ZONE ARGUMENTS-OF-PROMOT-RUN
 #   tpu_scripts/run.sh promot us-west4-a --gin_file=gin/recipes/promot.gin \
 #     --gin_file=gin/models/mt5_xxl.gin --gin_file=gin/tasks/rte.gin \
-#     --gin_file=gin/meshes/fsdp.gin --gin.WORKDIR='"gs://bucket/rte"'
+#     --gin_file=gin/meshes/fsdp.gin --gin.WORKDIR='"/mnt/bucket/rte"'
 #
-# The work directory must be one that all hosts see (gs://...). The run goes on when the connection
+# The work directory must be one that all hosts see: a bucket mounted by gcsfuse on each, or NFS. The run goes on when the connection
 # is lost; its output is in promot_jax/promot.log on each host. After a preemption the same command
 # continues it.
 set -euo pipefail

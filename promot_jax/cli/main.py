@@ -25,6 +25,7 @@ import absl.logging
 from promot_jax.cli import convert as convert_verbs
 from promot_jax.cli import infer as infer_verb
 from promot_jax.errors import UserError
+from promot_jax.host_memory import restart_with_huge_pages
 
 
 class Parser(argparse.ArgumentParser):
@@ -218,6 +219,12 @@ def inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
+def script() -> int:
+    """The console script."""
+    restart_with_huge_pages()
+    return main()
+
+
 VERBS = {
     "run": run,
     "eval": evaluate,
@@ -229,4 +236,4 @@ VERBS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())

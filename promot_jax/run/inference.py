@@ -148,6 +148,8 @@ class LanguageModel:
         ]
 
     def _encode_all(self, texts: Sequence[str], prompt: PromptNames) -> list[Ids]:
+        if isinstance(texts, str):
+            raise UserError(f"texts = {texts[:40]!r} is one text: give a list of texts")
         names = [prompt] * len(texts) if prompt is None or isinstance(prompt, str) else list(prompt)
         if len(names) != len(texts):
             raise UserError(
@@ -186,6 +188,8 @@ def _in_batches(
 
     A short last batch is filled up, so that its shape, too, has been compiled already.
     """
+    if batch_size < 1:
+        raise UserError(f"batch_size = {batch_size}: set at least 1")
     count = len(columns[0])
     size = min(batch_size, _power_of_two(count))
     order = sorted(range(count), key=lambda i: [len(column[i]) for column in columns])

@@ -8,7 +8,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
 
 console = Console(stderr=True, highlight=False)
 
@@ -28,6 +27,8 @@ class MetricsLog:
         new.write_text("".join(line + "\n" for line in kept))
         new.replace(self.path)  # in one step: a crash loses no line
         self.file = self.path.open("a", buffering=1)
+        from tensorboardX import SummaryWriter  # takes a second, and torch where it is installed
+
         self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

@@ -24,8 +24,11 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jax.stages import Compiled
 
+from promot_jax.host_memory import give_back_freed_memory
 from promot_jax.models import Variables
+from promot_jax.models.t5 import Batch
 from promot_jax.training.logs import Bar, MetricsLog
 from promot_jax.training.mesh import place_batch, use
 from promot_jax.training.optimizers import Part
@@ -72,8 +75,8 @@ class Diverged(RuntimeError):
     """A metric is no longer a finite number."""
 
 
-def compile_step(plan: Plan, state: State) -> Callable[..., Any]:
-    """The jitted, donating step for a state of this structure, which keeps its layout."""
+def compile_step(plan: Plan, state: State, frozen: Variables, batch: Batch) -> Compiled:
+    """The compiled, donating step for arguments of these shapes and layouts, which it keeps."""
     step = functools.partial(
         train_step,
         loss=plan.loss,
@@ -82,7 +85,10 @@ def compile_step(plan: Plan, state: State) -> Callable[..., Any]:
         accumulate=plan.accumulate,
     )
     layout = jax.tree.map(lambda x: x.sharding, state)
-    return jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
+    jitted = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
+    compiled = jitted.lower(state, frozen, batch).compile()
+    give_back_freed_memory()
+    return compiled
 
 
 def train(
@@ -118,7 +124,7 @@ def train(
         while step < plan.steps:
             if run_step is None or step in thaws:
                 state, frozen = thaw(state, frozen, plan.parts, plan.owner)
-                run_step = compile_step(plan, state)
+                run_step = compile_step(plan, state, frozen, batch)
             state, metrics = run_step(state, frozen, batch)
             step += 1
             batch = place_batch(mesh, plan.batches(step)) if step < plan.steps else None

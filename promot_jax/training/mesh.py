@@ -14,7 +14,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from promot_jax.errors import UserError
-from promot_jax.training.host_memory import keep_freed_memory
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")
@@ -36,7 +35,6 @@ def make_mesh(
     Raises:
       UserError: unknown axis, or sizes that do not multiply to the number of devices.
     """
-    keep_freed_memory()
     devices = jax.devices() if devices is None else devices
     sizes = dict.fromkeys(AXES, 1) | dict({"data": -1} if shape is None else shape)
     if unknown := set(sizes) - set(AXES):

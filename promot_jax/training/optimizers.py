@@ -29,26 +29,42 @@ def adafactor(
 ) -> optax.GradientTransformation:
     """Adafactor as T5X has it (Shazeer & Stern 2018).
 
-    No momentum, updates relative to the parameter's scale. In float32 optax's Adafactor is T5X's:
-    four updates of each differ by less than 3e-5 of the largest movement. For bfloat16 parameters
-    T5X keeps moments in float32, as here; optax keeps them in bfloat16, whose rounding swallows the
-    small changes of late steps (after 1000 steps of random gradients the updates are off by 10 to
-    20 %). Updates are counted from the beginning of the stage; T5X, where it restores the
-    optimizer's state, goes on counting.
+    No momentum, updates relative to the parameter's scale. Made of the parts of optax's Adafactor,
+    which in float32 is T5X's: four updates of each differ by less than 3e-5 of the largest
+    movement. For bfloat16 parameters T5X keeps moments in float32, as here; optax keeps them in
+    bfloat16, whose rounding swallows the small changes of late steps (after 1000 steps of random
+    gradients the updates are off by 10 to 20 %). Updates are counted from the beginning of the
+    stage; T5X, where it restores the optimizer's state, goes on counting.
     """
-    optimizer = optax.adafactor(
-        learning_rate,
-        decay_rate=decay_rate,
-        multiply_by_parameter_scale=multiply_by_parameter_scale,
-        factored=factored,
-        clipping_threshold=clipping_threshold,
-        weight_decay_rate=weight_decay_rate,
-    )
+    parts = [
+        optax.scale_by_factored_rms(factored, decay_rate),
+        optax.clip_by_block_rms(clipping_threshold),
+        optax.scale_by_learning_rate(learning_rate),
+    ]
+    if multiply_by_parameter_scale:
+        parts.append(scale_by_parameter_rms())
+    if weight_decay_rate is not None:
+        parts.append(optax.add_decayed_weights(-weight_decay_rate))
+    optimizer = optax.chain(*parts)
     exact = lambda tree: optax.tree.cast(tree, jnp.float32)  # noqa: E731
     return optax.GradientTransformation(
         lambda params: optimizer.init(exact(params)),
         lambda updates, state, params: optimizer.update(exact(updates), state, exact(params)),
     )
+
+
+def scale_by_parameter_rms(least: float = 1e-3) -> optax.GradientTransformation:
+    """Scales an array's update by the root mean square of the array, at least `least`.
+
+    optax's `scale_by_param_block_rms` without its guard for differentiating through an update,
+    which costs a copy of every parameter.
+    """
+
+    def scale(update, params):
+        rms = lambda x: jnp.sqrt(jnp.mean(jnp.square(x)))  # noqa: E731
+        return jax.tree.map(lambda u, x: u * jnp.maximum(rms(x), least), update, params)
+
+    return optax.stateless(scale)
 
 
 def adamw(

@@ -61,7 +61,8 @@ class Layout:
     def random(self, seed: int) -> Variables:
         """Random variables, each array made where it will lie; prompts are zeros."""
         make = jax.jit(lambda key: init(self.model, key), out_shardings=self.shardings())
-        return make(jax.random.key(seed))
+        key = jax.random.key(seed)
+        return make.lower(key).compile()(key)  # a large program, not to be kept
 
     def with_scan(self, scan: bool) -> "Layout":
         """The same model with scanned or unrolled layers."""

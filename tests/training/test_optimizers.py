@@ -181,6 +181,7 @@ def test_adafactor_of_bfloat16_keeps_float32_moments():
         updates, states[0] = update(gradient, states[0], half)
         exact = jax.tree.map(lambda x: x.astype("float32"), gradient)
         expected, states[1] = update(exact, states[1], single)
-        np.testing.assert_array_equal(updates["params/w"], expected["params/w"])
+        # to a few roundings of float32: the casts are fused into other sums
+        np.testing.assert_allclose(updates["params/w"], expected["params/w"], rtol=1e-6)
     jax.tree.map(np.testing.assert_array_equal, *states)
     assert optax.apply_updates(half, updates)["params/w"].dtype == jnp.bfloat16
