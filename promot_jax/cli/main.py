@@ -15,6 +15,7 @@ SIGTERM or Ctrl-C saves, says how to go on, and exits with 0.
 import argparse
 import itertools
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -167,6 +168,7 @@ def _quiet() -> None:
     A read that failed also leaves coroutines behind, which complain when they are collected.
     """
     sys.unraisablehook = lambda _: None
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     absl.logging.set_verbosity(absl.logging.FATAL)
 
 

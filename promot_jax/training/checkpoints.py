@@ -151,13 +151,17 @@ class Checkpoints:
             raise self._unreadable(step, error) from error
 
     def _check_scores(self) -> None:
-        """Raises UserError where a score is lost, which Orbax would take for one never given."""
-        for entry in self.directory.glob("[0-9]*"):
+        """Raises UserError where a score is lost, which Orbax would take for one never given.
+
+        Of all but the newest it may be gone: a process may have been killed while it removed one.
+        """
+        steps = sorted(int(x.name) for x in self.directory.glob("[0-9]*") if x.name.isdecimal())
+        for step in steps:
             try:
-                if entry.name.isdecimal():
-                    json.loads((entry / "metrics" / "metrics").read_text())
+                json.loads((self.directory / str(step) / "metrics" / "metrics").read_text())
             except (OSError, ValueError) as error:
-                raise self._unreadable(int(entry.name), error) from error
+                if step == steps[-1] or not isinstance(error, FileNotFoundError):
+                    raise self._unreadable(step, error) from error
 
     def _unreadable(self, step: int, error: Exception) -> UserError:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
