@@ -296,7 +296,7 @@ def _save(
         "source": about | dict(source.about),
     }
     largest = max(x.nbytes for x in kept.values())
-    checkpoints = Checkpoints(root / STAGE / "checkpoints", writing_gb=1 + largest // 10**9)
+    checkpoints = Checkpoints(root / STAGE / "checkpoints", writing_gb=2e-9 * largest)
     mesh = make_mesh(SPREAD)
     checkpoints.save(begin(mesh, description.seed), kept, note, None)
     checkpoints.close()

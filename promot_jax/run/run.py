@@ -354,4 +354,4 @@ class _StageRun:
         said += ", such as " + " -> ".join(
             repr(text if len(text) <= 60 else f"{text[:57]}...") for text in first
         )
-        console.print(said)
+        console.print(said, soft_wrap=True)

@@ -58,7 +58,7 @@ class Checkpoints:
 
     directory: Path
     read_only: bool = False
-    writing_gb: int | None = None
+    writing_gb: float | None = None
 
     def __post_init__(self):
         self._check_scores()
