@@ -104,7 +104,7 @@ def batch(method: str) -> dict[str, np.ndarray]:
 def measure(method: str, steps: int, dropout: float) -> dict[str, float]:
     """The measured figures of one method."""
     mesh, plan, state, frozen = setup(method, dropout)
-    tokens = training.place_batch(mesh, batch(method))
+    tokens = training.place_batch(mesh, batch(method), BATCH)
     with training.use(mesh):
         begun = time.perf_counter()
         step = compile_step(plan, state, frozen, tokens)

@@ -6,7 +6,8 @@
 #     --gin_file=gin/models/mt5_xxl.gin --gin_file=gin/tasks/rte.gin \
 #     --gin_file=gin/meshes/fsdp.gin --gin.WORKDIR='"/mnt/bucket/rte"'
 #
-# The work directory must be one that all hosts see: a bucket mounted by gcsfuse on each, or NFS. The run goes on when the connection
+# The work directory must be one that all hosts see: a bucket mounted by gcsfuse on each, or NFS. The
+# run goes on when the connection
 # is lost; its output is in promot_jax/promot.log on each host. After a preemption the same command
 # continues it.
 set -euo pipefail
@@ -19,6 +20,6 @@ arguments=$(printf ' %q' "$@")
 gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all --command="
   cd promot_jax
   : >promot.log
-  nohup .venv/bin/promot run$arguments >>promot.log 2>&1 </dev/null &
+  nohup .venv/bin/promot run --multihost$arguments >>promot.log 2>&1 </dev/null &
   tail --pid=\$! --lines=+1 --follow promot.log
   wait \$!"

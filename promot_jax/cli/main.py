@@ -16,7 +16,6 @@ import argparse
 import itertools
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +43,12 @@ def parser() -> argparse.ArgumentParser:
     gin_flags = Parser(add_help=False, allow_abbrev=False)
     gin_flags.add_argument(
         "--gin_file", action="append", default=[], help="a gin file; later ones win"
+    )
+    gin_flags.add_argument(
+        "--multihost",
+        action="store_true",
+        help="join the other hosts, each of which runs this command: TPU pods, SLURM, Open MPI, or"
+        " JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID",
     )
     help_ = (
         "run the stages of a recipe; continues what was begun"
@@ -101,6 +106,8 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """`promot run`."""
     if not args.gin_file:
         raise UserError("give at least one --gin_file, such as gin/recipes/promot.gin")
+    _quiet()
+    _join(args)
     return _run(args.gin_file, bindings(args, rest))
 
 
@@ -111,6 +118,7 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
     another checkpoint or with other settings, the first free one of `evaluation-2`, ...
     """
     _quiet()
+    _join(args)
     from promot_jax.cli.settings import parse
     from promot_jax.run.workdir import changed_settings
     from promot_jax.training.variables import checkpoint_name
@@ -130,9 +138,8 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
 def _run(files: Sequence[str], given: Sequence[str]) -> int:
     from promot_jax.cli import settings
 
-    _quiet()
-    _join_pod()
     text = settings.parse(files, given)
+    from promot_jax.hosts import is_first
     from promot_jax.run import run as run_stages
     from promot_jax.training import Diverged, Interrupted, console
 
@@ -144,7 +151,7 @@ def _run(files: Sequence[str], given: Sequence[str]) -> int:
     except Diverged as error:
         print(f"promot: {error}", file=sys.stderr)
         return 1
-    if (workdir / "results.json").exists():
+    if is_first() and (workdir / "results.json").exists():
         console.print(f"results: {workdir / 'results.json'}  page: {_report(str(workdir))}")
     return 0
 
@@ -172,15 +179,15 @@ def _quiet() -> None:
     absl.logging.set_verbosity(absl.logging.FATAL)
 
 
-def _join_pod() -> None:
-    """On a TPU pod or another cluster, joins the other hosts before JAX sees its devices."""
-    if (
-        os.environ.get("JAX_COORDINATOR_ADDRESS")
-        or len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1
-    ):
-        import jax
+def _join(args: argparse.Namespace) -> None:
+    """Joins the other hosts, of which the first one speaks for all."""
+    if args.multihost:
+        from promot_jax.hosts import is_first, join
 
-        jax.distributed.initialize()
+        join()
+        from promot_jax.training import console
+
+        console.quiet = not is_first()
 
 
 def infer(args: argparse.Namespace, rest: Sequence[str]) -> int:

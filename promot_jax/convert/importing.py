@@ -292,7 +292,6 @@ def _save(
     note = {
         "seconds": 0.0,
         "reference": reference(description.base, description.seed, frozen),
-        "data_step": 0,
         "source": about | dict(source.about),
     }
     largest = max(x.nbytes for x in kept.values())

@@ -74,6 +74,7 @@ def _own(path: str) -> Facts | None:
     with contextlib.closing(Checkpoints(stage / "checkpoints", read_only=True)) as checkpoints:
         step = checkpoints.best() if step is None else step
         shapes, note = checkpoints.shapes(step), checkpoints.note(step)
+        score = checkpoints.score(step)
     vocabulary = Vocabulary(about.vocabulary["kind"], about.vocabulary["extra_ids"])
     scanned = any("/layers/" in name for name in shapes)
     return (
@@ -83,7 +84,7 @@ def _own(path: str) -> Facts | None:
             "layout": "scanned" if scanned else "unrolled",
             "step": step,
             "stage": stage.name,
-            "score": note["score"],
+            "score": score,
             "rest_from": _rest(note["reference"]),
             "method": about.method,
             "trained_on": list(about.targets),

@@ -2,9 +2,10 @@
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from promot_jax.hosts import write_atomically
 
 
 def write_samples(
@@ -27,6 +28,4 @@ def write_samples(
         line = {"input": text, "target": target, "output": output, "score": score}
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text("".join(lines), encoding="utf-8")
-    os.replace(unfinished, path)  # a reader, or a killed run, never sees half a file
+    write_atomically(path, "".join(lines))

@@ -7,7 +7,7 @@ touched or anything is trained.
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +165,12 @@ class _StageRun:
     """One stage in its directory."""
 
     def __init__(
-        self, context: Context, index: int, root: Path, results: Results, stop: Sequence[int] = ()
+        self,
+        context: Context,
+        index: int,
+        root: Path,
+        results: Results,
+        stop: Callable[[], bool] = lambda: False,
     ):
         self.context, self.index, self.root, self.results = context, index, root, results
         self.stop = stop
@@ -184,10 +189,10 @@ class _StageRun:
             self.log.close()
 
     def done(self) -> bool:
-        """Whether the stage has reached its end."""
-        if not self.stage.steps:
-            return self.results.has(self.name, 0) or not self.stage.evaluations
-        return self.checkpoints.latest() == self.stage.steps
+        """Whether the stage has reached its end, and was evaluated there."""
+        end = self.stage.steps
+        measured = self.results.has(self.name, end) or not self.stage.evaluates(end)
+        return measured and (not end or self.checkpoints.latest() == end)
 
     def finished(self) -> None:
         """Makes sure that nothing of a finished stage's results is missing."""
@@ -205,7 +210,9 @@ class _StageRun:
         self.log = MetricsLog(self.root / self.name, begun)
         self._say_data()
         if self.stage.evaluates(begun) and not self.results.has(self.name, begun):
-            self._evaluate(state, frozen, self._leave_if_asked)
+            score = self._evaluate(state, frozen)
+            if step is not None:
+                self.checkpoints.rescore(step, score)
         if self.stage.steps:
             mesh = self.context.layout.mesh
             state, frozen, _ = train(
@@ -214,8 +221,11 @@ class _StageRun:
         self.checkpoints.manager.wait_until_finished()
         self.finished()
         best = self.checkpoints.best() or 0
-        variables = state.trained | frozen
-        return variables if best == int(state.step) else variables | self._read(best)
+        if best == int(state.step):
+            return state.trained | frozen
+        stored = self._read(best)
+        # A checkpoint from before something was unfrozen does not hold it.
+        return frozen | stored if state.trained.keys() <= stored.keys() else self._whole(best)
 
     def _fresh(self, before: Variables | None) -> tuple[State, Variables, float]:
         settings, layout = self.context.run, self.context.layout
@@ -232,13 +242,13 @@ class _StageRun:
                 _StageRun(self.context, index, self.root, self.results)
             ) as stage:
                 if stage.checkpoints.best() is not None:
-                    return stage.all_variables(stage.checkpoints.best())
+                    return stage._whole(stage.checkpoints.best())
         return None
 
     def _read(self, step: int) -> Variables:
         return read(self.checkpoints, step, self.context.layout, str(self.root / self.name))
 
-    def all_variables(self, step: int) -> Variables:
+    def _whole(self, step: int) -> Variables:
         """A checkpoint's variables, and from the run's beginning what it does not hold."""
         stored, settings, layout = self._read(step), self.context.run, self.context.layout
         missing = set(layout.abstract()) - set(stored)
@@ -259,7 +269,7 @@ class _StageRun:
             )
         # What is due at this very step is unfrozen by the loop: the checkpoint was made before.
         state = begin(self.context.layout.mesh, self.context.run.seed + self.index, step - 1)
-        state, frozen = thaw(state, self.all_variables(step), self.stage.train, self.prepared.owner)
+        state, frozen = thaw(state, self._whole(step), self.stage.train, self.prepared.owner)
         state = self.checkpoints.state(step, state)
         console.print(f"{self.name}: continues at step {step}")
         return state, frozen, note["seconds"]
@@ -272,7 +282,7 @@ class _StageRun:
             label_smoothing=stage.label_smoothing,
             z_loss=stage.z_loss,
         )
-        rows = local_rows(stage.data.batch_size)
+        rows = local_rows(self.context.layout.mesh, stage.data.batch_size)
         return Plan(
             name=self.name,
             steps=stage.steps,
@@ -289,21 +299,19 @@ class _StageRun:
         )
 
     def _pause(self, state: State, frozen: Variables, seconds: float) -> None:
-        step = int(state.step)
-        score = self._evaluate(state, frozen) if self.stage.evaluates(step) else None
-        self._save(state, frozen, seconds, score)
+        score = None
+        try:
+            if self.stage.evaluates(int(state.step)):
+                score = self._evaluate(state, frozen)
+        finally:  # saves, too, when a signal or an error ends the evaluation
+            self._save(state, frozen, seconds, score)
 
     def _leave_if_asked(self, *_: int) -> None:
-        """Stops an evaluation before training, when there is nothing to save."""
-        if self.stop:
+        """Stops an evaluation, after each batch."""
+        if self.stop():
             raise Interrupted(f"stopped in stage {self.name}: run the same command to go on")
 
-    def _evaluate(
-        self,
-        state: State,
-        frozen: Variables,
-        on_batch: Callable[[int, int], None] | None = None,
-    ) -> float | None:
+    def _evaluate(self, state: State, frozen: Variables) -> float | None:
         """Adds the scores to the results; returns the one that selects the best checkpoint."""
         step, settings = int(state.step), self.context.run
         variables = state.trained | frozen
@@ -313,7 +321,8 @@ class _StageRun:
             for evaluator in self.prepared.evaluators:
                 every = evaluator.evaluation.every
                 if every is None or step % every == 0 or step == self.stage.steps:
-                    rows += evaluator(generate, step, self.root / self.name / "samples", on_batch)
+                    samples = self.root / self.name / "samples"
+                    rows += evaluator(generate, step, samples, self._leave_if_asked)
         rates = [part.peak(self.stage.steps) for part in self.stage.train]
         for row in rows:
             if row["task"] in settings.targets:
@@ -339,7 +348,7 @@ class _StageRun:
                 frozenset(untouched),
                 reference(settings.base, settings.seed, untouched),
             )
-        note = {"seconds": seconds, "reference": self._reference[1], "data_step": int(state.step)}
+        note = {"seconds": seconds, "reference": self._reference[1]}
         note["data"] = self.prepared.batches.digest
         self.checkpoints.save(state, ours, note, score)
 

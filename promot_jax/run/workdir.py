@@ -16,16 +16,16 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import jax
 import seqio
 from etils import epath
 
 from promot_jax import data
 from promot_jax.errors import UserError, resolve
+from promot_jax.hosts import is_first, wait_for_all, write_atomically
 from promot_jax.run.stage import Run
-from promot_jax.training.description import RUN, VOCABULARY, Description, write_atomically
+from promot_jax.training.description import RUN, VOCABULARY, Description
 
 NOT_IDENTITY = ("WORKDIR", "MESH")  # may change between two starts of one run
 
@@ -103,25 +103,33 @@ def claim(run: Run, config: str | None) -> Iterator[Path]:
     Raises:
       UserError: as `check`, it cannot be made, or another process runs in it.
     """
-    root = Path(run.workdir)
-    if not check(run, config):
-        description, model = describe(run), None
-        if description.vocabulary["kind"] == "sentencepiece":
-            model = epath.Path(resolve(run.vocabulary.sentencepiece_model_file)).read_bytes()
-        description.write(root, _settings(config), model)
-    if jax.process_index() > 0:  # the first host locks for all
+    root, there = Path(run.workdir), check(run, config)
+    wait_for_all("work directory checked")
+    with contextlib.ExitStack() as held:
+        if is_first():  # it writes and locks for all
+            if not there:
+                _make(run, root, config)
+            _lock(run, held.enter_context((root / "config.gin").open("a")))
+        wait_for_all("work directory claimed")
         yield root
-        return
-    with (root / "config.gin").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"WORKDIR = {run.workdir!r} is in use by another process: wait for it, or stop it"
-            ) from error
-        except OSError:  # a file system without locks
-            pass
-        yield root
+
+
+def _make(run: Run, root: Path, config: str | None) -> None:
+    description, model = describe(run), None
+    if description.vocabulary["kind"] == "sentencepiece":
+        model = epath.Path(resolve(run.vocabulary.sentencepiece_model_file)).read_bytes()
+    description.write(root, _settings(config), model)
+
+
+def _lock(run: Run, file: IO) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"WORKDIR = {run.workdir!r} is in use by another process: wait for it, or stop it"
+        ) from error
+    except OSError:  # a file system without locks
+        pass
 
 
 def changed_settings(root: Path, config: str) -> list[str]:
@@ -129,7 +137,8 @@ def changed_settings(root: Path, config: str) -> list[str]:
     path = root / "config.gin"
     before = path.read_text(errors="replace") if path.exists() else ""
     old, new = (
-        [line for line in text.splitlines() if not line.startswith(NOT_IDENTITY)]
+        # Gin breaks a long value off its name by a backslash and a new line.
+        [x for x in text.replace("\\\n", "").splitlines() if not x.startswith(NOT_IDENTITY)]
         for text in (before, config)
     )
     return [line for line in difflib.ndiff(old, new) if line[0] in "-+" and line[2:].strip()]

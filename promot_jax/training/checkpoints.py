@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
 from promot_jax.errors import UserError
+from promot_jax.hosts import wait_for_all, write_atomically
 from promot_jax.models import Variables, flat, nested, unstack_layers
 from promot_jax.training.step import State
 
@@ -29,14 +30,17 @@ def digest(variables: Variables) -> str:
 
     The same too for scanned and unrolled layers. Integer sums modulo 2^32 of the bits times odd
     weights of their position: exact in any order, so each device sums its own part and no array is
-    gathered.
+    gathered (as flattening it would).
     """
 
     def array_sum(x):
         bits = jax.lax.bitcast_convert_type(x, jnp.uint32 if x.dtype.itemsize == 4 else jnp.uint16)
-        bits = bits.astype(jnp.uint32).ravel()
-        weights = jnp.arange(bits.size, dtype=jnp.uint32) * np.uint32(2654435761) | np.uint32(1)
-        return jnp.sum(bits * weights, dtype=jnp.uint32)
+        position = jnp.uint32(0)
+        for axis, size in enumerate(x.shape):
+            along = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+            position = position * np.uint32(size) + along
+        weights = position * np.uint32(2654435761) | np.uint32(1)
+        return jnp.sum(bits.astype(jnp.uint32) * weights, dtype=jnp.uint32)
 
     sums = jax.device_get(
         jax.jit(lambda v: jax.tree.map(array_sum, unstack_layers(v)))(dict(variables))
@@ -94,12 +98,22 @@ class Checkpoints:
             args=ocp.args.Composite(
                 variables=ocp.args.PyTreeSave(nested(state.trained | untrained)),
                 state=ocp.args.PyTreeSave(_rest(state)),
-                note=ocp.args.JsonSave(note | {"score": score}),
+                note=ocp.args.JsonSave(note),
             ),
-            # What was not scored is the best only where nothing was: of equals the newest is.
-            metrics={"score": -math.inf if score is None else score},
+            metrics=_metrics(score),
             force=True,
         )
+
+    def rescore(self, step: int, score: float | None) -> None:
+        """Gives a checkpoint another score: its evaluation was stopped when it was saved."""
+        write_atomically(self._scores(step), json.dumps(_metrics(score)))
+        wait_for_all("checkpoint scored")
+        self.manager.reload()
+
+    def score(self, step: int) -> float | None:
+        """A checkpoint's score; None where it has none."""
+        score = self.manager.metrics(step)["score"]
+        return score if math.isfinite(score) else None
 
     def latest(self) -> int | None:
         """The step of the newest complete checkpoint."""
@@ -158,10 +172,14 @@ class Checkpoints:
         steps = sorted(int(x.name) for x in self.directory.glob("[0-9]*") if x.name.isdecimal())
         for step in steps:
             try:
-                json.loads((self.directory / str(step) / "metrics" / "metrics").read_text())
+                json.loads(self._scores(step).read_text())
             except (OSError, ValueError) as error:
                 if step == steps[-1] or not isinstance(error, FileNotFoundError):
                     raise self._unreadable(step, error) from error
+
+    def _scores(self, step: int) -> Path:
+        """Where Orbax has the metrics of a checkpoint."""
+        return self.directory / str(step) / "metrics" / "metrics"
 
     def _unreadable(self, step: int, error: Exception) -> UserError:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
@@ -173,6 +191,11 @@ class Checkpoints:
     def close(self) -> None:
         """Waits until everything is written."""
         self.manager.close()
+
+
+def _metrics(score: float | None) -> dict[str, float]:
+    """What was not scored is the best only where nothing was: of equals the newest is."""
+    return {"score": -math.inf if score is None else score}
 
 
 def _rest(state: State) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from promot_jax.errors import UserError, resolve
+from promot_jax.hosts import write_atomically
 from promot_jax.models import T5, T5Config
 
 RUN, VOCABULARY = "run.json", "sentencepiece.model"
@@ -109,10 +110,3 @@ class Description:
             raise UserError(
                 f"WORKDIR = {str(root)!r} cannot be written ({error.strerror}): choose another"
             ) from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file in one step, so that a crash leaves the old or the new one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -1,6 +1,7 @@
 """What a running stage says: a progress bar, metrics.jsonl and TensorBoard."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from promot_jax.hosts import is_first, write_atomically
+
 console = Console(stderr=True, highlight=False)
 
 
 class MetricsLog:
     """`metrics.jsonl` and `tensorboard/` of a stage.
 
-    A run that goes on from step n forgets the lines after n: they are about to be written again.
+    A run that goes on from step n forgets the lines after n: they are about to be written again. Of
+    several hosts the first one writes.
     """
 
     def __init__(self, directory: Path, step: int):
@@ -23,13 +27,12 @@ class MetricsLog:
         self.path = directory / "metrics.jsonl"
         old = self.path.read_text().splitlines() if self.path.exists() else []
         kept = [line for line in old if _step(line) <= step]
-        new = self.path.with_suffix(".tmp")
-        new.write_text("".join(line + "\n" for line in kept))
-        new.replace(self.path)  # in one step: a crash loses no line
-        self.file = self.path.open("a", buffering=1)
+        write_atomically(self.path, "".join(line + "\n" for line in kept))
+        self.file = (self.path if is_first() else Path(os.devnull)).open("a", buffering=1)
         from tensorboardX import SummaryWriter  # takes a second, and torch where it is installed
 
-        self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
+        board = str(directory / "tensorboard")
+        self.board = SummaryWriter(board, purge_step=step + 1, write_to_disk=is_first())
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line a logged step."""

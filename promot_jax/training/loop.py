@@ -7,13 +7,15 @@ The order of events around update n, stated once:
 3. the next batch is made, while the devices work;
 4. the metrics of the update before are read, logged, and checked for NaN;
 5. if n + 1 is due: evaluate, then save. A checkpoint's scores are thus in the results before the
-   checkpoint exists, and a run killed in between only does them again;
+   checkpoint exists, and a run killed in between only does them again. A signal that asks to stop
+   ends the evaluation, which is done again when the run goes on;
 6. if a signal asks to stop: save, unless that has just been done, and raise `Interrupted`.
 """
 
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import signal
 import threading
@@ -23,6 +25,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jax.stages import Compiled
 
@@ -98,13 +101,13 @@ def train(
     mesh: Mesh,
     log: MetricsLog,
     seconds: float,
-    stop: Sequence[int] = (),
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[State, Variables, float]:
     """Runs the stage from the state's step to its end.
 
     Args:
       seconds: the stage's clock so far; pauses for evaluation and saving are not counted.
-      stop: not empty any more once the process is to stop (`stop_requests`).
+      stop: whether the process is to stop (`stop_requests`).
 
     Returns:
       The last state, what stayed frozen, and the clock.
@@ -120,20 +123,20 @@ def train(
     thaws = {part.unfreeze for part in plan.parts}
     run_step = None
     with use(mesh), contextlib.closing(bar):
-        batch = place_batch(mesh, plan.batches(step)) if step < plan.steps else None
+        batch = _batch(plan, mesh, step)
         while step < plan.steps:
             if run_step is None or step in thaws:
                 state, frozen = thaw(state, frozen, plan.parts, plan.owner)
                 run_step = compile_step(plan, state, frozen, batch)
             state, metrics = run_step(state, frozen, batch)
             step += 1
-            batch = place_batch(mesh, plan.batches(step)) if step < plan.steps else None
+            batch = _batch(plan, mesh, step)
             reader.next(step, metrics)
             if due := plan.due(step):
                 reader.flush()
                 with clock.stopped():
                     plan.pause(state, frozen, clock.seconds)
-            if stop:
+            if stop():
                 reader.flush()
                 if not due:  # else it is saved already
                     plan.save(state, frozen, clock.seconds)
@@ -142,6 +145,12 @@ def train(
                 )
         reader.flush()
     return state, frozen, clock.seconds
+
+
+def _batch(plan: Plan, mesh: Mesh, step: int) -> Batch | None:
+    if step < plan.steps:
+        return place_batch(mesh, plan.batches(step), plan.batch_size)
+    return None
 
 
 class _Clock:
@@ -206,14 +215,20 @@ class _Reader:
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """A list that SIGTERM and Ctrl-C append to, in the place of killing the process.
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """A function that says whether SIGTERM or Ctrl-C came, in the place of killing the process.
 
-    A second Ctrl-C is a KeyboardInterrupt.
+    A second Ctrl-C is a KeyboardInterrupt. Of several hosts, all stop when one gets SIGTERM, and at
+    the same call: they have to call equally often.
     """
+    if jax.process_count() > 1:
+        calls = itertools.count()
+        yield lambda: multihost_utils.reached_preemption_sync_point(next(calls))
+        return
     requests: list[int] = []
+    asked = lambda: bool(requests)  # noqa: E731
     if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
-        yield requests
+        yield asked
         return
 
     def handle(number, _):
@@ -223,7 +238,7 @@ def stop_requests() -> Iterator[list[int]]:
 
     old = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield requests
+        yield asked
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

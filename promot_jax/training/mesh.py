@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Shaped
 
 from promot_jax.errors import UserError
 
@@ -106,15 +107,31 @@ def check_batch(mesh: Mesh, batch_size: int, setting: str, parts: int = 1) -> No
         )
 
 
-def local_rows(batch_size: int) -> slice:
-    """The rows of a global batch that this host feeds."""
-    per_host = batch_size // jax.process_count()
-    return slice(jax.process_index() * per_host, (jax.process_index() + 1) * per_host)
+def local_rows(mesh: Mesh, batch_size: int) -> slice:
+    """The rows of a global batch that lie on this host's devices, with any between them.
+
+    Hosts share rows where the mesh cuts the model, not the batch, between them.
+    """
+    places = NamedSharding(mesh, PartitionSpec(BATCH)).addressable_devices_indices_map(
+        (batch_size,)
+    )
+    starts, stops, _ = zip(
+        *(index[0].indices(batch_size) for index in places.values()), strict=True
+    )
+    return slice(min(starts), max(stops))
 
 
-def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This host's rows of a batch as global arrays, cut along the batch axis."""
-    sharding = NamedSharding(mesh, PartitionSpec(BATCH))
-    return {
-        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
-    }
+def place_batch(
+    mesh: Mesh, batch: Mapping[str, Shaped[np.ndarray, "rows length"]], batch_size: int
+) -> dict[str, Shaped[Array, "batch length"]]:
+    """Global arrays, cut along the batch axis, from the `local_rows` of a batch."""
+    sharding, first = NamedSharding(mesh, PartitionSpec(BATCH)), local_rows(mesh, batch_size).start
+
+    def place(rows):
+        def cut(index):
+            start, stop, _ = index[0].indices(batch_size)
+            return rows[start - first : stop - first]
+
+        return jax.make_array_from_callback((batch_size, *rows.shape[1:]), sharding, cut)
+
+    return {name: place(rows) for name, rows in batch.items()}

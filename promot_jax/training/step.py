@@ -11,11 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from promot_jax.models import Variables
 from promot_jax.models.t5 import Batch
+from promot_jax.training.mesh import replicated
 from promot_jax.training.optimizers import Part
 
 Loss = Callable[
@@ -52,7 +53,7 @@ def gradients(
     """The gradient of the mean loss over the batch's target tokens, and the sums it comes from.
 
     With `accumulate` > 1 the batch goes through in that many parts; gradients and tokens are summed
-    and divided once, which equals the large batch however the tokens are spread.
+    in float32 and divided once, which equals the large batch however the tokens are spread.
     """
 
     def part(batch, key):
@@ -69,14 +70,14 @@ def gradients(
         def body(carry, inputs):
             index, rows = inputs
             new = part(rows, jax.random.fold_in(key, index))
-            return jax.tree.map(jnp.add, carry, new), None
+            return jax.tree.map(lambda sum, x: sum + x.astype(sum.dtype), carry, new), None
 
         rows = jax.tree.map(split, batch)
         shapes = jax.eval_shape(part, jax.tree.map(lambda x: x[0], rows), key)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), shapes)
         (grads, sums), _ = jax.lax.scan(body, zeros, (jnp.arange(accumulate), rows))
     tokens = jnp.maximum(sums["tokens"], 1.0)
-    return jax.tree.map(lambda g: (g / tokens).astype(g.dtype), grads), sums
+    return {path: (g / tokens).astype(trained[path].dtype) for path, g in grads.items()}, sums
 
 
 def train_step(
@@ -111,9 +112,8 @@ def train_step(
 
 def begin(mesh: Mesh, seed: int, step: int = 0) -> State:
     """A state that trains nothing yet; `thaw` adds what is due at `step`."""
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    empty = State(jnp.int32(step), {}, {}, jax.random.key(seed))
-    return jax.device_put(empty, everywhere)
+    make = lambda: State(jnp.int32(step), {}, {}, jax.random.key(seed))  # noqa: E731
+    return jax.jit(make, out_shardings=replicated(mesh))()
 
 
 def thaw(
@@ -156,7 +156,7 @@ def like(optimizer: Any, variables: Variables) -> Any:
         if names and variables[names[-1]].shape == leaf.shape:
             return variables[names[-1]].sharding
         if isinstance(mesh, NamedSharding):
-            return NamedSharding(mesh.mesh, PartitionSpec())
+            return replicated(mesh.mesh)
         return mesh
 
     return jax.tree_util.tree_map_with_path(sharding, optimizer)

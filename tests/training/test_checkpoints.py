@@ -63,7 +63,11 @@ def test_the_best_and_the_last_are_kept(model, variables, stage):
         expected = [1, 2, 2, 4, 4, 4][step - 1]  # of equals the newest
         assert (stage.latest(), stage.best()) == (step, expected)
         assert set(stage.manager.all_steps()) == {expected, step}
-    assert stage.note(4) == {"n": 4, "score": 0.7} and stage.note(6)["score"] is None
+    assert stage.note(4) == {"n": 4} and stage.score(4) == 0.7 and stage.score(6) is None
+    stage.rescore(6, 0.9)  # its evaluation had been stopped
+    assert stage.score(6) == 0.9 and stage.best() == 6
+    with contextlib.closing(Checkpoints(stage.directory)) as again:
+        assert again.score(6) == 0.9 and again.best() == 6
 
 
 def test_without_scores_the_last_is_the_best(model, variables, stage):

@@ -45,7 +45,7 @@ class Stage:
         )
         self.plan = dataclasses.replace(self.plan, **changes)
 
-    def run(self, step=0, stop=()):
+    def run(self, step=0, stop=lambda: False):
         log, state = MetricsLog(self.directory, step), begin(self.mesh, 0, step)
         try:
             return train(self.plan, state, self.variables, self.mesh, log, 10.0, stop)

@@ -73,7 +73,7 @@ def test_the_batch_must_divide():
         check_batch(mesh, 7, "batch_size", parts=3)
     with pytest.raises(UserError, match="batch_size = 0"):
         check_batch(mesh, 0, "batch_size")
-    assert local_rows(6) == slice(0, 6)
+    assert local_rows(mesh, 6) == slice(0, 6)
 
 
 def test_axes_must_divide_and_not_collide():

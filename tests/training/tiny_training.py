@@ -96,14 +96,14 @@ class Trainer:
     def step(self, batch) -> dict[str, float]:
         """One update; returns the metrics."""
         with use(self.mesh):
-            placed = place_batch(self.mesh, batch)
+            placed = place_batch(self.mesh, batch, len(batch["encoder_input_tokens"]))
             self.state, metrics = self.jitted(self.state, self.frozen, placed)
         return {name: float(value) for name, value in metrics.items()}
 
     def flops(self, batch) -> float:
         """Floating point operations of the compiled step."""
         with use(self.mesh):
-            placed = place_batch(self.mesh, batch)
+            placed = place_batch(self.mesh, batch, len(batch["encoder_input_tokens"]))
             return (
                 self.jitted.lower(self.state, self.frozen, placed)
                 .compile()

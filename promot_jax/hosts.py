@@ -1,0 +1,53 @@
+"""Several hosts, each of which runs the whole program on its part of one mesh.
+
+All of them read the same files and compute the same scores; the first one writes. The work directory
+is thus one that all hosts see.
+"""
+
+import os
+from pathlib import Path
+
+import jax
+from jax.experimental import multihost_utils
+
+from promot_jax.errors import UserError
+
+
+def join() -> None:
+    """Joins the other hosts; to be called before anything else asks JAX for its devices.
+
+    JAX knows by itself who and how many they are on TPU pods, under SLURM and Open MPI; elsewhere
+    JAX_COORDINATOR_ADDRESS (host:port of the first), JAX_NUM_PROCESSES and JAX_PROCESS_ID say so.
+
+    Raises:
+      UserError: neither is there, or the others cannot be reached.
+    """
+    try:
+        count, index = (
+            int(os.environ[name]) if name in os.environ else None
+            for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+        )
+        jax.distributed.initialize(num_processes=count, process_id=index)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"--multihost: {error} On a cluster that JAX does not know, set"
+            " JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this is the host that writes."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(where: str) -> None:
+    """Returns once every host has called it with this name."""
+    multihost_utils.sync_global_devices(where)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file in one step, so that a crash leaves the old or the new one; the first host's."""
+    if is_first():
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
