@@ -39,13 +39,15 @@ setup(
     entry_points={"console_scripts": ["promot = promot_jax.cli.main:script"]},
     install_requires=[
         "absl-py>=2.1",
-        "etils>=1.12",
+        "etils[epath]>=1.12",
         "flax>=0.11",
         "gin-config>=0.5",
-        "importlib_resources>=6",
+        "huggingface_hub>=0.34",
+        "importlib_resources>=6",  # tensorflow-datasets imports it and does not require it
         "jax>=0.7",
         "jaxtyping>=0.3",
         "matplotlib>=3.9",
+        "ml_dtypes>=0.5",
         "numpy>=2.0",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.20",
@@ -61,6 +63,7 @@ setup(
         "tensorflow>=2.18",
         "tensorflow-datasets>=4.9.8",
         "tensorflow-text>=2.18",
+        "tensorstore>=0.1.71",
         "typeguard>=4.3",
     ],
     extras_require={
@@ -69,7 +72,6 @@ setup(
         "parity": [
             "lm_eval>=0.4.13",
             "peft>=0.21",
-            "safetensors>=0.5",
             "torch>=2.13",
             "transformers>=5.23",
         ],

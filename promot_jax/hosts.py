@@ -1,7 +1,7 @@
 """Several hosts, each of which runs the whole program on its part of one mesh.
 
-All of them read the same files and compute the same scores; the first one writes. The work directory
-is thus one that all hosts see.
+All of them read the same files and compute the same scores; the first one writes. The work
+directory is thus one that all hosts see.
 """
 
 import os
@@ -46,7 +46,7 @@ def wait_for_all(where: str) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file in one step, so that a crash leaves the old or the new one; the first host's."""
+    """On the first host: replaces a file in one step, so that a crash leaves the old or the new."""
     if is_first():
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_text(text, encoding="utf-8")

@@ -7,7 +7,6 @@ with "?" in front, for import to report.
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ class Source:
     """A checkpoint.
 
     Attributes:
-      kind: "huggingface", "peft", "t5x", "npy" or "promot".
+      kind: "huggingface", "peft", "t5x" or "npy".
       family: what the model is called, e.g. "t5 1.1".
       config: the model's settings; None where there is no whole model.
       tensors: by our path, unrolled ("params/encoder/layers_0/...", "prompt/<name>").
@@ -71,11 +70,6 @@ class Source:
     vocabulary: Vocabulary | None = None
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers it holds."""
-        return sum(math.prod(x.shape) for x in self.tensors.values())
 
 
 def family_of(config: T5Config, vocabulary: Vocabulary | None = None) -> str:

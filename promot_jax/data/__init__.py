@@ -64,7 +64,13 @@ from promot_jax.data.tasks import (  # noqa: E402
     mixture,
     task_info,
 )
-from promot_jax.data.vocabularies import byte, same_vocabulary, sentencepiece  # noqa: E402
+from promot_jax.data.tokens import padded_length  # noqa: E402
+from promot_jax.data.vocabularies import (  # noqa: E402
+    byte,
+    decode,
+    same_vocabulary,
+    sentencepiece,
+)
 
 __all__ = [
     "Batches",
@@ -77,7 +83,9 @@ __all__ = [
     "add_task",
     "bleu",
     "byte",
+    "decode",
     "eval_set",
+    "padded_length",
     "exact_match",
     "file_source",
     "file_task",

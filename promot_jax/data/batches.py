@@ -78,8 +78,8 @@ class Batches:
       digest: of all token ids trained on: equal, where the data is.
       report: what was read: rows, too_long (examples dropped or trimmed), examples (trained on),
         units (rows of a batch that they fill, fewer than examples when packed), and the same for
-        each task under `tasks`, with the first row's texts, the longest input (its prompt included)
-        and target, and whether the split has more rows than `max_rows`.
+        each task under `tasks`, with the first row's texts and whether the split has more rows than
+        `max_rows`.
     """
 
     def __init__(
@@ -151,15 +151,12 @@ class _TaskData:
         for pair in self._pairs:
             ids.update(np.concatenate(pair).tobytes())
         self.digest = ids.hexdigest()
-        longest = [int(n) for n in lengths.max(axis=0)]
         self.report = {
             "rows": len(examples),
             "too_long": too_long,
             "examples": len(self._pairs),
             "units": len(self._units),
             "first": (examples[0].inputs, examples[0].targets),
-            "longest_input": longest[0],
-            "longest_target": longest[1],
             "more_than_max_rows": more,
         }
 

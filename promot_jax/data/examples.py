@@ -90,17 +90,6 @@ def _unreadable(task: seqio.Task, split: str, error: Exception) -> UserError:
     )
 
 
-def _check_features(task: seqio.Task, spec: Mapping[str, tf.TensorSpec]) -> None:
-    for key in ("inputs", "targets"):
-        want = task.output_features[key]
-        have = spec.get(key)
-        if have is None or have.dtype != want.dtype or have.shape.rank != want.rank:
-            raise UserError(
-                f"task {task.name!r}: after its preprocessors {key!r} is {have}, expected"
-                f" {want.dtype.name} of rank {want.rank}; correct the preprocessors"
-            )
-
-
 def _rows(dataset: tf.data.Dataset) -> Iterator[Mapping[str, Any]]:
     specs = dataset.element_spec.values()
     if not all(isinstance(s, tf.TensorSpec) and s.shape.is_fully_defined() for s in specs):

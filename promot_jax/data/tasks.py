@@ -111,7 +111,7 @@ def get_task(name: str) -> seqio.Task | seqio.Mixture:
     known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
     raise UserError(
         f"task {name!r} is not registered{near(str(name), known)}; {len(known)} tasks are known:"
-        " check the name, or import the module that registers it"
+        " check the name, or name the module that registers it in MODULES"
     )
 
 
@@ -119,7 +119,7 @@ def mixture(tasks: str | Sequence[str], name: str | None = None) -> str:
     """Registers a mixture of tasks in equal shares, and returns its name (default: theirs, joined).
 
     Raises:
-      UserError: no tasks, an unknown one, or one named twice.
+      UserError: no tasks, an unknown one, one named twice, or another mixture has the name.
     """
     tasks = [tasks] if isinstance(tasks, str) else list(tasks)
     if not tasks or len(set(tasks)) < len(tasks):
@@ -129,6 +129,8 @@ def mixture(tasks: str | Sequence[str], name: str | None = None) -> str:
     name = name or "_and_".join(tasks)
     if name not in seqio.MixtureRegistry.names():
         seqio.MixtureRegistry.add(name, tasks, default_rate=1.0)
+    elif {task.name for task in get_task(name).tasks} != set(tasks):
+        raise UserError(f"mixture.name = {name!r} is the name of another mixture: choose another")
     return name
 
 

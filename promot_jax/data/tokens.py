@@ -21,6 +21,11 @@ from promot_jax.errors import UserError
 CUE = 16  # tokens at the end of an input that are cut last
 
 
+def padded_length(longest: int) -> int:
+    """What inputs are padded to where nothing sets it: few lengths, so few compilations."""
+    return max(32, 1 << (longest - 1).bit_length())
+
+
 def prompt_room(prompt_ids: np.ndarray, input_length: int, name: str = "") -> int:
     """How many input tokens have room behind the prompt.
 

@@ -4,6 +4,9 @@ Both follow T5's rule that the rest of the project relies on: id 0 is padding, a
 EOS, which is 1.
 """
 
+import itertools
+from collections.abc import Iterable
+
 import seqio
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -47,6 +50,12 @@ def sentencepiece(path: str, extra_ids: int = 0) -> seqio.SentencePieceVocabular
 def byte(extra_ids: int = 0) -> seqio.ByteVocabulary:
     """UTF-8 bytes + 3 (0 padding, 1 EOS, 2 unknown), as in ByT5, whose models have 384 ids."""
     return seqio.ByteVocabulary(extra_ids=extra_ids)
+
+
+def decode(vocabulary: seqio.Vocabulary, ids: Iterable[int]) -> str:
+    """The text up to EOS; ids that the vocabulary lacks (soft prompts, padding) have none."""
+    before_eos = itertools.takewhile(lambda i: i != vocabulary.eos_id, map(int, ids))
+    return str(vocabulary.decode([i for i in before_eos if 0 < i < vocabulary.vocab_size]))
 
 
 def same_vocabulary(a: seqio.Vocabulary, b: seqio.Vocabulary) -> bool:

@@ -10,6 +10,7 @@ lie in the answer format of the *target* task, the one the model is tuned on. A 
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,17 +20,23 @@ import numpy as np
 import seqio
 from jaxtyping import Int
 
-from promot_jax.data import EvalSet, TaskInfo, eval_set, in_format, task_info
+from promot_jax.data import (
+    EvalSet,
+    TaskInfo,
+    decode,
+    eval_set,
+    in_format,
+    padded_length,
+    task_info,
+)
 from promot_jax.evaluation.evaluation import Evaluation, prompts_of_tasks, splits_of_tasks
 from promot_jax.evaluation.intervals import Interval
 from promot_jax.evaluation.metrics import Metrics, scorable_task
 from promot_jax.evaluation.samples import write_samples
 
-# Inputs are padded to powers of two from here on, so that few shapes have to be compiled.
-SHORTEST = 32
 UNLIMITED = 2**30
 
-Generate = Callable[[Int[np.ndarray, "batch length"], Any], Int[np.ndarray, "batch outputs"]]
+Generate = Callable[[Int[np.ndarray, "batch length"], Any, range], Int[np.ndarray, "batch outputs"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +51,8 @@ class _Set:
     metrics: Metrics
     length: int  # tokens the inputs are padded to
 
-    def batches(self, size: int) -> Iterator[tuple[Int[np.ndarray, "batch length"], int]]:
-        """All rows in order, [size, length], and how many rows of each batch count."""
+    def batches(self, size: int) -> Iterator[tuple[Int[np.ndarray, "batch length"], range]]:
+        """All rows in order, [size, length], and the numbers of those that count."""
         tokens = self.data.tokens
         for start in range(0, len(tokens), size):
             rows = tokens[start : start + size]
@@ -54,7 +61,7 @@ class _Set:
                 # The last batch is filled up with a real row: it ends when its neighbours do.
                 row = rows[min(i, len(rows) - 1)]
                 batch[i, : len(row)] = row
-            yield batch, len(rows)
+            yield batch, range(start, start + len(rows))
 
 
 class Evaluator:
@@ -107,8 +114,7 @@ class Evaluator:
             )  # fmt: skip
             metrics = metrics or Metrics(task, data.examples)  # the same rows, whatever the shots
             longest = max(map(len, data.tokens))
-            length = max(SHORTEST, 1 << (longest - 1).bit_length())
-            length = min(length, asked.input_length or length)
+            length = min(padded_length(longest), asked.input_length or UNLIMITED)
             group = asked.group or info.group
             yield _Set(data, shots, group, info.chance, prompt is not None, metrics, length)
 
@@ -127,33 +133,39 @@ class Evaluator:
         too_long (their number) and mean_shots (what was left). What is not defined is None.
 
         Args:
-          generate: (tokens [batch_size, length], decoding) -> ids [batch_size, any]; the lengths
-            are those in `self.lengths`, each to be compiled once. What follows EOS is ignored.
+          generate: (tokens [batch_size, length], decoding, numbers of the task's rows
+            [batch_size]) -> ids [batch_size, any]; the lengths are those in `self.lengths`, each
+            to be compiled once. What follows EOS is ignored.
           step: of the stage; it names the samples.
           samples_dir: where <task>.<shots>shot.<step>.jsonl are written; None writes none.
           on_batch: called with (batches done, batches in all) after each batch.
         """
         size = self.evaluation.batch_size
         total = sum(-(-len(each.data.tokens) // size) for each in self._sets)
-        done, rows = 0, []
+        done, rows = itertools.count(1), []
         for each in self._sets:
             outputs: list[str] = []
-            for batch, count in each.batches(size):
-                ids = np.asarray(generate(batch, self.evaluation.decoding))
-                outputs += [self._text(row) for row in ids[:count]]
-                done += 1
+            for batch, counted in each.batches(size):
+                numbers = range(counted.start, counted.start + size)
+                ids = np.asarray(generate(batch, self.evaluation.decoding, numbers))
+                outputs += [decode(self._vocabulary, row) for row in ids[: len(counted)]]
                 if on_batch is not None:
-                    on_batch(done, total)
+                    on_batch(next(done), total)
             scores = each.metrics(outputs, self.evaluation.seed)
             rows += self._rows(each, step, outputs, scores)
             if samples_dir is not None:
                 path = Path(samples_dir) / f"{each.data.task}.{each.shots}shot.{step}.jsonl"
-                # as the model read them, without the prompt
-                inputs = [self._text(ids[ids < self._vocab_size]) for ids in each.data.tokens]
-                targets = [example.targets for example in each.data.examples]
-                first = next(iter(scores.values()), None)
-                write_samples(path, inputs, targets, outputs, first and first.per_row)
+                self._write_samples(path, each, outputs, scores)
         return rows
+
+    def _write_samples(
+        self, path: Path, each: _Set, outputs: Sequence[str], scores: Mapping[str, Interval]
+    ) -> None:
+        """Inputs as the model read them (shots, what was cut), without the prompt."""
+        inputs = [decode(self._vocabulary, ids) for ids in each.data.tokens]
+        targets = [example.targets for example in each.data.examples]
+        first = next(iter(scores.values()), None)
+        write_samples(path, inputs, targets, outputs, first and first.per_row)
 
     def _rows(
         self, each: _Set, step: int, outputs: Sequence[str], scores: Mapping[str, Interval]
@@ -173,20 +185,6 @@ class Evaluator:
             if each.data.too_long:
                 row |= {"too_long": each.data.too_long, "mean_shots": each.data.mean_shots}
             yield row
-
-    def _text(self, ids: Sequence[int]) -> str:
-        """The text of ids up to EOS. Ids that the vocabulary lacks (a model's table is padded, and
-        a soft prompt has no text) become the unknown token, or nothing."""
-        known, unknown = self._vocabulary.vocab_size, self._vocabulary.unk_id
-        text = []
-        for i in map(int, ids):
-            if i == self._vocabulary.eos_id:
-                break
-            if not 0 <= i < known:
-                i = unknown
-            if i is not None and i != self._vocabulary.pad_id:
-                text.append(i)
-        return str(self._vocabulary.decode(text))
 
 
 def _number(value: float) -> float | None:

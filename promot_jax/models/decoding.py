@@ -36,7 +36,8 @@ class Decoding:
       max_length: most tokens of an output, EOS included.
       beams: 1 for greedy search or sampling.
       temperature: 0 takes the likeliest token; above, samples from the softmax at this temperature.
-      top_k: sample among the k likeliest tokens; 0 for all.
+      top_k: sample among the k likeliest tokens; 0 for all. Of equally likely ones, here and for
+        top_p, the smaller ids come first.
       top_p: sample among the fewest tokens that hold this probability; 1 for all.
       length_penalty: alpha of beam search's length penalty, by which a log-probability is divided.
         T5X's default is 0.6, Hugging Face's 1.
@@ -74,18 +75,27 @@ class Decoding:
 
 
 def generate(
-    model: T5, variables: Variables, inputs: Int[Array, "batch inputs"], decoding: Decoding
+    model: T5,
+    variables: Variables,
+    inputs: Int[Array, "batch inputs"],
+    decoding: Decoding,
+    rows: Int[Array, " batch"] | None = None,
 ) -> tuple[Int[Array, "batch outputs"], Float[Array, " batch"]]:
     """The outputs (EOS, then padding) and their scores.
 
-    A score is the output's log-probability; with beams, divided by the length penalty.
+    A score is the output's log-probability; with beams, divided by the length penalty. What is
+    sampled for a row depends on its number in `rows` (None: 0, 1, ...), not on its batch.
     """
-    ids, scores = generate_all(model, variables, inputs, decoding)
+    ids, scores = generate_all(model, variables, inputs, decoding, rows)
     return ids[:, 0], scores[:, 0]
 
 
 def generate_all(
-    model: T5, variables: Variables, inputs: Int[Array, "batch inputs"], decoding: Decoding
+    model: T5,
+    variables: Variables,
+    inputs: Int[Array, "batch inputs"],
+    decoding: Decoding,
+    rows: Int[Array, " batch"] | None = None,
 ) -> tuple[Int[Array, "batch beams outputs"], Float[Array, "batch beams"]]:
     """As `generate`, with all beams, best first."""
     variables = nested(variables)
@@ -93,7 +103,7 @@ def generate_all(
     step, state = _first_step(model, variables, encoded, inputs, decoding)
     if decoding.beams > 1:
         return _beam_search(step, state, decoding)
-    ids, scores = _sample(step, state, decoding)
+    ids, scores = _sample(step, state, decoding, jnp.arange(len(inputs)) if rows is None else rows)
     return ids[:, None], scores[:, None]
 
 
@@ -112,34 +122,34 @@ def _first_step(model, variables, encoded, inputs, decoding):
 
 
 def _choose(
-    logits: Float[Array, "batch vocab"], key: PRNGKeyArray, decoding: Decoding
+    logits: Float[Array, "batch vocab"], keys: PRNGKeyArray, decoding: Decoding
 ) -> Int[Array, " batch"]:
-    """The next token: the likeliest, or a sample of what top-k and top-p leave."""
+    """The next tokens: the likeliest or, with a row's own key, one that top-k and top-p leave."""
     if decoding.temperature == 0:
         return jnp.argmax(logits, axis=-1)
+    draw = jax.vmap(jax.random.categorical)
     logits = logits / decoding.temperature
+    if decoding.top_k == 0 and decoding.top_p == 1:
+        return draw(keys, logits)
+    tokens = jnp.argsort(logits, axis=-1, descending=True)  # of equals the first
+    logits = jnp.take_along_axis(logits, tokens, axis=-1)
     if decoding.top_k:
-        least = jax.lax.top_k(logits, min(decoding.top_k, logits.shape[-1]))[0][:, -1:]
-        logits = jnp.where(logits < least, -jnp.inf, logits)
-    if decoding.top_p < 1:
-        ordered = -jnp.sort(-logits, axis=-1)
-        probabilities = jax.nn.softmax(ordered, axis=-1)
-        before = jnp.cumsum(probabilities, axis=-1) - probabilities
-        least = jnp.min(
-            jnp.where(before < decoding.top_p, ordered, jnp.inf), axis=-1, keepdims=True
-        )
-        logits = jnp.where(logits < least, -jnp.inf, logits)
-    return jax.random.categorical(key, logits)
+        logits = jnp.where(jnp.arange(logits.shape[-1]) < decoding.top_k, logits, -jnp.inf)
+    probabilities = jax.nn.softmax(logits, axis=-1)
+    likelier = jnp.cumsum(probabilities, axis=-1) - probabilities
+    drawn = draw(keys, jnp.where(likelier < decoding.top_p, logits, -jnp.inf))
+    return jnp.take_along_axis(tokens, drawn[:, None], axis=-1)[:, 0]
 
 
-def _sample(step, state, decoding):
+def _sample(step, state, decoding, rows):
     """Greedy search and sampling: one sequence a row."""
     logits, caches = state
     batch, length = logits.shape[0], decoding.max_length
-    key = jax.random.key(decoding.seed)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(decoding.seed), rows)
 
     def choose(index, logits, ids, scores, done):
-        token = _choose(logits, jax.random.fold_in(key, index), decoding).astype(jnp.int32)
+        own = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+        token = _choose(logits, own, decoding).astype(jnp.int32)
         log_probability = jnp.take_along_axis(jax.nn.log_softmax(logits), token[:, None], axis=-1)[
             :, 0
         ]

@@ -90,7 +90,7 @@ def infer(
     records = (record for _, record in islice(read_records(source, how), done, None))
     with _open(output, "a", encoding="utf-8") as file:
         while lines := list(islice(records, window)):
-            for record, answer in zip(lines, _answers(model, lines, how), strict=True):
+            for record, answer in zip(lines, _answers(model, lines, how, done), strict=True):
                 file.write(json.dumps(record | answer, ensure_ascii=False) + "\n")
             file.flush()
             done += len(lines)
@@ -98,8 +98,10 @@ def infer(
     return done
 
 
-def _answers(model: LanguageModel, records: list[Record], how: Answering) -> list[Record]:
-    """What is added to each record."""
+def _answers(
+    model: LanguageModel, records: list[Record], how: Answering, first: int
+) -> list[Record]:
+    """What is added to each record; `first`: the number of the first one in the file."""
     rows = [model.encode(record["inputs"], record["prompt"]) for record in records]
     fits = [i for i, row in enumerate(rows) if not _too_long(row, how)]
     inputs = [rows[i] for i in fits]
@@ -107,7 +109,9 @@ def _answers(model: LanguageModel, records: list[Record], how: Answering) -> lis
         targets = [model.encode(records[i]["targets"], None) for i in fits]
         found = model.score_ids(inputs, targets, how.batch_size)
     else:
-        found = [(text,) for text in model.generate_ids(inputs, how.decoding, how.batch_size)]
+        numbers = [first + i for i in fits]
+        texts = model.generate_ids(inputs, how.decoding, how.batch_size, numbers)
+        found = [(text,) for text in texts]
     names = ANSWERS[how.score]
     answers = [dict.fromkeys(names) | {"too_long": len(row)} for row in rows]
     for i, values in zip(fits, found, strict=True):

@@ -1,7 +1,7 @@
 """Token ids in, token ids or scores out, on a mesh; one compilation for each shape."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,22 +15,31 @@ from promot_jax.training.mesh import BATCH
 
 
 class Generator:
-    """`generator(variables, tokens, decoding)` -> ids; every host gives and gets all rows."""
+    """`generator(variables, tokens, decoding, rows)` -> ids; every host gives and gets all rows."""
 
     def __init__(self, model: T5, mesh: Mesh):
         self.mesh = mesh
         self.rows = mesh.shape["data"] * mesh.shape["fsdp"]
         everywhere = {"out_shardings": replicated(mesh)}
         self._generate = jax.jit(
-            functools.partial(generate, model), static_argnames="decoding", **everywhere
+            lambda variables, tokens, rows, decoding: generate(
+                model, variables, tokens, decoding, rows
+            ),
+            static_argnames="decoding",
+            **everywhere,
         )
         self._score = jax.jit(functools.partial(score, model), **everywhere)
 
     def __call__(
-        self, variables: Variables, tokens: Int[np.ndarray, "batch inputs"], decoding: Decoding
+        self,
+        variables: Variables,
+        tokens: Int[np.ndarray, "batch inputs"],
+        decoding: Decoding,
+        rows: Sequence[int] | None = None,
     ) -> Int[np.ndarray, "batch outputs"]:
-        """Generates for a batch."""
-        return self._run(self._generate, variables, tokens, decoding=decoding)[0]
+        """Generates for a batch; `rows` are the rows' numbers, for sampling (None: 0, 1, ...)."""
+        rows = np.asarray(range(len(tokens)) if rows is None else rows, np.int32)
+        return self._run(self._generate, variables, tokens, rows, decoding=decoding)[0]
 
     def score(
         self,

@@ -19,16 +19,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
-from lm_eval.api.registry import register_model
-from lm_eval.models.utils import normalize_gen_kwargs
+try:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import TemplateLM
+    from lm_eval.api.registry import register_model
+    from lm_eval.models.utils import normalize_gen_kwargs
+except ModuleNotFoundError as error:
+    raise SystemExit(f"lm-evaluation-harness is needed ({error}): pip install lm_eval") from error
 
 from promot_jax.errors import UserError
 from promot_jax.models import Decoding
 from promot_jax.run.inference import BATCH_SIZE, LanguageModel
 
-MAX_GEN_TOKS = 256  # the harness's default
+MAX_GEN_TOKS = 256  # the harness's default; that of a sampling temperature, where none is set, is 1
 # What a task's `generation_kwargs` may say besides `until` and `do_sample`, and Decoding's names.
 SETTINGS = {
     "max_gen_toks": "max_length", "temperature": "temperature", "top_k": "top_k", "top_p": "top_p",
@@ -136,7 +139,9 @@ def _decoding(generation_kwargs: Mapping[str, Any]) -> tuple[Decoding, list[str]
             f"generation_kwargs has {sorted(unknown)[0]!r}: promot has until, do_sample,"
             f" {', '.join(SETTINGS)}"
         )
-    if not sampled:
+    if sampled:
+        kwargs = {"temperature": 1.0} | kwargs
+    else:
         kwargs = {name: value for name, value in kwargs.items() if name not in SAMPLING}
     named = {SETTINGS[name]: value for name, value in kwargs.items()}
     return Decoding(**{"beam_search": "huggingface", "length_penalty": 1.0} | named), stops

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Int
 
 from promot_jax.convert import load_checkpoint
+from promot_jax.data import decode, padded_length
 from promot_jax.errors import UserError, near
 from promot_jax.models import Decoding, Prompt, Variables, prompt_ids
 from promot_jax.run.generation import Generator
@@ -27,7 +28,6 @@ from promot_jax.training import make_mesh
 from promot_jax.training.description import Description
 from promot_jax.training.variables import Layout, load, stage_directory
 
-SHORTEST = 32
 GREEDY = Decoding()
 BATCH_SIZE = 64
 
@@ -123,12 +123,21 @@ class LanguageModel:
         return self.score_ids(self._encode_all(texts, prompt), rows, batch_size)
 
     def generate_ids(
-        self, inputs: Sequence[Ids], decoding: Decoding = GREEDY, batch_size: int = BATCH_SIZE
+        self,
+        inputs: Sequence[Ids],
+        decoding: Decoding = GREEDY,
+        batch_size: int = BATCH_SIZE,
+        numbers: Sequence[int] | None = None,
     ) -> list[str]:
-        """`generate` for inputs that are token ids already, as `encode` makes them."""
+        """`generate` for inputs that are token ids already, as `encode` makes them.
 
-        def outputs(tokens):
-            return map(self.decode, self.generator(self.variables, tokens, decoding))
+        What is sampled for an input depends on its number (None: 0, 1, ...), not on its batch.
+        """
+        numbers = range(len(inputs)) if numbers is None else numbers
+
+        def outputs(rows, tokens):
+            ids = self.generator(self.variables, tokens, decoding, [numbers[i] for i in rows])
+            return [decode(self.vocabulary, row) for row in ids]
 
         return _in_batches(outputs, batch_size, inputs)
 
@@ -137,7 +146,7 @@ class LanguageModel:
     ) -> list[Score]:
         """`score` for token ids; a target need not end in EOS."""
 
-        def scores(*batch):
+        def scores(_, *batch):
             found = self.generator.score(self.variables, *batch)
             return zip(*(values.tolist() for values in found), strict=True)
 
@@ -170,45 +179,31 @@ class LanguageModel:
             [soft, [*self.vocabulary.encode(text), self.vocabulary.eos_id]]
         ).astype(np.int32)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text up to EOS; ids that the vocabulary lacks are left out."""
-        kept = []
-        for i in map(int, ids):
-            if i == self.vocabulary.eos_id:
-                break
-            if 0 < i < self.vocabulary.vocab_size:
-                kept.append(i)
-        return str(self.vocabulary.decode(kept))
-
 
 def _in_batches(
     function: Callable[..., Iterable[Any]], batch_size: int, *columns: Sequence[Ids]
 ) -> list[Any]:
-    """`function` of batches of rows of nearly one length; its results in the order of the rows.
+    """`function(rows, *columns)` of batches of nearly one length; its results in the rows' order.
 
     A short last batch is filled up, so that its shape, too, has been compiled already.
     """
     if batch_size < 1:
         raise UserError(f"batch_size = {batch_size}: set at least 1")
     count = len(columns[0])
-    size = min(batch_size, _power_of_two(count))
+    size = min(batch_size, 1 << max(count - 1, 0).bit_length())
     order = sorted(range(count), key=lambda i: [len(column[i]) for column in columns])
     results = [None] * count
     for start in range(0, count, size):
         rows = order[start : start + size]
         filled = rows + rows[-1:] * (size - len(rows))
-        answers = function(*(_padded([column[i] for i in filled]) for column in columns))
+        answers = function(filled, *(_padded([column[i] for i in filled]) for column in columns))
         for i, answer in zip(rows, answers, strict=False):
             results[i] = answer
     return results
 
 
 def _padded(rows: Sequence[Ids]) -> Int[np.ndarray, "batch length"]:
-    tokens = np.zeros((len(rows), max(SHORTEST, _power_of_two(max(map(len, rows))))), np.int32)
+    tokens = np.zeros((len(rows), padded_length(max(map(len, rows)))), np.int32)
     for row, ids in zip(tokens, rows, strict=True):
         row[: len(ids)] = ids
     return tokens
-
-
-def _power_of_two(least: int) -> int:
-    return 1 << max(least - 1, 0).bit_length()

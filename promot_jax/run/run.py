@@ -7,6 +7,7 @@ touched or anything is trained.
 import contextlib
 import dataclasses
 import functools
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -329,11 +330,18 @@ class _StageRun:
                 row["group"] = "target"
             row |= {"method": settings.method, "stage": self.name, "selected": False}
             row |= {"seed": settings.seed, "learning_rate": max(rates, default=None)}
-            self.log.scalars(
-                step, {f"{row['task']}/{row['shots']}shot/{row['metric']}": row["value"] or 0.0}
-            )
+            if row["value"] is not None:
+                name = f"{row['task']}/{row['shots']}shot/{row['metric']}"
+                self.log.scalars(step, {name: row["value"]})
         self.results.add(rows)
-        return next((row["value"] for row in rows if row["task"] == self.stage.select), None)
+        return self._score(rows)
+
+    def _score(self, rows: list[dict[str, Any]]) -> float | None:
+        """What selects the best checkpoint: the mean of the selecting tasks' scores, as shares."""
+        firsts = [next(row for row in rows if row["task"] == task) for task in self.stage.selecting]
+        if not firsts or any(row["value"] is None for row in firsts):
+            return None
+        return statistics.fmean(row["value"] / row["scale"] for row in firsts)
 
     def _save(self, state: State, frozen: Variables, seconds: float, score: float | None) -> None:
         ours = {
@@ -355,12 +363,12 @@ class _StageRun:
     def _say_data(self) -> None:
         if self.prepared.batches is None:
             return
-        report = self.prepared.batches.report
-        said = f"{self.name}: {report['examples']} examples of {report['task']}/{report['split']}"
-        if report["too_long"]:
-            said += f", {report['too_long']} too long ({self.stage.data.too_long})"
-        first = next(iter(report["tasks"].values()))["first"]
-        said += ", such as " + " -> ".join(
-            repr(text if len(text) <= 60 else f"{text[:57]}...") for text in first
-        )
-        console.print(said, soft_wrap=True)
+        data = self.stage.data
+        for task, report in self.prepared.batches.report["tasks"].items():
+            said = f"{self.name}: {report['examples']} examples of {task}/{data.split}"
+            if report["more_than_max_rows"]:
+                said += f" (no more than max_rows = {data.max_rows} of its rows)"
+            if report["too_long"]:
+                said += f", {report['too_long']} too long ({data.too_long})"
+            texts = (x if len(x) <= 60 else f"{x[:57]}..." for x in report["first"])
+            console.print(f"{said}, such as {' -> '.join(map(repr, texts))}", soft_wrap=True)

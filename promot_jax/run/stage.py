@@ -32,7 +32,7 @@ class Stage:
       evaluate_every: updates between evaluations, the first one before training; None: at the end.
       checkpoint_every: updates between checkpoints; None: at evaluations and at the end.
       select: task whose score chooses the best checkpoint (the first metric of its first evaluation
-        in the list; more is better); None: the last checkpoint is the best.
+        in the list; more is better), or tasks whose mean does; None: the last one is the best.
       log_every: updates between lines of metrics.jsonl.
     """
 
@@ -46,7 +46,7 @@ class Stage:
     evaluations: Sequence[Evaluation] = ()
     evaluate_every: int | None = None
     checkpoint_every: int | None = None
-    select: str | None = None
+    select: str | Sequence[str] | None = None
     log_every: int = 10
 
     def __post_init__(self):
@@ -70,12 +70,17 @@ class Stage:
             raise UserError(
                 f"{here}: steps = {self.steps}, but {missing} is not set: set it, or steps = 0"
             )
-        if self.select is not None and self.select not in [
-            t for e in self.evaluations for t in e.tasks
-        ]:
+        asked = [(t, k) for e in self.evaluations for t in e.tasks for k in e.shots]
+        if unknown := [task for task in self.selecting if task not in dict(asked)]:
             raise UserError(
-                f"{here}: select = {self.select!r} is a task of none of its evaluations: add it to"
+                f"{here}: select = {unknown[0]!r} is a task of none of its evaluations: add it to"
                 " one"
+            )
+        if twice := [each for each in asked if asked.count(each) > 1]:
+            task, shots = twice[0]
+            raise UserError(
+                f"{here}: two of its evaluations score {task!r} with {shots} shots, and have one"
+                " file of samples: leave it out of one, and score it by promot eval"
             )
         if late := [part for part in self.train if part.unfreeze >= max(self.steps, 1)]:
             raise UserError(
@@ -83,15 +88,17 @@ class Stage:
                 f" never reached in {self.steps} steps: set less"
             )
 
+    @property
+    def selecting(self) -> tuple[str, ...]:
+        """`select` as a tuple."""
+        return (self.select,) if isinstance(self.select, str) else tuple(self.select or ())
+
     def evaluates(self, step: int) -> bool:
         """Whether evaluations are due after `step` updates."""
-        if step == self.steps:
-            return bool(self.evaluations)
-        return (
-            bool(self.evaluations)
-            and self.evaluate_every is not None
-            and step % self.evaluate_every == 0
-        )
+        if not any(evaluation.tasks for evaluation in self.evaluations):
+            return False
+        every = self.evaluate_every
+        return step == self.steps or (every is not None and step % every == 0)
 
     def saves(self, step: int) -> bool:
         """Whether a checkpoint is due after `step` updates."""

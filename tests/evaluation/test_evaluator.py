@@ -94,7 +94,7 @@ class Echo:
     def __init__(self):
         self.batches = []
 
-    def __call__(self, tokens, decoding):
+    def __call__(self, tokens, decoding, rows):
         self.batches.append(tokens)
         outputs = np.full((len(tokens), tokens.shape[1] + 3), 70)  # what follows EOS is rubbish
         for row, ids in zip(outputs, tokens, strict=True):
@@ -209,7 +209,7 @@ def test_inputs_are_padded_no_longer_than_a_task_needs():
 
 
 def test_ids_without_text_are_survived():
-    def prompt_ids(tokens, decoding):
+    def prompt_ids(tokens, decoding, rows):
         return np.tile([384, 0, 300, -1, 82 + 3, 111 + 3, 1], (len(tokens), 1))
 
     (row,) = evaluator(["ev_copy"], TaskInfo(answer_format=("Ro",)))(prompt_ids, 0)
@@ -217,7 +217,7 @@ def test_ids_without_text_are_survived():
 
 
 def test_nothing_generated_is_an_empty_answer(tmp_path):
-    (row,) = evaluator(["ev_copy"])(lambda tokens, _: np.zeros((2, 4), int), 0, tmp_path)
+    (row,) = evaluator(["ev_copy"])(lambda tokens, *_: np.zeros((2, 4), int), 0, tmp_path)
     assert row["value"] == 0
     assert row["high"] > 0.4  # none of five is not none at all
     assert {line["output"] for line in read(tmp_path / "ev_copy.0shot.0.jsonl")} == {""}
@@ -255,7 +255,7 @@ def test_evaluating_twice_gives_the_same_and_leaves_whole_files(tmp_path):
 def test_decoding_is_handed_on_untouched():
     seen, settings = set(), object()
 
-    def generate(tokens, decoding):
+    def generate(tokens, decoding, rows):
         seen.add(decoding)
         return tokens
 

@@ -173,21 +173,42 @@ def test_seeds(run, variables, inputs):
     assert not np.array_equal(first, other)
 
 
+def test_samples_depend_on_the_number_of_a_row_alone(model, variables, inputs):
+    """So on no batch: the same in another order, and different for equal inputs."""
+    sample = Decoding(LENGTH, temperature=2.0)
+    draw = jax.jit(lambda inputs, rows: generate(model, variables, inputs, sample, rows)[0])
+    numbers = np.arange(7, 7 + len(inputs))
+    straight, turned = draw(inputs, numbers), draw(inputs[::-1], numbers[::-1])
+    np.testing.assert_array_equal(straight, turned[::-1])
+    alike = np.asarray(draw(np.repeat(inputs[:1], len(inputs), axis=0), numbers))
+    assert len({tuple(row) for row in alike}) > 1
+
+
+UNEQUAL, EQUAL = (0.5, 0.3, 0.15, 0.05), (0.25, 0.25, 0.25, 0.25)
+
+
 @pytest.mark.parametrize(
-    ("changes", "allowed"),
+    ("probabilities", "changes", "allowed"),
     [
-        ({"top_k": 2}, {0, 1}),
-        ({"top_p": 0.75}, {0, 1}),
-        ({"top_p": 0.6}, {0, 1}),
-        ({"top_p": 0.4}, {0}),
+        (UNEQUAL, {"top_k": 2}, {0, 1}),
+        (UNEQUAL, {"top_p": 0.75}, {0, 1}),
+        (UNEQUAL, {"top_p": 0.6}, {0, 1}),
+        (UNEQUAL, {"top_p": 0.4}, {0}),
+        (UNEQUAL, {"top_k": 3, "top_p": 0.8}, {0, 1}),  # 0.53, 0.32, 0.16 among these
+        (EQUAL, {"top_k": 2}, {0, 1}),
+        (EQUAL, {"top_p": 0.5}, {0, 1}),
     ],
 )
-def test_what_may_be_sampled(changes, allowed):
-    """Probabilities 0.5, 0.3, 0.15, 0.05: as few of the likeliest as hold top_p."""
+def test_what_may_be_sampled(probabilities, changes, allowed):
+    """As few of the likeliest as hold top_p; of equals the first."""
     from promot_jax.models.decoding import _choose
 
-    logits = np.tile(np.log([0.5, 0.3, 0.15, 0.05]).astype(np.float32), (400, 1))
-    drawn = _choose(logits, jax.random.key(0), Decoding(temperature=1.0, **changes))
+    logits = np.tile(np.log(probabilities).astype(np.float32), (400, 1))
+    drawn = _choose(
+        logits,
+        jax.random.split(jax.random.key(0), len(logits)),
+        Decoding(temperature=1.0, **changes),
+    )
     assert set(np.asarray(drawn)) == allowed
 
 
@@ -197,7 +218,8 @@ def test_temperature():
     logits = np.tile(np.log([0.5, 0.3, 0.2]).astype(np.float32), (3000, 1))
     shares = []
     for temperature in (0.5, 1.0, 5.0):
-        drawn = _choose(logits, jax.random.key(0), Decoding(temperature=temperature))
+        keys = jax.random.split(jax.random.key(0), len(logits))
+        drawn = _choose(logits, keys, Decoding(temperature=temperature))
         shares.append(np.mean(np.asarray(drawn) == 0))
     expected = [
         p[0] ** (1 / t) / sum(q ** (1 / t) for q in p)
