@@ -40,6 +40,7 @@ SHORT = (
 def main(argv: Sequence[str] | None = None) -> Path:
     """Runs the experiment; returns its work directory."""
     args = parser().parse_args(argv)
+    args.workdir = args.workdir or ("runs/demo_short" if args.short else "runs/demo")
     root = Path(args.workdir)
     absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of what it was asked to do
     # The runs share most of their programs: compile each once.
@@ -67,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--workdir", default="runs/demo")
+    parser.add_argument("--workdir", help="default: runs/demo, and for --short runs/demo_short")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument(
         "--learning_rates",

@@ -2,6 +2,7 @@
 
 import collections.abc
 import difflib
+import errno
 import functools
 import math
 import types
@@ -66,6 +67,21 @@ def _in_words(wanted: Any) -> str:
     return "None" if wanted is type(None) else words.get(wanted, f"a {wanted.__name__}")
 
 
+def shortage(error: BaseException | None) -> str | None:
+    """What to do where memory or disk ran out, by `error` or what it comes from; else None."""
+    while error is not None:
+        said = str(error)
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in said:
+            return (
+                f"out of memory ({said[:120]}): set a smaller BATCH_SIZE, EVAL_BATCH_SIZE or"
+                " INPUT_LENGTH, ACCUMULATE = 2 or more, or a MESH of more devices"
+            )
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in said:
+            return f"no space left on the disk ({said[:120]}): make room, and run the command again"
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def near(name: str, candidates: Iterable[str]) -> str:
     """`" (did you mean 'a', 'b'?)"` for the candidates that resemble `name`, or `""`."""
     matches = difflib.get_close_matches(name, list(candidates), n=3, cutoff=0.5)
@@ -75,10 +91,12 @@ def near(name: str, candidates: Iterable[str]) -> str:
 def resolve(path: str) -> str:
     """A path as given; where nothing lies there, the same path beside or in the installed package.
 
-    So `gin/recipes/promot.gin` and `promot_jax/assets/lab/base` work from every directory. URLs
-    pass through. Returns `path` unchanged where neither exists, for the caller's message to name.
+    So `gin/recipes/promot.gin` and `promot_jax/assets/lab/base` work from every directory; only
+    paths that begin so are looked for there. URLs pass through. Returns `path` unchanged where
+    neither exists, for the caller's message to name.
     """
-    if "://" in path or Path(path).exists():
+    ours = Path(path).parts[:1] in (("gin",), ("promot_jax",))
+    if "://" in path or Path(path).exists() or not ours:
         return path
     for root in (INSTALLED_AT.parent, INSTALLED_AT):
         if (root / path).exists():

@@ -1,5 +1,6 @@
 """The one rule for paths and near matches, as every command line message uses them."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import promot_jax
-from promot_jax.errors import UserError, near, resolve
+from promot_jax.errors import UserError, near, resolve, shortage
 
 NAMES = ["prompt_tuning", "finetune", "promot", "promot_joint"]
 
@@ -49,8 +50,33 @@ def test_what_is_installed_is_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     package = Path(promot_jax.__file__).parent
     assert os.path.samefile(resolve("promot_jax/errors.py"), package / "errors.py")
-    assert os.path.samefile(resolve("errors.py"), package / "errors.py")
     assert Path(resolve("gin/models/t5_1_1_small.gin")).is_file()
+
+
+def test_only_what_is_installed_is(tmp_path, monkeypatch):
+    """Somebody's "runs/demo" means the one here, not one beside the package."""
+    monkeypatch.chdir(tmp_path)
+    assert resolve("README.md") == "README.md" and resolve("errors.py") == "errors.py"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."), "BATCH_SIZE"),
+        (OSError(errno.ENOSPC, "No space left on device"), "make room"),
+        (ValueError("a damaged file"), None),
+    ],
+)
+def test_shortage(error, says):
+    """However deep: Orbax and JAX raise errors of errors."""
+    try:
+        try:
+            raise error
+        except Exception as inner:
+            raise ValueError("something failed") from inner
+    except ValueError as outer:
+        found = shortage(outer)
+    assert found is None if says is None else says in found
 
 
 def test_a_missing_path_comes_back_unchanged(tmp_path, monkeypatch):

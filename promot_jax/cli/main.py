@@ -24,7 +24,7 @@ import absl.logging
 
 from promot_jax.cli import convert as convert_verbs
 from promot_jax.cli import infer as infer_verb
-from promot_jax.errors import UserError
+from promot_jax.errors import UserError, shortage
 from promot_jax.host_memory import restart_with_huge_pages
 
 
@@ -85,6 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"promot {args.verb}: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if (reason := shortage(error)) is None:
+            raise
+        print(f"promot {args.verb}: {' '.join(reason.split())}", file=sys.stderr)
+        return 1
 
 
 def bindings(args: argparse.Namespace, rest: Sequence[str]) -> list[str]:

@@ -122,7 +122,10 @@ def file_source(
     paths = {split: f"{directory}/{split}.jsonl" for split in ("train", "validation", "test")}
     found = {split: path for split, path in paths.items() if _state(path) is not None}
     if not found:
-        raise UserError(f"directory {directory!r} has none of {', '.join(paths)}.jsonl: check it")
+        raise UserError(
+            f"directory {directory!r} has none of {', '.join(f'{split}.jsonl' for split in paths)}:"
+            " check DATA_DIR"
+        )
     splits = {}
     for split, path in found.items():
         rows = read_rows(path, {"row": template}, lists, choices)

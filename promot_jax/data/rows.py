@@ -20,7 +20,13 @@ from promot_jax.errors import UserError, near, resolve
 Row = dict[str, Any]
 Numbered = tuple[int, Any]
 PAIR = ["inputs", "targets"]
-SINGULAR = {"input": "inputs", "target": "targets"}
+SINGULAR = {name: f"{name.rstrip('s')}s" for name in ("input", "inputs", "target", "targets")}
+# A first line of two of these is a header that nobody meant to train on.
+HEADER_WORDS = {
+    *("answer", "category", "class", "completion", "document", "instruction", "label", "output"),
+    *("prompt", "query", "question", "response", "sentence", "source", "summary", "target", "text"),
+    "translation",
+}
 
 
 def read_rows(
@@ -146,9 +152,14 @@ def _with_header(path: str, lines: list[Numbered], columns: Sequence[str]) -> li
     if isinstance(first, Exception):
         raise _malformed(path, [(lines[0][0], str(first))])
     header = [name.strip() for name in first]
-    if set(columns) <= set(PAIR):
-        header = [SINGULAR.get(name.lower(), name.lower()) for name in header]
-    headless = len(first) == 2 and set(columns) <= set(PAIR) and not set(header) & set(PAIR)
+    if pair := set(columns) <= set(PAIR):
+        header = [SINGULAR.get(name.lower(), name) for name in header]
+    headless = len(first) == 2 and pair and not set(header) & set(PAIR)
+    if headless and {name.lower() for name in header} <= HEADER_WORDS:
+        raise UserError(
+            f"file {path!r} begins with the names {header} of its columns: set the"
+            f" templates inputs='{{{header[0]}}}' and targets='{{{header[1]}}}', or remove the line"
+        )
     header = PAIR if headless else header
     _check_columns(path, header, columns)
     if len(set(header)) < len(header):

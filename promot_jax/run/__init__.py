@@ -3,6 +3,7 @@
 import promot_jax.data  # noqa: F401  before SeqIO: it keeps TensorFlow quiet
 from promot_jax.run.answers import Answering, infer
 from promot_jax.run.base import (
+    base_method,
     base_model,
     base_prompts,
     base_vocabulary,
@@ -19,6 +20,7 @@ __all__ = [
     "Run",
     "Score",
     "Stage",
+    "base_method",
     "base_model",
     "base_prompts",
     "base_vocabulary",

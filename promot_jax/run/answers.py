@@ -127,7 +127,10 @@ def _check(model: LanguageModel, source: Path, how: Answering) -> None:
     """Raises UserError unless all lines can be answered."""
     measured = how.input_length is not None and how.too_long == "error"
     for line, record in read_records(source, how):
-        row = model.encode(record["inputs"] if measured else "", record["prompt"])
+        try:
+            row = model.encode(record["inputs"] if measured else "", record["prompt"])
+        except UserError as error:
+            raise UserError(f"--input {source}, line {line}: {error}") from error
         if measured and _too_long(row, how):
             raise UserError(
                 f"--input {source}, line {line}, has {len(row)} tokens with its prompt, but"

@@ -21,6 +21,12 @@ def base_vocabulary(base: str) -> seqio.Vocabulary:
     return load_vocabulary(_workdir(base))
 
 
+def base_method(base: str) -> str:
+    """The name of a work directory's scores: its method, or "base" where nothing was tuned."""
+    about = Description.read(_workdir(base))
+    return about.method if about.targets else "base"
+
+
 def base_prompts(base: str) -> list[Prompt]:
     """The soft prompts of a work directory's model."""
     return [Prompt(name, length) for name, length in Description.read(_workdir(base)).prompts]

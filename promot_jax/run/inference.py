@@ -157,8 +157,8 @@ class LanguageModel:
         ]
 
     def _encode_all(self, texts: Sequence[str], prompt: PromptNames) -> list[Ids]:
-        if isinstance(texts, str):
-            raise UserError(f"texts = {texts[:40]!r} is one text: give a list of texts")
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise UserError(f"texts = {repr(texts)[:40]}: give a list of texts")
         names = [prompt] * len(texts) if prompt is None or isinstance(prompt, str) else list(prompt)
         if len(names) != len(texts):
             raise UserError(

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,8 @@ def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh
 def _beginning(context: Context) -> Variables:
     """The variables that the first stage starts from."""
     settings, layout = context.run, context.layout
+    if settings.base is None:
+        console.print("BASE is not set: the model begins with random weights")
     variables = origin(settings.base, settings.seed, layout)
     return add_prompts(variables, settings.prompts, layout, settings.seed)
 
@@ -160,6 +162,14 @@ def target_format(targets: tuple[str, ...]) -> TaskInfo | None:
     if not infos:
         return None
     return TaskInfo(answer_format=lambda text: any(in_format(info, text) for info in infos))
+
+
+def selecting_score(tasks: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """What selects the best checkpoint: the mean of the tasks' first scores, as shares of 1."""
+    firsts = [next((row for row in rows if row["task"] == task), None) for task in tasks]
+    if not firsts or any(row is None or row["value"] is None for row in firsts):
+        return None
+    return statistics.fmean(row["value"] / row["scale"] for row in firsts)
 
 
 class _StageRun:
@@ -334,14 +344,7 @@ class _StageRun:
                 name = f"{row['task']}/{row['shots']}shot/{row['metric']}"
                 self.log.scalars(step, {name: row["value"]})
         self.results.add(rows)
-        return self._score(rows)
-
-    def _score(self, rows: list[dict[str, Any]]) -> float | None:
-        """What selects the best checkpoint: the mean of the selecting tasks' scores, as shares."""
-        firsts = [next(row for row in rows if row["task"] == task) for task in self.stage.selecting]
-        if not firsts or any(row["value"] is None for row in firsts):
-            return None
-        return statistics.fmean(row["value"] / row["scale"] for row in firsts)
+        return selecting_score(self.stage.selecting, rows)
 
     def _save(self, state: State, frozen: Variables, seconds: float, score: float | None) -> None:
         ours = {

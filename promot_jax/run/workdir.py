@@ -67,18 +67,23 @@ def _vocabulary(description: Description, directory: str) -> seqio.Vocabulary:
 
 
 def check(run: Run, config: str | None) -> bool:
-    """Whether the work directory is this run's already; touches nothing.
+    """Whether the work directory has this run's work already; touches nothing.
+
+    A run that has left nothing yet (it was refused for its settings, or ran out of memory at once)
+    may be replaced by another.
 
     Raises:
-      UserError: it cannot be written, or holds another run or other files.
+      UserError: it cannot be written, or holds another run's work or other files.
     """
+    if not run.workdir:
+        raise UserError("WORKDIR = '': name a directory")
     if "://" in run.workdir:
         raise UserError(
             f"WORKDIR = {run.workdir!r} is a URL: mount the bucket and give the directory"
         )
     root = Path(run.workdir)
     try:
-        if (root / RUN).exists():
+        if begun := _begun(root):
             _check_same(root, describe(run), _settings(config))
         elif root.is_dir() and any(root.iterdir()) and not (root / "config.gin").exists():
             raise UserError(
@@ -93,7 +98,13 @@ def check(run: Run, config: str | None) -> bool:
         raise UserError(
             f"WORKDIR = {run.workdir!r} cannot be written ({str(there)!r} {reason}): choose another"
         )
-    return (root / RUN).exists()
+    return begun
+
+
+def _begun(root: Path) -> bool:
+    """Whether there is anything to lose."""
+    left = (root / "results.json").exists() or any(root.glob("*/checkpoints/[0-9]*"))
+    return left and (root / RUN).exists()
 
 
 @contextlib.contextmanager
@@ -107,9 +118,9 @@ def claim(run: Run, config: str | None) -> Iterator[Path]:
     wait_for_all("work directory checked")
     with contextlib.ExitStack() as held:
         if is_first():  # it writes and locks for all
+            held.enter_context(_lock(run, root))
             if not there:
                 _make(run, root, config)
-            _lock(run, held.enter_context((root / "config.gin").open("a")))
         wait_for_all("work directory claimed")
         yield root
 
@@ -121,15 +132,25 @@ def _make(run: Run, root: Path, config: str | None) -> None:
     description.write(root, _settings(config), model)
 
 
-def _lock(run: Run, file: IO) -> None:
+def _lock(run: Run, root: Path) -> IO:
+    """An open file, whose lock ends when it is closed."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        file = (root / "config.gin").open("a")
+    except OSError as error:
+        raise UserError(
+            f"WORKDIR = {run.workdir!r} cannot be written ({error.strerror}): choose another"
+        ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
+        file.close()
         raise UserError(
             f"WORKDIR = {run.workdir!r} is in use by another process: wait for it, or stop it"
         ) from error
     except OSError:  # a file system without locks
         pass
+    return file
 
 
 def changed_settings(root: Path, config: str) -> list[str]:
@@ -155,9 +176,12 @@ def _check_same(root: Path, new: Description, text: str) -> None:
     ]
     changed = changed_settings(root, text)
     if fields or changed:
-        what = f"{fields[0]} = {getattr(old, fields[0])!r}" if fields else f"{changed[0]!r}"
+        if fields:
+            theirs, ours = (f"{fields[0]} = {getattr(x, fields[0])!r}" for x in (old, new))
+        else:
+            theirs, ours = (next((x[2:] for x in changed if x[0] == s), "not set") for s in "-+")
         raise UserError(
-            f"WORKDIR = {str(root)!r} holds another run (there: {what[:160]}):"
+            f"WORKDIR = {str(root)!r} holds another run (there: {theirs[:160]}; now: {ours[:160]}):"
             " choose another WORKDIR, or remove it"
         )
 

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jaxtyping import Array, UInt32
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
 from promot_jax.errors import UserError
@@ -33,6 +34,14 @@ def digest(variables: Variables) -> str:
     gathered (as flattening it would).
     """
 
+    sums = jax.device_get(jax.jit(bit_sums)(dict(variables)))
+    lines = [f"{path} {int(sums[path])}" for path in sorted(sums)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def bit_sums(variables: Variables) -> dict[str, UInt32[Array, ""]]:
+    """The sum of each array, as `digest` takes it."""
+
     def array_sum(x):
         bits = jax.lax.bitcast_convert_type(x, jnp.uint32 if x.dtype.itemsize == 4 else jnp.uint16)
         position = jnp.uint32(0)
@@ -42,11 +51,7 @@ def digest(variables: Variables) -> str:
         weights = position * np.uint32(2654435761) | np.uint32(1)
         return jnp.sum(bits.astype(jnp.uint32) * weights, dtype=jnp.uint32)
 
-    sums = jax.device_get(
-        jax.jit(lambda v: jax.tree.map(array_sum, unstack_layers(v)))(dict(variables))
-    )
-    lines = [f"{path} {int(sums[path])}" for path in sorted(sums)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return jax.tree.map(array_sum, unstack_layers(variables))
 
 
 @dataclasses.dataclass
@@ -77,6 +82,8 @@ class Checkpoints:
             },
             options=ocp.CheckpointManagerOptions(
                 read_only=self.read_only,
+                create=not self.read_only,
+                save_interval_steps=0 if self.read_only else 1,
                 best_fn=score,
                 preservation_policy=keep.AnyPreservationPolicy(
                     [
@@ -126,6 +133,13 @@ class Checkpoints:
     def note(self, step: int) -> dict[str, Any]:
         """The note saved with a checkpoint."""
         return self._read(step, note=ocp.args.JsonRestore())["note"]
+
+    def written(self, step: int) -> int:
+        """When a checkpoint was written, in ns."""
+        try:
+            return self.manager.metadata(step).commit_timestamp_nsecs
+        except Exception as error:
+            raise self._unreadable(step, error) from error
 
     def shapes(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of the variables in a checkpoint, without reading them."""

@@ -208,10 +208,9 @@ class _Reader:
         values["learning_rate"] = max(rates.values())
         values["seconds"] = seconds
         self.log.write(step, values)
-        self.bar.update(
-            step,
-            f"loss {values['loss']:.4f}  {values.get('examples_per_second', 0):.0f} examples/s",
-        )
+        speed = values.get("examples_per_second")
+        rate = "" if speed is None else f"  {speed:.3g} examples/s"
+        self.bar.update(step, f"loss {values['loss']:.4f}{rate}")
 
 
 @contextlib.contextmanager

@@ -97,8 +97,7 @@ def checkpoint_name(path: str) -> str:
     _, stage = stage_directory(path)
     with contextlib.closing(Checkpoints(stage / "checkpoints", read_only=True)) as checkpoints:
         step = checkpoints.best()
-        written = checkpoints.manager.metadata(step).commit_timestamp_nsecs
-    return f"{stage.name}/{step} of {written}"
+        return f"{stage.name}/{step} of {checkpoints.written(step)}"
 
 
 def check_base(path: str, model: T5Config) -> None:
@@ -131,13 +130,12 @@ def load(path: str, layout: Layout, setting: str = "WORKDIR") -> Variables:
       UserError: no or damaged checkpoint, or arrays that do not fit the model; all of them named.
     """
     _, directory = stage_directory(path, setting)
-    checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
-    step = checkpoints.best()
-    if step is None:
-        raise UserError(f"{path!r} has no complete checkpoint: finish that run first")
-    stored = read(checkpoints, step, layout, where=path)
-    note = checkpoints.note(step)
-    checkpoints.close()
+    with contextlib.closing(Checkpoints(directory / "checkpoints", read_only=True)) as checkpoints:
+        step = checkpoints.best()
+        if step is None:
+            raise UserError(f"{path!r} has no complete checkpoint: finish that run first")
+        stored = read(checkpoints, step, layout, where=path)
+        note = checkpoints.note(step)
     return _complete(stored, note["reference"], layout)
 
 

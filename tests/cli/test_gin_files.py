@@ -86,7 +86,9 @@ TRACED = set()
 def trace_step(config, prompts, stage) -> None:
     """One training step on a batch of 4 rows, unless one of its kind was traced before."""
     parts, packing = stage.train, stage.data.packing
-    kind = config, prompts, packing, tuple((p.pattern, p.optimizer.__name__) for p in parts)
+    weights = {"label_smoothing": stage.label_smoothing, "z_loss": stage.z_loss}
+    optimizers = tuple((part.pattern, part.optimizer.__name__) for part in parts)
+    kind = config, prompts, packing, optimizers, *weights.values()
     if kind in TRACED:
         return
     TRACED.add(kind)
@@ -106,7 +108,7 @@ def trace_step(config, prompts, stage) -> None:
             for i, part in enumerate(parts)
         }
         state = State(jnp.int32(0), trained, optimizer, jax.random.key(0))
-        loss = functools.partial(models.loss, model, label_smoothing=0.1, z_loss=1e-4)
+        loss = functools.partial(models.loss, model, **weights)
         return train_step(state, frozen, batch, loss=loss, parts=parts, owner=owner, accumulate=1)
 
     state, metrics = jax.eval_shape(step, shapes, batch)
@@ -135,6 +137,41 @@ def test_commands_of_runs(command):
     run = build(files, [b for b in given if b not in remote] + LOCAL)
     trace(run)
     assert run.workdir.startswith("runs/")
+
+
+HELD_OUT = (
+    *("cb", "wic", "trivia_qa", "web_questions"),
+    *("wmt16_ende", "wmt16_enro", "xsum", "wiki_lingua"),
+)
+PAPER = [run for run in RUNS if run.id.startswith("paper")]
+
+
+@pytest.mark.parametrize("command", PAPER)
+def test_hyperparameters_are_the_published_ones(command):
+    """Of the paper's section on its experiments; what it leaves open is in gin/runs/paper.gin."""
+    files = [a.removeprefix("--gin_file=") for a in command if a.startswith("--gin_file=")]
+    given = [a.removeprefix("--gin.") for a in command if a.startswith("--gin.")]
+    run = build(files, given + LOCAL)
+    multitask, shots = "multitask" in run.method, ((1,) if "1shot" in " ".join(files) else (0,))
+    assert run.model.dropout_rate == 0.1 and run.model.param_dtype == "float32"
+    for stage in run.stages:
+        [part] = stage.train
+        assert (stage.label_smoothing, stage.accumulate, part.unfreeze) == (0.1, 1, 0)
+        data = stage.data
+        assert (data.batch_size, data.packing, data.shots) == (64, False, shots)
+        if part.pattern.startswith("prompt"):
+            expected = (10000 if multitask else 5000, 1000, 0.2)
+        else:
+            expected = (1000, 100, 1e-3)
+        assert (stage.steps, stage.evaluate_every, part.rate(0)) == expected
+        assert part.rate(stage.steps - 1) == part.rate(0) and "adafactor" in str(part.optimizer)
+        assert stage.selecting and set(stage.selecting) <= set(run.targets)
+        asked = {evaluation.tasks: evaluation for evaluation in stage.evaluations}
+        assert asked[stage.selecting].shots == shots
+        assert all(evaluation.decoding.beams == 4 for evaluation in asked.values())
+        held_out = asked[HELD_OUT]
+        assert (held_out.shots, held_out.prompt, held_out.input_length) == ((1, 4), None, 1024)
+    assert all(prompt.length == 100 for prompt in run.prompts)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)

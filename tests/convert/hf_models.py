@@ -42,7 +42,7 @@ SHAPES = {
 }  # fmt: skip
 INPUTS = np.array([[5, 17, 300, 42, 9, 77, 140, 1], [23, 8, 64, 201, 1, 0, 0, 0]])
 DECODER_INPUTS = np.array([[0, 31, 7, 120, 90], [0, 260, 14, 3, 55]])
-LENGTH = 10
+LENGTH, BEAMS = 10, 4
 PROMPT_LENGTH = 4
 EVERY = 16  # of the vocabulary, in recorded logits
 
@@ -115,7 +115,7 @@ def scaled(made: Any) -> bool:
 
 
 def results(made: Any, adapter: Path | None = None) -> dict[str, np.ndarray]:
-    """What Transformers compute, and with an adapter directory PEFT: logits and generated ids."""
+    """What Transformers, and with an adapter directory PEFT, compute: logits, greedy, 4 beams."""
     import torch
 
     if adapter is not None:
@@ -126,10 +126,13 @@ def results(made: Any, adapter: Path | None = None) -> dict[str, np.ndarray]:
     batch = {"input_ids": tokens, "attention_mask": (tokens > 0).long()}
     with torch.no_grad():
         logits = made(**batch, decoder_input_ids=torch.tensor(DECODER_INPUTS)).logits
-        ids = made.generate(**batch, max_new_tokens=LENGTH, do_sample=False)[:, 1:]
-    greedy = np.zeros((len(INPUTS), LENGTH), np.int32)
-    greedy[:, : ids.shape[1]] = ids.numpy()
-    return {"logits": logits.numpy(), "greedy": greedy}
+        found = {"logits": logits.numpy()}
+        for name, beams in (("greedy", 1), ("beams", BEAMS)):
+            how = {"max_new_tokens": LENGTH, "do_sample": False, "num_beams": beams}
+            ids = made.generate(**batch, **how)[:, 1:].numpy()
+            found[name] = np.zeros((len(INPUTS), LENGTH), np.int32)
+            found[name][:, : ids.shape[1]] = ids
+    return found
 
 
 def save_adapter(directory: Path, base: Any, submodules: int) -> None:

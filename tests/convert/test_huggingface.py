@@ -78,18 +78,23 @@ def same_bits(ours: Path, theirs: Path) -> bool:
     return all(a[n].dtype == b[n].dtype and a[n].tobytes() == b[n].tobytes() for n in a)
 
 
-def computed(workdir: Path, greedy: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """Our logits, and what greedy search gives if it is asked for."""
+def computed(workdir: Path) -> dict[str, np.ndarray]:
+    """Our logits, and what greedy search and four beams give."""
     model = Description.read(str(workdir)).module()
     variables = load(str(workdir), Layout(model, make_mesh()))
     batch = {"encoder_input_tokens": INPUTS, "decoder_input_tokens": DECODER_INPUTS}
 
-    @jax.jit
-    def both(variables):
-        ids = generate(model, variables, INPUTS, Decoding(LENGTH))[0] if greedy else None
-        return model.apply(nested(variables), batch), ids
+    beams = Decoding(LENGTH, beams=hf_models.BEAMS, beam_search="huggingface", length_penalty=1.0)
 
-    return jax.device_get(both(variables))
+    @jax.jit
+    def all_of(variables):
+        return {
+            "logits": model.apply(nested(variables), batch),
+            "greedy": generate(model, variables, INPUTS, Decoding(LENGTH))[0],
+            "beams": generate(model, variables, INPUTS, beams)[0],
+        }
+
+    return jax.device_get(all_of(variables))
 
 
 def transformers_tokenizer(directory: Path):
@@ -98,15 +103,16 @@ def transformers_tokenizer(directory: Path):
     return AutoTokenizer.from_pretrained(directory)
 
 
-def test_logits_and_greedy_search(converted):
+def test_logits_greedy_search_and_beams(converted):
     """Our logits are Transformers' (order of 10, float32), and so is what we generate."""
-    tied = converted.shape.endswith("tied")
-    logits, ids = computed(converted.workdir, greedy=not tied)
-    theirs = hf_models.expected(converted.shape)
+    ours, theirs = computed(converted.workdir), hf_models.expected(converted.shape)
     assert 2 < np.abs(theirs["logits"]).max() < 200
-    np.testing.assert_allclose(logits[..., :: hf_models.EVERY], theirs["logits"], atol=1e-4, rtol=0)
-    if not tied:
-        np.testing.assert_array_equal(ids, theirs["greedy"])
+    logits = ours["logits"][..., :: hf_models.EVERY]
+    np.testing.assert_allclose(logits, theirs["logits"], atol=1e-4, rtol=0)
+    np.testing.assert_array_equal(ours["greedy"], theirs["greedy"])
+    for row, expected in zip(ours["beams"], theirs["beams"], strict=True):
+        end = np.argmax(expected == 1) + 1 or LENGTH  # behind its EOS Transformers repeat EOS
+        np.testing.assert_array_equal(row[:end], expected[:end])
 
 
 def test_export_is_the_original(converted):

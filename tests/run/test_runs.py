@@ -18,6 +18,7 @@ from promot_jax.training import Checkpoints, adamw, make_mesh
 from promot_jax.training.variables import Layout, load
 
 STEPS = 16
+BRIEF = {"evaluations": [], "select": None, "log_every": 1, "checkpoint_every": None}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_a_finished_run_does_nothing(finished, task):
 
 def test_another_run_s_directory_is_refused(finished, task):
     changed = tiny_run.settings(str(finished), task, seed=4)
-    with pytest.raises(UserError, match=r"holds another run \(there: seed = 3\)"):
+    with pytest.raises(UserError, match=r"holds another run \(there: seed = 3; now: seed = 4\)"):
         run(changed)
     with pytest.raises(UserError, match="holds another run"):
         run(tiny_run.settings(str(finished), task), config="OTHER = 1\n")
@@ -174,6 +175,93 @@ def test_the_next_stage_starts_from_the_best_checkpoint(task, tmp_path):
     )
 
 
+def test_the_best_checkpoint_is_whole(finished, task, tmp_path):
+    """Also one from before the model was unfrozen, and spoilt: it holds the prompt alone."""
+    joint = tiny_run.stage(
+        "joint", "prompt", 12, task, unfreeze=8, evaluate_every=4, learning_rate=0.0
+    )
+    spoils = dataclasses.replace(joint.train[1], learning_rate=5.0)
+    joint = dataclasses.replace(joint, train=[joint.train[0], spoils])
+    second = tiny_run.stage("second", "prompt", 1, task, learning_rate=0.0, **BRIEF)
+    settings = tiny_run.settings(
+        str(tmp_path / "work"), task, stages=[joint, second], base=str(finished)
+    )
+    workdir = run(settings)
+    scores = {r["step"]: r["value"] for r in rows_of(workdir)}
+    assert scores[8] > scores[12] and [r["step"] for r in rows_of(workdir) if r["selected"]] == [8]
+    assert set(stored(workdir, "1-joint")[0]) == {"prompt/target"}
+    layout = layout_of(settings)
+    first, last = (load(str(workdir / stage), layout) for stage in ("1-joint", "2-second"))
+    assert all(np.array_equal(first[path], last[path]) for path in layout.abstract())
+
+
+def test_a_stopped_evaluation_is_done_again(task, tmp_path):
+    """The checkpoint is saved at once; its scores come when the run goes on."""
+    import os
+    import signal
+
+    from promot_jax.evaluation import Evaluator
+    from promot_jax.training import Interrupted
+
+    alone = run(tiny_run.settings(str(tmp_path / "alone"), task))
+    settings = tiny_run.settings(str(tmp_path / "stopped"), task)
+    asked = Evaluator.__call__
+
+    def stop_at_8(self, generate, step, *more):
+        if step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return asked(self, generate, step, *more)
+
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # the moment alone: everything else is the real thing
+        patch.setattr(Evaluator, "__call__", stop_at_8)
+        with pytest.raises(Interrupted, match="stopped in stage 1-prompt"):
+            run(settings)
+    stage = tmp_path / "stopped" / "1-prompt" / "checkpoints"
+    assert {x.name for x in stage.iterdir() if x.name.isdecimal()} >= {"8"}
+    assert [r["step"] for r in rows_of(tmp_path / "stopped")] == [0]
+    workdir = run(settings)
+    assert (workdir / "results.json").read_text() == (alone / "results.json").read_text()
+    for name in ("1-prompt", "2-model"):
+        ours, theirs = stored(workdir, name)[0], stored(alone, name)[0]
+        assert all(np.array_equal(ours[path], theirs[path]) for path in theirs)
+
+
+def test_a_run_that_left_nothing_is_replaced(task, tmp_path):
+    """Refused or out of memory at once, it may be corrected in its place; not one with scores."""
+    from promot_jax.run.workdir import check, claim
+
+    settings = tiny_run.settings(str(tmp_path / "work"), task)
+    with claim(settings, "BATCH_SIZE = 64\n"):
+        pass
+    with claim(settings, "BATCH_SIZE = 8\n") as root:
+        assert (root / "config.gin").read_text() == "BATCH_SIZE = 8\n"
+    (root / "results.json").write_text("[]\n")
+    with pytest.raises(UserError, match="there: BATCH_SIZE = 8; now: BATCH_SIZE = 4"):
+        check(settings, "BATCH_SIZE = 4\n")
+    assert check(settings, f"BATCH_SIZE = 8\nWORKDIR = \\\n    '{'long' * 30}'\n")
+
+
+def test_several_tasks_select_together(task, tmp_path):
+    """The best checkpoint is that of the best mean, each score as a share of its scale."""
+    from promot_jax.run.run import selecting_score
+
+    stage = tiny_run.stage("both", "prompt", 8, task)
+    asked = dataclasses.replace(stage.evaluations[0], tasks=[task, "other"])
+    stage = dataclasses.replace(stage, evaluations=[asked], select=[task, "other"])
+    rows = [
+        {"task": task, "value": 0.5, "scale": 1},
+        {"task": task, "value": 0.0, "scale": 1},  # a second metric
+        {"task": "other", "value": 30.0, "scale": 100},
+    ]
+    assert selecting_score(stage.selecting, rows) == pytest.approx(0.4)
+    assert selecting_score(stage.selecting, [rows[0], rows[2] | {"value": None}]) is None
+    assert selecting_score((), rows) is None
+    with pytest.raises(UserError, match="two of its evaluations score .* with 0 shots"):
+        dataclasses.replace(stage, evaluations=[asked, asked])
+
+
 def samples(stage: Path, step: int) -> list[dict]:
     path = stage / "samples" / f"{tiny_run.TASK}.0shot.{step}.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()]
@@ -190,7 +278,6 @@ def test_a_run_that_ends_with_an_evaluation_can_be_loaded(task, tmp_path):
     assert run(settings) == workdir and len(rows_of(workdir)) == 1
 
 
-BRIEF = {"evaluations": [], "select": None, "log_every": 1, "checkpoint_every": None}
 TARGET = (Prompt("target", 4),)
 
 

@@ -161,7 +161,7 @@ def test_the_data_set_that_tfds_has(name):
 def test_what_is_asked_for_must_exist(tmp_path):
     with pytest.raises(UserError, match="no task 'rt'.*did you mean 'rte'"):
         paper.task("rt")
-    with pytest.raises(UserError, match="has none of train, validation, test.jsonl"):
+    with pytest.raises(UserError, match="has none of train.jsonl, validation.jsonl, test.jsonl"):
         paper.task("rte", str(tmp_path))
     (tmp_path / "web_questions").mkdir()
     rows = ['{"question": "q", "answers": ["a"]}', '{"question": "q", "answers": []}']

@@ -21,6 +21,7 @@ from tiny_training import (
 )
 
 from promot_jax.training import Checkpoints, digest, make_mesh
+from promot_jax.training.checkpoints import bit_sums
 from promot_jax.training.variables import Layout
 
 STEPS = 20
@@ -71,6 +72,8 @@ def main(directory: Path) -> None:
     for name in MESHES:
         trainer = trainer_on(name, host, model)
         out["digests"].append(digest(trainer.state.trained))
+        compiled = jax.jit(bit_sums).lower(trainer.state.trained).compile().as_text()
+        out["gathers"] = out.get("gathers", 0) + compiled.count("all-gather")
         kernel = trainer.state.trained["params/encoder/layers_0/mlp/wo/kernel"]
         out["bytes"][name] = kernel.addressable_shards[0].data.nbytes / kernel.nbytes
         out[name] = losses(trainer, batches, 0, STEPS)

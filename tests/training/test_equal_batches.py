@@ -1,6 +1,7 @@
 """Different ways through the same examples: accumulated, packed, scanned. The same numbers."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_training import (
@@ -44,6 +45,21 @@ def test_accumulation_is_the_large_batch(model, variables, batches, accumulate):
     assert our_sums["tokens"] == batch["decoder_loss_weights"].sum()
     assert_close(our_sums, their_sums)
     assert_close(ours, theirs)
+
+
+def test_accumulation_in_bfloat16_loses_nothing(model, variables, batches):
+    """The mean of 64 equal parts is one of them, which a sum in bfloat16 would be far from."""
+    half = {path: x.astype(jnp.bfloat16) for path, x in variables.items()}
+    row = {name: x[:1] for name, x in batches(0).items()}
+    rows = {name: np.repeat(x, 64, axis=0) for name, x in row.items()}
+    run = jax.jit(
+        lambda batch, n: gradients(loss_of(model), half, {}, batch, jax.random.key(0), n)[0],
+        static_argnums=1,
+    )
+    ours, theirs = run(rows, 64), run(row, 1)
+    assert {x.dtype for x in ours.values()} == {jnp.dtype("bfloat16")}
+    wide = lambda tree: {path: np.asarray(x, np.float32) for path, x in tree.items()}  # noqa: E731
+    assert_close(wide(ours), wide(theirs), tolerance=1e-3)
 
 
 def test_parts_of_a_batch_drop_different_units(variables, batches):
