@@ -43,8 +43,15 @@ def cross_entropy(
     return total, metrics
 
 
-def _chunk(hidden, head, targets, weights, label_smoothing, z_loss):
-    """Loss sums of some positions [n], and d loss / d logits [n, vocab]."""
+def _chunk(
+    hidden: Float[Array, "*rows embed"],
+    head: Float[Array, "embed vocab"],
+    targets: Int[Array, "*rows"],
+    weights: Float[Array, "*rows"],
+    label_smoothing: float,
+    z_loss: float,
+) -> tuple[Float[Array, "3"], Float[Array, "*rows vocab"]]:
+    """Sums of loss, z-loss and right tokens over some positions, and d loss / d logits."""
     vocab = head.shape[1]
     low = label_smoothing / (vocab - 1)
     high = 1.0 - label_smoothing

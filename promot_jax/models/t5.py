@@ -13,7 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from promot_jax.models.config import T5Config
 from promot_jax.models.layers import (
@@ -40,7 +40,15 @@ class EncoderLayer(nn.Module):
     config: T5Config
 
     @nn.compact
-    def __call__(self, x, layer, bias, buckets, mask, dropout_key):
+    def __call__(
+        self,
+        x: Float[Array, "batch length embed"],
+        layer: Int[Array, ""] | int,
+        bias: Float[Array, "1 heads length length"] | None,
+        buckets: Int[Array, "length length"],
+        mask: Bool[Array, "batch 1 length length"],
+        dropout_key: PRNGKeyArray | None,
+    ):
         config, key = self.config, fold(dropout_key, layer)
         if config.relpos_per_layer:
             bias = RelativeBias(config, name="relpos_bias")(buckets)
@@ -60,7 +68,18 @@ class DecoderLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x, layer, cache, cross, index, bias, buckets, mask, cross_mask, encoded, dropout_key
+        self,
+        x: Float[Array, "batch length embed"],
+        layer: Int[Array, ""] | int,
+        cache: tuple | None,
+        cross: tuple | None,
+        index: Int[Array, ""] | int,
+        bias: Float[Array, "1 heads length keys"] | None,
+        buckets: Int[Array, "length keys"],
+        mask: Bool[Array, "#batch 1 length keys"],
+        cross_mask: Bool[Array, "batch 1 #length inputs"],
+        encoded: Float[Array, "batch inputs embed"] | None,
+        dropout_key: PRNGKeyArray | None,
     ):
         """While decoding, `cache` holds keys and values up to `index`, `cross` those of `encoded`.
 

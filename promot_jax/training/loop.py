@@ -128,7 +128,8 @@ def train(
             if run_step is None or step in thaws:
                 state, frozen = thaw(state, frozen, plan.parts, plan.owner)
                 run_step = compile_step(plan, state, frozen, batch)
-            state, metrics = run_step(state, frozen, batch)
+            with jax.transfer_guard("disallow"):  # nothing is copied to a device unawares
+                state, metrics = run_step(state, frozen, batch)
             step += 1
             batch = _batch(plan, mesh, step)
             reader.next(step, metrics)
