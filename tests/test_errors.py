@@ -63,6 +63,7 @@ def test_only_what_is_installed_is(tmp_path, monkeypatch):
     ("error", "says"),
     [
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."), "BATCH_SIZE"),
+        (ValueError('RESOURCE_EXHAUSTED: Error writing "a/0" in OCDBT database'), "make room"),
         (OSError(errno.ENOSPC, "No space left on device"), "make room"),
         (ValueError("a damaged file"), None),
     ],

@@ -50,7 +50,12 @@ def add_arguments(infer: argparse.ArgumentParser) -> None:
 def mesh(text: str) -> dict[str, int]:
     """`axis=size,...` as a mesh's shape."""
     pairs = (part.partition("=") for part in text.split(","))
-    return {axis: int(size) for axis, _, size in pairs}
+    try:
+        return {axis: int(size) for axis, _, size in pairs}
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not like fsdp=4,tensor=2: give axis=size, separated by commas"
+        ) from error
 
 
 def infer(args: argparse.Namespace) -> int:
