@@ -1,1 +1,1 @@
-"""The command line: `promot run`, `eval`, `infer`, `report`."""
+"""The command line: `promot run`, `eval`, `infer`, `report`, `import`, `export`, `inspect`."""

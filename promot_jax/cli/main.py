@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         "run the stages of a recipe; continues what was begun"
         " (--gin.NAME=VALUE overrides a setting)"
     )
-    verbs.add_parser("run", parents=[gin_flags], help=help_, allow_abbrev=False)
+    verbs.add_parser("run", parents=[gin_flags], help=help_, description=help_, allow_abbrev=False)
     evaluate = verbs.add_parser(
         "eval", parents=[gin_flags], help="score a work directory on tasks", allow_abbrev=False
     )
