@@ -78,7 +78,8 @@ def shortage(error: BaseException | None) -> str | None:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in said:
             return (
                 f"out of memory ({said[:120]}): set a smaller BATCH_SIZE, EVAL_BATCH_SIZE or"
-                " INPUT_LENGTH, ACCUMULATE = 2 or more, or a MESH of more devices"
+                " INPUT_LENGTH, ACCUMULATE = 2 or more, or a MESH of more devices; and another"
+                " WORKDIR where this one has scores"
             )
         error = error.__cause__ or error.__context__
     return None
@@ -97,8 +98,7 @@ def resolve(path: str) -> str:
     paths that begin so are looked for there. URLs pass through. Returns `path` unchanged where
     neither exists, for the caller's message to name.
     """
-    ours = Path(path).parts[:1] in (("gin",), ("promot_jax",))
-    if "://" in path or Path(path).exists() or not ours:
+    if "://" in path or Path(path).exists() or not _installed(path):
         return path
     for root in (INSTALLED_AT.parent, INSTALLED_AT):
         if (root / path).exists():
@@ -109,7 +109,12 @@ def resolve(path: str) -> str:
 def absolute(path: str) -> str:
     """A path that `resolve` finds from every directory."""
     given = Path(path)
-    roots = (INSTALLED_AT.parent, INSTALLED_AT)
+    roots = (INSTALLED_AT.parent, INSTALLED_AT) if _installed(path) else ()
     if not given.exists() or any((r / path).exists() and given.samefile(r / path) for r in roots):
         return path
     return str(given.absolute())
+
+
+def _installed(path: str) -> bool:
+    """Whether a path begins like one of what is installed."""
+    return Path(path).parts[:1] in (("gin",), ("promot_jax",))

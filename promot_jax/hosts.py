@@ -5,12 +5,16 @@ directory is thus one that all hosts see.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from promot_jax.errors import UserError
+
+MESSAGE = 2000  # bytes
 
 
 def join() -> None:
@@ -38,6 +42,21 @@ def join() -> None:
 def is_first() -> bool:
     """Whether this is the host that writes."""
     return jax.process_index() == 0
+
+
+def of_first(decide: Callable[[], bool]) -> bool:
+    """What the first host decides, or does, on all hosts; also its UserError is raised on all."""
+    found, said = False, b""
+    if is_first():
+        try:
+            found = decide()
+        except UserError as error:
+            said = str(error).encode()[:MESSAGE]
+    message = np.frombuffer(said.ljust(MESSAGE, b"\0"), np.uint8)
+    found, message = multihost_utils.broadcast_one_to_all((np.bool_(found), message))
+    if said := bytes(message).rstrip(b"\0"):
+        raise UserError(said.decode(errors="replace"))
+    return bool(found)
 
 
 def wait_for_all(where: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import promot_jax
-from promot_jax.errors import UserError, near, resolve, shortage
+from promot_jax.errors import UserError, absolute, near, resolve, shortage
 
 NAMES = ["prompt_tuning", "finetune", "promot", "promot_joint"]
 
@@ -57,6 +57,17 @@ def test_only_what_is_installed_is(tmp_path, monkeypatch):
     """Somebody's "runs/demo" means the one here, not one beside the package."""
     monkeypatch.chdir(tmp_path)
     assert resolve("README.md") == "README.md" and resolve("errors.py") == "errors.py"
+
+
+def test_an_absolute_path_is_found_from_everywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(promot_jax.__file__).parents[1])
+    for path in ("promot_jax/errors.py", "README.md", "nowhere"):
+        found = absolute(path)
+        monkeypatch.chdir(tmp_path)
+        assert Path(resolve(found)).exists() == (path != "nowhere")
+        monkeypatch.undo()
+        monkeypatch.chdir(Path(promot_jax.__file__).parents[1])
+    assert absolute("promot_jax/errors.py") == "promot_jax/errors.py"  # wherever it is installed
 
 
 @pytest.mark.parametrize(

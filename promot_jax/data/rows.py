@@ -22,11 +22,12 @@ Numbered = tuple[int, Any]
 PAIR = ["inputs", "targets"]
 SINGULAR = {name: f"{name.rstrip('s')}s" for name in ("input", "inputs", "target", "targets")}
 # A first line of two of these is a header that nobody meant to train on.
-HEADER_WORDS = {
-    *("answer", "category", "class", "completion", "document", "instruction", "label", "output"),
-    *("prompt", "query", "question", "response", "sentence", "source", "summary", "target", "text"),
-    "translation",
-}
+WORDS = (
+    *("answer", "category", "completion", "document", "hypothesis", "instruction", "label"),
+    *("output", "premise", "prompt", "query", "question", "response", "sentence", "source"),
+    *("summary", "target", "text", "translation"),
+)
+HEADER_WORDS = {form for word in WORDS for form in (word, f"{word}s")}
 
 
 def read_rows(
@@ -151,14 +152,15 @@ def _with_header(path: str, lines: list[Numbered], columns: Sequence[str]) -> li
     first = lines[0][1]
     if isinstance(first, Exception):
         raise _malformed(path, [(lines[0][0], str(first))])
-    header = [name.strip() for name in first]
+    header = given = [name.strip() for name in first]
     if pair := set(columns) <= set(PAIR):
         header = [SINGULAR.get(name.lower(), name) for name in header]
     headless = len(first) == 2 and pair and not set(header) & set(PAIR)
-    if headless and {name.lower() for name in header} <= HEADER_WORDS:
+    if headless and {name.lower() for name in given} <= HEADER_WORDS:
         raise UserError(
-            f"file {path!r} begins with the names {header} of its columns: set the"
-            f" templates inputs='{{{header[0]}}}' and targets='{{{header[1]}}}', or remove the line"
+            f"file {path!r} begins with the names {given} of its columns: set the templates"
+            f" inputs='{{{given[0]}}}' and targets='{{{given[1]}}}', or, if it is a row, put a line"
+            " of the names inputs and targets in front of it"
         )
     header = PAIR if headless else header
     _check_columns(path, header, columns)

@@ -131,13 +131,14 @@ def _choose(
     logits = logits / decoding.temperature
     if decoding.top_k == 0 and decoding.top_p == 1:
         return draw(keys, logits)
-    tokens = jnp.argsort(logits, axis=-1, descending=True)  # of equals the first
-    logits = jnp.take_along_axis(logits, tokens, axis=-1)
-    if decoding.top_k:
-        logits = jnp.where(jnp.arange(logits.shape[-1]) < decoding.top_k, logits, -jnp.inf)
-    probabilities = jax.nn.softmax(logits, axis=-1)
-    likelier = jnp.cumsum(probabilities, axis=-1) - probabilities
-    drawn = draw(keys, jnp.where(likelier < decoding.top_p, logits, -jnp.inf))
+    # Likeliest first; of equals the smaller id.
+    vocab = logits.shape[-1]
+    logits, tokens = jax.lax.top_k(logits, min(decoding.top_k or vocab, vocab))
+    if decoding.top_p < 1:
+        probabilities = jax.nn.softmax(logits, axis=-1)
+        likelier = jnp.cumsum(probabilities, axis=-1) - probabilities
+        logits = jnp.where(likelier < decoding.top_p, logits, -jnp.inf)
+    drawn = draw(keys, logits)
     return jnp.take_along_axis(tokens, drawn[:, None], axis=-1)[:, 0]
 
 

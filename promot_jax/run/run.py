@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from promot_jax import models
 from promot_jax.data import (
     Batches,
@@ -164,9 +166,17 @@ def target_format(targets: tuple[str, ...]) -> TaskInfo | None:
     return TaskInfo(answer_format=lambda text: any(in_format(info, text) for info in infos))
 
 
-def selecting_score(tasks: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """What selects the best checkpoint: the mean of the tasks' first scores, as shares of 1."""
-    firsts = [next((row for row in rows if row["task"] == task), None) for task in tasks]
+def selecting_score(stage: Stage, rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """What selects the best checkpoint: the mean of the tasks' first scores, as shares of 1.
+
+    None where one of them is not defined, or was not due.
+    """
+    asked = [(t, e.shots[0]) for t in stage.selecting for e in stage.evaluations if t in e.tasks]
+    shots = dict(reversed(asked))  # a task's first evaluation wins
+    firsts = [
+        next((row for row in rows if (row["task"], row["shots"]) == (task, shots[task])), None)
+        for task in stage.selecting
+    ]
     if not firsts or any(row is None or row["value"] is None for row in firsts):
         return None
     return statistics.fmean(row["value"] / row["scale"] for row in firsts)
@@ -221,9 +231,10 @@ class _StageRun:
         self.log = MetricsLog(self.root / self.name, begun)
         self._say_data()
         if self.stage.evaluates(begun) and not self.results.has(self.name, begun):
-            score = self._evaluate(state, frozen)
-            if step is not None:
-                self.checkpoints.rescore(step, score)
+            rows = self._evaluate(state, frozen)
+            if step is not None:  # before the rows are there: a run killed in between begins again
+                self.checkpoints.rescore(step, selecting_score(self.stage, rows))
+            self.results.add(rows)
         if self.stage.steps:
             mesh = self.context.layout.mesh
             state, frozen, _ = train(
@@ -313,17 +324,23 @@ class _StageRun:
         score = None
         try:
             if self.stage.evaluates(int(state.step)):
-                score = self._evaluate(state, frozen)
-        finally:  # saves, too, when a signal or an error ends the evaluation
-            self._save(state, frozen, seconds, score)
+                rows = self._evaluate(state, frozen)
+                self.results.add(rows)
+                score = selecting_score(self.stage, rows)
+        except BaseException as error:
+            # An error, other than a signal, may be one host's alone, and saving is for all of them.
+            if isinstance(error, Interrupted) or jax.process_count() == 1:
+                self._save(state, frozen, seconds, None)
+            raise
+        self._save(state, frozen, seconds, score)
 
     def _leave_if_asked(self, *_: int) -> None:
         """Stops an evaluation, after each batch."""
         if self.stop():
             raise Interrupted(f"stopped in stage {self.name}: run the same command to go on")
 
-    def _evaluate(self, state: State, frozen: Variables) -> float | None:
-        """Adds the scores to the results; returns the one that selects the best checkpoint."""
+    def _evaluate(self, state: State, frozen: Variables) -> list[dict[str, Any]]:
+        """The rows of results.json."""
         step, settings = int(state.step), self.context.run
         variables = state.trained | frozen
         generate = functools.partial(self.context.generator, variables)
@@ -343,8 +360,7 @@ class _StageRun:
             if row["value"] is not None:
                 name = f"{row['task']}/{row['shots']}shot/{row['metric']}"
                 self.log.scalars(step, {name: row["value"]})
-        self.results.add(rows)
-        return selecting_score(self.stage.selecting, rows)
+        return rows
 
     def _save(self, state: State, frozen: Variables, seconds: float, score: float | None) -> None:
         ours = {

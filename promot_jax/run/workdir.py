@@ -13,6 +13,7 @@ import difflib
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,11 +24,12 @@ from etils import epath
 
 from promot_jax import data
 from promot_jax.errors import UserError, resolve
-from promot_jax.hosts import is_first, wait_for_all, write_atomically
+from promot_jax.hosts import of_first, write_atomically
 from promot_jax.run.stage import Run
 from promot_jax.training.description import RUN, VOCABULARY, Description
 
-NOT_IDENTITY = ("WORKDIR", "MESH")  # may change between two starts of one run
+# May change between two starts of one run.
+NOT_IDENTITY = ("WORKDIR", "MESH", "EVAL_BATCH_SIZE")
 
 
 def describe(run: Run) -> Description:
@@ -69,12 +71,15 @@ def _vocabulary(description: Description, directory: str) -> seqio.Vocabulary:
 def check(run: Run, config: str | None) -> bool:
     """Whether the work directory has this run's work already; touches nothing.
 
-    A run that has left nothing yet (it was refused for its settings, or ran out of memory at once)
-    may be replaced by another.
+    A run that left neither scores nor a checkpoint may be replaced by another.
 
     Raises:
       UserError: it cannot be written, or holds another run's work or other files.
     """
+    return of_first(lambda: _check(run, config))
+
+
+def _check(run: Run, config: str | None) -> bool:
     if not run.workdir:
         raise UserError("WORKDIR = '': name a directory")
     if "://" in run.workdir:
@@ -114,18 +119,25 @@ def claim(run: Run, config: str | None) -> Iterator[Path]:
     Raises:
       UserError: as `check`, it cannot be made, or another process runs in it.
     """
-    root, there = Path(run.workdir), check(run, config)
-    wait_for_all("work directory checked")
+    root = Path(run.workdir)
     with contextlib.ExitStack() as held:
-        if is_first():  # it writes and locks for all
+
+        def take() -> bool:
+            _check(run, config)
             held.enter_context(_lock(run, root))
+            there = _check(run, config)  # again: nobody else can change it any more
             if not there:
                 _make(run, root, config)
-        wait_for_all("work directory claimed")
+            return there
+
+        of_first(take)
         yield root
 
 
 def _make(run: Run, root: Path, config: str | None) -> None:
+    if (root / RUN).exists():  # of a run that left nothing
+        for stage in Description.read(str(root)).stages:
+            shutil.rmtree(root / stage, ignore_errors=True)
     description, model = describe(run), None
     if description.vocabulary["kind"] == "sentencepiece":
         model = epath.Path(resolve(run.vocabulary.sentencepiece_model_file)).read_bytes()

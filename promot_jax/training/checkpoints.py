@@ -96,6 +96,9 @@ class Checkpoints:
             ),
         )
 
+        # It would count its steps in JAX's preemption service, where `stop_requests` counts calls.
+        self.manager.reached_preemption = lambda step: False
+
     def save(
         self, state: State, untrained: Variables, note: dict[str, Any], score: float | None
     ) -> None:
@@ -119,8 +122,8 @@ class Checkpoints:
 
     def score(self, step: int) -> float | None:
         """A checkpoint's score; None where it has none."""
-        score = self.manager.metrics(step)["score"]
-        return score if math.isfinite(score) else None
+        metrics = self.manager.metrics(step)
+        return metrics["score"] if metrics and math.isfinite(metrics["score"]) else None
 
     def latest(self) -> int | None:
         """The step of the newest complete checkpoint."""

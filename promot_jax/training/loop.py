@@ -17,6 +17,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import os
 import signal
 import threading
 import time
@@ -218,15 +219,17 @@ class _Reader:
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """A function that says whether SIGTERM or Ctrl-C came, in the place of killing the process.
 
-    A second Ctrl-C is a KeyboardInterrupt. Of several hosts, all stop when one gets SIGTERM, and at
-    the same call: they have to call equally often.
+    A second Ctrl-C is a KeyboardInterrupt. Of several hosts, all stop when one gets a signal, and
+    at the same call: they have to call equally often.
     """
-    if jax.process_count() > 1:
-        calls = itertools.count()
-        yield lambda: multihost_utils.reached_preemption_sync_point(next(calls))
-        return
     requests: list[int] = []
-    asked = lambda: bool(requests)  # noqa: E731
+    several, calls = jax.process_count() > 1, itertools.count()
+
+    def asked():
+        if several:  # JAX itself handles SIGTERM there
+            return multihost_utils.reached_preemption_sync_point(next(calls))
+        return bool(requests)
+
     if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
         yield asked
         return
@@ -235,8 +238,11 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         if number == signal.SIGINT in requests:
             raise KeyboardInterrupt
         requests.append(number)
+        if several:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    old = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGINT] if several else [signal.SIGTERM, signal.SIGINT]
+    old = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield asked
     finally:

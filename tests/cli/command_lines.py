@@ -1,6 +1,10 @@
 """Command lines: of a small run that works, and of many that have one thing wrong."""
 
+import sys
+from pathlib import Path
 from typing import NamedTuple
+
+SCRIPT = Path(sys.executable).with_name("promot")
 
 # A run of seconds on the lab's model: prompt stage, model stage, an evaluation after each.
 SMALL = {

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from command_lines import SMALL, flags, own_task
+from command_lines import SCRIPT, SMALL, flags, own_task
 
 HERE = Path(__file__).parent
-SCRIPT = Path(sys.executable).with_name("promot")
 
 
 class Result(NamedTuple):

@@ -1,5 +1,6 @@
 """One run by two processes, as on two hosts: each has one device of the mesh."""
 
+import fcntl
 import json
 import signal
 import socket
@@ -7,8 +8,7 @@ import subprocess
 import time
 
 import pytest
-from command_lines import SMALL, flags, own_task
-from conftest import SCRIPT
+from command_lines import SCRIPT, SMALL, flags, own_task
 
 PATIENCE = 300  # seconds, far more than a run takes
 
@@ -80,18 +80,28 @@ def test_two_hosts_do_what_one_does(promot, environment, folder):
 
 
 def test_a_signal_to_one_host_stops_both(environment, folder):
-    settings = {"MESH": {"data": 2}, "PROMPT_STEPS": 400, "PROMPT_EVALUATE_EVERY": 400}
+    settings = {"MESH": {"data": 2}, "PROMPT_STEPS": 400, "PROMPT_EVALUATE_EVERY": 50}
     arguments = command("prompt_tuning", "stopped", **settings)
     hosts = start(environment, folder, arguments)
     metrics, end = folder / "stopped/1-prompt/metrics.jsonl", time.monotonic() + PATIENCE
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < end:
         time.sleep(0.1)
-    hosts[1].send_signal(signal.SIGTERM)
+    hosts[1].send_signal(signal.SIGINT)  # becomes a SIGTERM, of which all hosts are told
     said = finish(hosts)
-    assert all("of stage 1-prompt: run the same command to go on" in x for x in said)
+    assert all("stage 1-prompt: run the same command to go on" in x for x in said)
     assert "1-prompt: continues at step" in finish(start(environment, folder, arguments))[0]
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert steps == list(range(10, 401, 10))
+
+
+def test_all_hosts_say_what_is_wrong_on_the_first(environment, folder):
+    (folder / "busy").mkdir()
+    with (folder / "busy/config.gin").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        hosts = start(environment, folder, command("finetune", "busy"))
+        said = [host.communicate(timeout=PATIENCE)[1] for host in hosts]
+    assert [host.returncode for host in hosts] == [2, 2], said
+    assert all("WORKDIR = 'busy' is in use by another process" in line for line in said)
 
 
 def test_nobody_to_join(script, environment, folder):

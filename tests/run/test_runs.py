@@ -251,13 +251,15 @@ def test_several_tasks_select_together(task, tmp_path):
     asked = dataclasses.replace(stage.evaluations[0], tasks=[task, "other"])
     stage = dataclasses.replace(stage, evaluations=[asked], select=[task, "other"])
     rows = [
-        {"task": task, "value": 0.5, "scale": 1},
-        {"task": task, "value": 0.0, "scale": 1},  # a second metric
-        {"task": "other", "value": 30.0, "scale": 100},
+        {"task": task, "shots": 4, "value": 0.9, "scale": 1},  # another evaluation's
+        {"task": task, "shots": 0, "value": 0.5, "scale": 1},
+        {"task": task, "shots": 0, "value": 0.0, "scale": 1},  # a second metric
+        {"task": "other", "shots": 0, "value": 30.0, "scale": 100},
     ]
-    assert selecting_score(stage.selecting, rows) == pytest.approx(0.4)
-    assert selecting_score(stage.selecting, [rows[0], rows[2] | {"value": None}]) is None
-    assert selecting_score((), rows) is None
+    assert selecting_score(stage, rows) == pytest.approx(0.4)
+    assert selecting_score(stage, [*rows[:3], rows[3] | {"value": None}]) is None
+    assert selecting_score(stage, [rows[0], rows[3]]) is None  # the first evaluation was not due
+    assert selecting_score(dataclasses.replace(stage, select=None), rows) is None
     with pytest.raises(UserError, match="two of its evaluations score .* with 0 shots"):
         dataclasses.replace(stage, evaluations=[asked, asked])
 
