@@ -31,7 +31,7 @@ from promot_jax.errors import UserError
 from promot_jax.models import Decoding
 from promot_jax.run.inference import BATCH_SIZE, LanguageModel
 
-MAX_GEN_TOKS = 256  # the harness's default; that of a sampling temperature, where none is set, is 1
+MAX_GEN_TOKS = 256  # the harness's default
 # What a task's `generation_kwargs` may say besides `until` and `do_sample`, and Decoding's names.
 SETTINGS = {
     "max_gen_toks": "max_length", "temperature": "temperature", "top_k": "top_k", "top_p": "top_p",
@@ -140,7 +140,7 @@ def _decoding(generation_kwargs: Mapping[str, Any]) -> tuple[Decoding, list[str]
             f" {', '.join(SETTINGS)}"
         )
     if sampled:
-        kwargs = {"temperature": 1.0} | kwargs
+        kwargs = {"temperature": 1.0} | kwargs  # Transformers' default
     else:
         kwargs = {name: value for name, value in kwargs.items() if name not in SAMPLING}
     named = {SETTINGS[name]: value for name, value in kwargs.items()}

@@ -171,8 +171,8 @@ def selecting_score(stage: Stage, rows: Sequence[Mapping[str, Any]]) -> float | 
 
     None where one of them is not defined, or was not due.
     """
-    asked = [(t, e.shots[0]) for t in stage.selecting for e in stage.evaluations if t in e.tasks]
-    shots = dict(reversed(asked))  # a task's first evaluation wins
+    asked = [(task, k) for e in stage.evaluations for task in e.tasks for k in e.shots]
+    shots = dict(reversed(asked))  # the first one asked for wins
     firsts = [
         next((row for row in rows if (row["task"], row["shots"]) == (task, shots[task])), None)
         for task in stage.selecting
