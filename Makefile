@@ -17,7 +17,7 @@ demo: install
 	$(PY) -m bench.demo $(DEMO_ARGS)
 
 test: install
-	$(PY) -m pytest -q -n 2 --dist worksteal tests
+	PYTHONWARNDEFAULTENCODING=1 $(PY) -m pytest -q -n 2 --dist worksteal tests
 
 parity: .venv/.parity
 

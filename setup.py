@@ -8,12 +8,13 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "promot_jax/__init__.py").read_text())[1]
+INIT = (ROOT / "promot_jax/__init__.py").read_text("utf-8")
+VERSION = re.search(r'__version__ = "(.+)"', INIT)[1]
 README = ROOT / "README.md"
 
 
 class BuildWithGin(build_py):
-    """Puts gin/ into the wheel as promot_jax/gin/, where `promot_jax.errors.resolve` finds it.
+    """Puts gin/ into the wheel as promot_jax/gin/, where `promot_jax.paths.resolve` finds it.
 
     A copy, not a package: an importable `gin` would shadow gin-config. An editable install needs
     none, gin/ lies beside promot_jax/ there.
@@ -30,7 +31,7 @@ setup(
     name="promot_jax",
     version=VERSION,
     description="Two-stage fine-tuning (ProMoT) in JAX: keep what a language model could do before",
-    long_description=README.read_text() if README.exists() else "",
+    long_description=README.read_text("utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=find_packages(include=["promot_jax", "promot_jax.*", "tasks", "tasks.*"]),

@@ -19,11 +19,11 @@ import absl.logging
 import jax
 
 from promot_jax.cli import settings
+from promot_jax.console import console
 from promot_jax.errors import UserError
 from promot_jax.host_memory import restart_with_huge_pages
 from promot_jax.report import report, terminal_table
 from promot_jax.run import run
-from promot_jax.training import console
 
 LAB = "gin/runs/lab.gin"
 SECOND_STAGE = "run.Run.stages = [@model/run.Stage()]"
@@ -54,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
         short = SHORT if args.short else ()
         text = settings.parse([f"gin/recipes/{recipe}.gin", LAB], [*short, *bindings, *args.gin])
         workdir = run(settings.build("Run"), text)
-        rows += json.loads((workdir / "results.json").read_text())
+        rows += json.loads((workdir / "results.json").read_text(encoding="utf-8"))
         lines = ",\n".join(map(json.dumps, rows))
-        (root / "results.json").write_text(f"[\n{lines}\n]\n")
+        (root / "results.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     page = report(str(root))
     console.print(terminal_table(rows))
     console.print(f"results: {root / 'results.json'}  page: {page}")

@@ -31,7 +31,8 @@ import jax
 from promot_jax.convert import import_checkpoint
 jax.device_put(0.0).block_until_ready()
 # not getrusage, whose peak a process inherits from the one that starts it
-peak = lambda: 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+status = Path("/proc/self/status")
+peak = lambda: 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", status.read_text("utf-8"))[1])
 before = peak()
 import_checkpoint(sys.argv[1], sys.argv[2], vocabulary="byte")
 print(json.dumps([before, peak()]))
@@ -53,7 +54,7 @@ def write_random(directory: Path, size: str, shard_size: int) -> int:
 
     directory.mkdir()
     values = config_json(config, Vocabulary("byte", 125), "bfloat16")
-    (directory / "config.json").write_text(json.dumps(values))
+    (directory / "config.json").write_text(json.dumps(values), encoding="utf-8")
     sizes = {theirs: shapes[ours].shape for theirs, ours in paths.items()}
     for _ in write_weights(directory, sizes, read, "bfloat16", shard_size):
         pass

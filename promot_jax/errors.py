@@ -1,4 +1,4 @@
-"""What every floor needs to speak to its user: one error type, near matches, one rule for paths."""
+"""What every floor needs to speak to its user: one error type, checks of types, near matches."""
 
 import collections.abc
 import difflib
@@ -8,12 +8,9 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import typeguard
-
-INSTALLED_AT = Path(__file__).resolve().parent
 
 
 class UserError(ValueError):
@@ -89,32 +86,3 @@ def near(name: str, candidates: Iterable[str]) -> str:
     """`" (did you mean 'a', 'b'?)"` for the candidates that resemble `name`, or `""`."""
     matches = difflib.get_close_matches(name, list(candidates), n=3, cutoff=0.5)
     return f" (did you mean {', '.join(map(repr, matches))}?)" if matches else ""
-
-
-def resolve(path: str) -> str:
-    """A path as given; where nothing lies there, the same path beside or in the installed package.
-
-    So `gin/recipes/promot.gin` and `promot_jax/assets/lab/base` work from every directory; only
-    paths that begin so are looked for there. URLs pass through. Returns `path` unchanged where
-    neither exists, for the caller's message to name.
-    """
-    if "://" in path or Path(path).exists() or not _installed(path):
-        return path
-    for root in (INSTALLED_AT.parent, INSTALLED_AT):
-        if (root / path).exists():
-            return str(root / path)
-    return path
-
-
-def absolute(path: str) -> str:
-    """A path that `resolve` finds from every directory."""
-    given = Path(path)
-    roots = (INSTALLED_AT.parent, INSTALLED_AT) if _installed(path) else ()
-    if not given.exists() or any((r / path).exists() and given.samefile(r / path) for r in roots):
-        return path
-    return str(given.absolute())
-
-
-def _installed(path: str) -> bool:
-    """Whether a path begins like one of what is installed."""
-    return Path(path).parts[:1] in (("gin",), ("promot_jax",))

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import promot_jax
-from promot_jax.errors import UserError, absolute, near, resolve, shortage
+from promot_jax.errors import UserError, near, shortage
+from promot_jax.paths import absolute, resolve
 
 NAMES = ["prompt_tuning", "finetune", "promot", "promot_joint"]
 
@@ -42,7 +43,7 @@ def test_urls_pass_through(url):
 
 def test_a_path_here_wins(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "setup.py").write_text("mine")
+    (tmp_path / "setup.py").write_text("mine", encoding="utf-8")
     assert resolve("setup.py") == "setup.py"
 
 

@@ -35,8 +35,8 @@ def add_arguments(verbs: argparse._SubParsersAction) -> None:
 
 def convert(args: argparse.Namespace) -> int:
     """`promot import` and `promot export`."""
+    from promot_jax.console import say
     from promot_jax.convert import export_model, export_prompt, import_checkpoint, import_prompt
-    from promot_jax.training import console
 
     _check_options(args)
     if args.verb == "export" and args.destination.endswith(".npy"):
@@ -51,7 +51,7 @@ def convert(args: argparse.Namespace) -> int:
         made = import_checkpoint(args.source, args.workdir, **options)
     else:
         made = import_prompt(args.source, args.workdir, args.base, args.prompt_name)
-    console.print(f"made {made}")
+    say(f"made {made}")
     return 0
 
 

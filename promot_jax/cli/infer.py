@@ -60,11 +60,12 @@ def mesh(text: str) -> dict[str, int]:
 
 def infer(args: argparse.Namespace) -> int:
     """Runs the verb; returns the exit code."""
+    from promot_jax.console import say
     from promot_jax.models import Decoding
     from promot_jax.run import Answering, LanguageModel
     from promot_jax.run import infer as infer_file
     from promot_jax.run.answers import read_records
-    from promot_jax.training import Bar, console
+    from promot_jax.training import Bar
 
     how = Answering(
         args.prompt,
@@ -78,5 +79,5 @@ def infer(args: argparse.Namespace) -> int:
     model = LanguageModel(args.workdir, args.mesh)
     with contextlib.closing(Bar("infer", 0, total, 1)) as bar:
         done = infer_file(model, args.input, args.output, how, lambda done: bar.update(done, ""))
-    console.print(f"{done} {'scores' if args.score else 'outputs'} in {args.output}")
+    say(f"{done} {'scores' if args.score else 'outputs'} in {args.output}")
     return 0

@@ -144,9 +144,10 @@ def _run(files: Sequence[str], given: Sequence[str]) -> int:
     from promot_jax.cli import settings
 
     text = settings.parse(files, given)
+    from promot_jax.console import say
     from promot_jax.hosts import is_first
     from promot_jax.run import run as run_stages
-    from promot_jax.training import Diverged, Interrupted, console
+    from promot_jax.training import Diverged, Interrupted
 
     try:
         workdir = run_stages(settings.build("Run"), text)
@@ -157,20 +158,19 @@ def _run(files: Sequence[str], given: Sequence[str]) -> int:
         print(f"promot: {error}", file=sys.stderr)
         return 1
     if is_first() and (workdir / "results.json").exists():
-        console.print(f"results: {workdir / 'results.json'}  page: {_report(str(workdir))}")
+        say(f"results: {workdir / 'results.json'}  page: {_report(str(workdir))}")
     return 0
 
 
 def _report(workdir: str) -> Path:
     """Makes the page, says what it says, and returns its path."""
-    from rich.console import Console
-
+    from promot_jax.console import show
     from promot_jax.report import report as make_report
     from promot_jax.report import terminal_table
 
     page = make_report(workdir)
-    rows = json.loads((Path(workdir) / "results.json").read_text())
-    Console(stderr=True, highlight=False).print(terminal_table(rows))
+    rows = json.loads((Path(workdir) / "results.json").read_text(encoding="utf-8"))
+    show(terminal_table(rows))
     return page
 
 
@@ -190,7 +190,7 @@ def _join(args: argparse.Namespace) -> None:
         from promot_jax.hosts import is_first, join
 
         join()
-        from promot_jax.training import console
+        from promot_jax.console import console
 
         console.quiet = not is_first()
 
@@ -220,8 +220,7 @@ def inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """`promot inspect`."""
     bindings(args, rest)
     _quiet()
-    from rich.console import Console
-
+    from promot_jax.console import output
     from promot_jax.convert.inspect import inspect as facts_of
     from promot_jax.convert.inspect import table
 
@@ -229,7 +228,7 @@ def inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.json:
         print(json.dumps(facts))
     else:
-        Console(highlight=False).print(table(facts))
+        output.print(table(facts))
     return 0
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import gin
 from promot_jax.data import import_modules
-from promot_jax.errors import INSTALLED_AT, UserError, near, resolve
+from promot_jax.errors import UserError, near
+from promot_jax.paths import INSTALLED_AT, resolve
 
 for root in (INSTALLED_AT.parent, INSTALLED_AT):  # where recipes find what they include
     gin.add_config_file_search_path(str(root))
@@ -113,7 +114,7 @@ def _shipped() -> set[str]:
     found: set[str] = set()
     for root in (INSTALLED_AT.parent, INSTALLED_AT):
         for path in root.glob("gin/*/*.gin"):
-            found |= set.union(*_macros(path.read_text()))
+            found |= set.union(*_macros(path.read_text(encoding="utf-8")))
     return found
 
 

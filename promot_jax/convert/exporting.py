@@ -112,7 +112,9 @@ def _write(
     values = huggingface.config_json(config, vocabulary, dtype)
     generation = {k: values[k] for k in ("pad_token_id", "eos_token_id", "decoder_start_token_id")}
     for file, content in (("config.json", values), ("generation_config.json", generation)):
-        (directory / file).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+        (directory / file).write_text(
+            json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+        )
     write_vocabulary(directory, vocabulary)
     paths = {theirs: ours for ours, theirs in huggingface.names(config).items()}
 

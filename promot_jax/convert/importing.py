@@ -17,16 +17,17 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from rich.console import Console
 from rich.table import Table
 
+from promot_jax.console import show
 from promot_jax.convert.detect import open_source
 from promot_jax.convert.source import Source, Tensor, Vocabulary
 from promot_jax.convert.t5x_files import read_bytes
 from promot_jax.convert.tokenizer import byte_vocabulary, sentencepiece_vocabulary
-from promot_jax.errors import UserError, absolute
+from promot_jax.errors import UserError
 from promot_jax.models import Prompt, Variables
-from promot_jax.training import Bar, Checkpoints, begin, console, make_mesh
+from promot_jax.paths import absolute
+from promot_jax.training import Bar, Checkpoints, begin, make_mesh
 from promot_jax.training.description import RUN, VOCABULARY, Description
 from promot_jax.training.variables import Layout, load, reference, stage_directory
 
@@ -237,7 +238,7 @@ def _is_unfinished(root: Path) -> bool:
     marker = root / "config.gin"
     names = {path.name for path in root.iterdir()} - {STAGE, marker.name, VOCABULARY}
     stage = {path.name for path in (root / STAGE).glob("*")}
-    ours = not marker.exists() or marker.read_text().startswith(IMPORTED)
+    ours = not marker.exists() or marker.read_text(encoding="utf-8").startswith(IMPORTED)
     return not names - {f".{RUN}.tmp"} and not stage - {"checkpoints"} and ours
 
 
@@ -275,7 +276,7 @@ def _say(tensors: Mapping[str, Tensor]) -> None:
     table = Table("theirs", "ours", "shape", "type", "tensors", box=None)
     for row, count in rows.items():
         table.add_row(*row, str(count))
-    Console(stderr=True, highlight=False, width=max(console.width, 160)).print(table)
+    show(table, least=160)
 
 
 def _save(

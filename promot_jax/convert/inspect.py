@@ -13,8 +13,8 @@ from rich.table import Table
 
 from promot_jax.convert.detect import open_source
 from promot_jax.convert.source import Vocabulary, family_of
-from promot_jax.errors import resolve
 from promot_jax.models import T5Config
+from promot_jax.paths import resolve
 from promot_jax.training import Checkpoints
 from promot_jax.training.description import Description
 from promot_jax.training.variables import stage_directory

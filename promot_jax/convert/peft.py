@@ -74,6 +74,6 @@ def write(
         "inference_mode": True,
     }
     directory.mkdir(parents=True)
-    (directory / SETTINGS).write_text(json.dumps(values, indent=1))
+    (directory / SETTINGS).write_text(json.dumps(values, indent=1), encoding="utf-8")
     array = np.ascontiguousarray(prompt, np.float32)
     save_file({KEY: array}, directory / f"{FILES[0]}.safetensors", metadata={"format": "pt"})

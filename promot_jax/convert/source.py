@@ -95,7 +95,7 @@ def read_json(path: Path) -> dict[str, Any]:
       UserError: there is none.
     """
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("no JSON object")
     except (OSError, ValueError) as error:

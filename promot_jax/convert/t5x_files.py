@@ -20,7 +20,8 @@ import numpy as np
 import tensorstore as ts
 from flax import serialization, traverse_util
 
-from promot_jax.errors import UserError, resolve
+from promot_jax.errors import UserError
+from promot_jax.paths import resolve
 
 Stored = ts.TensorStore | np.ndarray  # both have a shape, and slices that np.asarray reads
 CONTEXT = ts.Context(  # left alone, TensorStore tries to reach a bucket for ten minutes

@@ -151,11 +151,11 @@ def write_vocabulary(directory: Path, vocabulary: Vocabulary) -> None:
         "eos_token": "</s>",
         "unk_token": "<unk>",
     }
-    (directory / "tokenizer_config.json").write_text(json.dumps(told, indent=1))
+    (directory / "tokenizer_config.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
     if vocabulary.model is not None:
         (directory / "spiece.model").write_bytes(vocabulary.model)
         text = json.dumps(_to_tokenizer_json(vocabulary.model, sentinels), ensure_ascii=False)
-        (directory / "tokenizer.json").write_text(text)
+        (directory / "tokenizer.json").write_text(text, encoding="utf-8")
 
 
 def _to_tokenizer_json(model: bytes, sentinels: list[str]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def _files(directory: Path, name: str) -> list[Path]:
     if not index.exists():
         return [directory / name] if (directory / name).exists() else []
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         files = [directory / file for file in names]
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{index} is damaged ({error!r}): download it again") from error
@@ -149,4 +149,6 @@ def write_weights(
     if shards[1:]:
         total = sum(int(np.prod(shape)) for shape in shapes.values()) * itemsize
         index = {"metadata": {"total_size": total}, "weight_map": files}
-        (directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
+        (directory / "model.safetensors.index.json").write_text(
+            json.dumps(index, indent=1), encoding="utf-8"
+        )

@@ -24,7 +24,8 @@ import tensorflow as tf
 from promot_jax.data.metrics import METRICS
 from promot_jax.data.rows import Row, read_rows
 from promot_jax.data.tasks import TaskInfo, add_task
-from promot_jax.errors import UserError, check_values, near, resolve
+from promot_jax.errors import UserError, check_values, near
+from promot_jax.paths import resolve
 
 HELD_OUT = 0.1
 LARGEST_LABEL_SET = 20

@@ -15,7 +15,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from promot_jax.errors import UserError, near, resolve
+from promot_jax.errors import UserError, near
+from promot_jax.paths import resolve
 
 Row = dict[str, Any]
 Numbered = tuple[int, Any]

@@ -11,7 +11,8 @@ import seqio
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from promot_jax.errors import UserError, resolve
+from promot_jax.errors import UserError
+from promot_jax.paths import resolve
 
 
 def sentencepiece(path: str, extra_ids: int = 0) -> seqio.SentencePieceVocabulary:

@@ -7,6 +7,7 @@ Kernels are two-dimensional, [in, heads * head_dim], as T5X's minimal models kee
 """
 
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -55,6 +56,27 @@ def relative_buckets(
     far = far / math.log(config.relative_attention_max_distance / exact) * (buckets - exact)
     far = jnp.minimum(exact + far.astype(jnp.int32), buckets - 1)
     return offset + jnp.where(distance < exact, distance, far)
+
+
+def constrain(
+    module: nn.Module, x: Float[Array, "..."], axes: Sequence[str]
+) -> Float[Array, "..."]:
+    """Lays an activation out on the mesh, by the names of its axes and the rules in force.
+
+    Flax drops a constraint in silence where no mesh is set, and XLA then chooses: every device may
+    compute with the whole batch. So that is an error where there are several devices.
+
+    Raises:
+      RuntimeError: the model is traced outside of `training.use`, on several devices.
+    """
+    if module.is_initializing():  # one row, which no mesh divides
+        return x
+    if jax.sharding.get_abstract_mesh().empty and jax.device_count() > 1:
+        raise RuntimeError(
+            "the model is traced without a mesh, so its activations would not be sharded: trace it"
+            " inside promot_jax.training.use(mesh)"
+        )
+    return nn.with_logical_constraint(x, tuple(axes))
 
 
 @jax.custom_vjp
@@ -163,7 +185,7 @@ class Attention(nn.Module):
         """Splits the joined width; heads go before the length, where the products want them."""
         x = x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
         x = x.transpose(0, 2, 1, 3)
-        return nn.with_logical_constraint(x, ("batch", "heads", "length", "head_dim"))
+        return constrain(self, x, ("batch", "heads", "length", "head_dim"))
 
     def keys_values(self, kv: Float[Array, "batch k embed"]) -> Cache:
         """What attention keeps of `kv`; computed once for the encoder's output while decoding."""
@@ -205,6 +227,6 @@ class MLP(nn.Module):
             name = "wi" if single else f"wi_{i}"
             h = Dense(config, config.mlp_dim, ("embed", "mlp"), name=name)(x)
             inner = inner * (h if activation == "linear" else getattr(nn, activation)(h))
-        inner = nn.with_logical_constraint(inner, ("batch", "length", "mlp"))
+        inner = constrain(self, inner, ("batch", "length", "mlp"))
         inner = dropout(inner, config.dropout_rate, dropout_key, 1)
         return Dense(config, config.emb_dim, ("mlp", "embed"), name="wo")(inner)

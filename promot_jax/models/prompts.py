@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from promot_jax.errors import UserError, check_types, resolve
+from promot_jax.errors import UserError, check_types
+from promot_jax.paths import resolve
 
 Initializer = Callable[
     [PRNGKeyArray, Float[Array, "vocab embed"], int], Float[Array, "length embed"]

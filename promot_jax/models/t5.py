@@ -21,6 +21,7 @@ from promot_jax.models.layers import (
     Attention,
     RelativeBias,
     RMSNorm,
+    constrain,
     dropout,
     relative_buckets,
 )
@@ -55,10 +56,10 @@ class EncoderLayer(nn.Module):
         attention = Attention(config, name="attention")
         h = RMSNorm(config, name="pre_attention_layer_norm")(x)
         h = attention(h, attention.keys_values(h), bias, mask, fold(key, 0))
-        x = nn.with_logical_constraint(x + dropout(h, config.dropout_rate, key, 2), HIDDEN)
+        x = constrain(self, x + dropout(h, config.dropout_rate, key, 2), HIDDEN)
         h = RMSNorm(config, name="pre_mlp_layer_norm")(x)
         h = MLP(config, name="mlp")(h, fold(key, 1))
-        return nn.with_logical_constraint(x + dropout(h, config.dropout_rate, key, 3), HIDDEN), None
+        return constrain(self, x + dropout(h, config.dropout_rate, key, 3), HIDDEN), None
 
 
 class DecoderLayer(nn.Module):
@@ -99,10 +100,10 @@ class DecoderLayer(nn.Module):
         h = RMSNorm(config, name="pre_cross_attention_layer_norm")(x)
         cross = attention.keys_values(encoded) if cross is None else cross
         h = attention(h, cross, None, cross_mask, fold(key, 1))
-        x = nn.with_logical_constraint(x + dropout(h, config.dropout_rate, key, 3), HIDDEN)
+        x = constrain(self, x + dropout(h, config.dropout_rate, key, 3), HIDDEN)
         h = RMSNorm(config, name="pre_mlp_layer_norm")(x)
         h = MLP(config, name="mlp")(h, fold(key, 2))
-        return nn.with_logical_constraint(x + dropout(h, config.dropout_rate, key, 4), HIDDEN), (
+        return constrain(self, x + dropout(h, config.dropout_rate, key, 4), HIDDEN), (
             None if cache is None else (cache, cross)
         )
 
@@ -231,7 +232,7 @@ class T5(nn.Module):
             rows = jnp.concatenate([prompt.value for prompt in self.prompt_table])
             soft = jnp.take(rows, ids - size, axis=0, mode="clip").astype(self.config.dtype)
             x = jnp.where((ids >= size)[..., None], soft, x)
-        return nn.with_logical_constraint(x, HIDDEN)
+        return constrain(self, x, HIDDEN)
 
     def encode(
         self,

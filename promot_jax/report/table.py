@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table as RichTable
 
 from promot_jax.report.results import (
@@ -255,7 +254,7 @@ def terminal_table(rows: Sequence[Mapping[str, Any]]) -> RichTable:
     Raises: UserError for malformed rows.
     """
     results = Results(rows)
-    grid = [[escape(text) for text, _ in line] for line in _cells(results)]
+    grid = [[text for text, _ in line] for line in _cells(results)]
     if results.sweep:
         kept = [i for i, name in enumerate(grid[0]) if name not in results.groups]
         grid = [[line[i] for i in kept] for line in grid]

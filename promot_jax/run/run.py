@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from rich.text import Text
 
 from promot_jax import models
+from promot_jax.console import console, say
 from promot_jax.data import (
     Batches,
     TaskInfo,
@@ -39,7 +41,6 @@ from promot_jax.training import (
     assign,
     begin,
     check_batch,
-    console,
     local_rows,
     make_mesh,
     stop_requests,
@@ -152,7 +153,7 @@ def _beginning(context: Context) -> Variables:
     """The variables that the first stage starts from."""
     settings, layout = context.run, context.layout
     if settings.base is None:
-        console.print("BASE is not set: the model begins with random weights")
+        say("BASE is not set: the model begins with random weights")
     variables = origin(settings.base, settings.seed, layout)
     return add_prompts(variables, settings.prompts, layout, settings.seed)
 
@@ -293,7 +294,7 @@ class _StageRun:
         state = begin(self.context.layout.mesh, self.context.run.seed + self.index, step - 1)
         state, frozen = thaw(state, self._whole(step), self.stage.train, self.prepared.owner)
         state = self.checkpoints.state(step, state)
-        console.print(f"{self.name}: continues at step {step}")
+        say(f"{self.name}: continues at step {step}")
         return state, frozen, note["seconds"]
 
     def _plan(self) -> Plan:
@@ -345,7 +346,7 @@ class _StageRun:
         variables = state.trained | frozen
         generate = functools.partial(self.context.generator, variables)
         rows: list[dict[str, Any]] = []
-        with console.status(f"{self.name}: evaluating at step {step}"):
+        with console.status(Text(f"{self.name}: evaluating at step {step}")):
             for evaluator in self.prepared.evaluators:
                 every = evaluator.evaluation.every
                 if every is None or step % every == 0 or step == self.stage.steps:
@@ -390,4 +391,4 @@ class _StageRun:
             if report["too_long"]:
                 said += f", {report['too_long']} too long ({data.too_long})"
             texts = (x if len(x) <= 60 else f"{x[:57]}..." for x in report["first"])
-            console.print(f"{said}, such as {' -> '.join(map(repr, texts))}", soft_wrap=True)
+            say(f"{said}, such as {' -> '.join(map(repr, texts))}")

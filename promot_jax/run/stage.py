@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 import seqio
 
 from promot_jax.data import TrainData
-from promot_jax.errors import UserError, absolute, check_types
+from promot_jax.errors import UserError, check_types
 from promot_jax.evaluation import Evaluation
 from promot_jax.models import Prompt, T5Config
+from promot_jax.paths import absolute
 from promot_jax.training import Part
 
 

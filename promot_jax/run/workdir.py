@@ -23,8 +23,9 @@ import seqio
 from etils import epath
 
 from promot_jax import data
-from promot_jax.errors import UserError, resolve
+from promot_jax.errors import UserError
 from promot_jax.hosts import of_first, write_atomically
+from promot_jax.paths import resolve
 from promot_jax.run.stage import Run
 from promot_jax.training.description import RUN, VOCABULARY, Description
 
@@ -148,7 +149,7 @@ def _lock(run: Run, root: Path) -> IO:
     """An open file, whose lock ends when it is closed."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        file = (root / "config.gin").open("a")
+        file = (root / "config.gin").open("a", encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"WORKDIR = {run.workdir!r} cannot be written ({error.strerror}): choose another"
@@ -168,7 +169,7 @@ def _lock(run: Run, root: Path) -> IO:
 def changed_settings(root: Path, config: str) -> list[str]:
     """How settings differ from those in force in a work directory: `- ` theirs, `+ ` the others."""
     path = root / "config.gin"
-    before = path.read_text(errors="replace") if path.exists() else ""
+    before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     old, new = (
         # Gin breaks a long value off its name by a backslash and a new line.
         [x for x in text.replace("\\\n", "").splitlines() if not x.startswith(NOT_IDENTITY)]
@@ -206,7 +207,7 @@ class Results:
         self.rows: list[dict[str, Any]] = []
         if self.path.exists():
             try:
-                self.rows = json.loads(self.path.read_text())
+                self.rows = json.loads(self.path.read_text(encoding="utf-8"))
                 if not all({"stage", "step"} <= row.keys() for row in self.rows):
                     raise ValueError("a row without stage and step")
             except (ValueError, TypeError, AttributeError, OSError) as error:

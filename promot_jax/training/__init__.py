@@ -1,7 +1,7 @@
 """Training: state and batch to state. Only what is trained has gradients and optimizer state."""
 
 from promot_jax.training.checkpoints import Checkpoints, digest
-from promot_jax.training.logs import Bar, MetricsLog, console
+from promot_jax.training.logs import Bar, MetricsLog
 from promot_jax.training.loop import Diverged, Interrupted, Plan, stop_requests, train
 from promot_jax.training.mesh import (
     check_batch,
@@ -29,7 +29,6 @@ __all__ = [
     "assign",
     "begin",
     "check_batch",
-    "console",
     "digest",
     "gradients",
     "local_rows",

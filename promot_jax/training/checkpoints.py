@@ -189,7 +189,7 @@ class Checkpoints:
         steps = sorted(int(x.name) for x in self.directory.glob("[0-9]*") if x.name.isdecimal())
         for step in steps:
             try:
-                json.loads(self._scores(step).read_text())
+                json.loads(self._scores(step).read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
                 if step == steps[-1] or not isinstance(error, FileNotFoundError):
                     raise self._unreadable(step, error) from error

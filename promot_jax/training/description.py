@@ -10,9 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from promot_jax.errors import UserError, resolve
+from promot_jax.errors import UserError
 from promot_jax.hosts import write_atomically
 from promot_jax.models import T5, T5Config
+from promot_jax.paths import resolve
 
 RUN, VOCABULARY = "run.json", "sentencepiece.model"
 
@@ -52,7 +53,7 @@ class Description:
         """
         path = Path(resolve(workdir)) / RUN
         try:
-            values = json.loads(path.read_text())
+            values = json.loads(path.read_text(encoding="utf-8"))
             values["model"] = T5Config(**values["model"])
             values["prompts"] = tuple((name, length) for name, length in values["prompts"])
             for name in ("stages", "targets", "modules"):
@@ -101,7 +102,7 @@ class Description:
         try:
             root.mkdir(parents=True, exist_ok=True)
             # First, since it is what tells a directory of ours that a crash left without run.json.
-            (root / "config.gin").write_text(config)
+            (root / "config.gin").write_text(config, encoding="utf-8")
             if sentencepiece is not None:
                 (root / VOCABULARY).write_bytes(sentencepiece)
             text = json.dumps(dataclasses.asdict(self), indent=1)

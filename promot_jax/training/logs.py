@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from promot_jax.console import console, say
 from promot_jax.hosts import is_first, write_atomically
-
-console = Console(stderr=True, highlight=False)
 
 
 class MetricsLog:
@@ -25,10 +23,10 @@ class MetricsLog:
     def __init__(self, directory: Path, step: int):
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "metrics.jsonl"
-        old = self.path.read_text().splitlines() if self.path.exists() else []
+        old = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
         kept = [line for line in old if _step(line) <= step]
         write_atomically(self.path, "".join(line + "\n" for line in kept))
-        self.file = (self.path if is_first() else Path(os.devnull)).open("a", buffering=1)
+        self.file = (self.path if is_first() else Path(os.devnull)).open("a", 1, "utf-8")
         from tensorboardX import SummaryWriter  # takes a second, and torch where it is installed
 
         board = str(directory / "tensorboard")
@@ -63,13 +61,16 @@ class Bar:
     def __init__(self, name: str, step: int, steps: int, every: int):
         self.name, self.steps, self.every = name, steps, every
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
         self.progress = Progress(
-            *columns, TextColumn("{task.fields[said]}"), console=console, transient=True
+            *columns,
+            TextColumn("{task.fields[said]}", markup=False),
+            console=console,
+            transient=True,
         )
         self.interactive = sys.stderr.isatty()
         self.task = self.progress.add_task(name, total=steps, completed=step, said="")
@@ -81,7 +82,7 @@ class Bar:
         if self.interactive:
             self.progress.update(self.task, completed=step, said=said)
         elif step % self.every == 0 or step == self.steps:
-            console.print(f"{self.name} {step}/{self.steps} {said}")
+            say(f"{self.name} {step}/{self.steps} {said}".rstrip())
 
     def close(self) -> None:
         if self.interactive:  # elsewhere it would print an empty line

@@ -59,8 +59,12 @@ def make_mesh(
 
 @contextlib.contextmanager
 def use(mesh: Mesh) -> Iterator[None]:
-    """Makes the models' axis names mean `mesh` for everything traced inside."""
-    with mesh, nn.logical_axis_rules(list(RULES.items())):
+    """Makes the models' axis names mean `mesh` for everything traced inside.
+
+    `with mesh:` would not do: Flax looks for the mesh that `jax.set_mesh` sets, and where there is
+    none it drops the models' constraints.
+    """
+    with jax.set_mesh(mesh), nn.logical_axis_rules(list(RULES.items())):
         yield
 
 

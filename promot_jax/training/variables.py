@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding
 
-from promot_jax.errors import UserError, resolve
+from promot_jax.errors import UserError
 from promot_jax.models import (
     T5,
     Prompt,
@@ -30,6 +30,7 @@ from promot_jax.models import (
     stack_layers,
     unstack_layers,
 )
+from promot_jax.paths import resolve
 from promot_jax.training.checkpoints import Checkpoints, digest
 from promot_jax.training.description import Description
 from promot_jax.training.mesh import shardings

@@ -27,7 +27,10 @@ def call(argv: list[str]) -> int:
 def answer(request: dict, stdout: int, stderr: int) -> dict:
     """Runs a command line with its output, that of C++ too, in files."""
     os.chdir(request["cwd"])
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as out,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as err,
+    ):
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
         try:

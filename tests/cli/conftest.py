@@ -92,12 +92,12 @@ def trained(promot, rows, shared_dir):
         "run", "--gin_file=gin/recipes/promot.gin", "--gin_file=gin/models/lab.gin",
         *own_task("mine.tsv", "mine"), *flags(WORKDIR="out", **SMALL),
     ]  # fmt: skip
-    with (shared_dir / "trained.lock").open("w") as lock:
+    with (shared_dir / "trained.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():
             folder.mkdir()
-            (folder / "mine.tsv").write_text(rows)
+            (folder / "mine.tsv").write_text(rows, encoding="utf-8")
             done = promot(arguments, folder)
             assert done.code == 0, done.err
-            (folder / "done").write_text(done.err)
+            (folder / "done").write_text(done.err, encoding="utf-8")
     return folder, arguments

@@ -31,7 +31,7 @@ LOCAL = [
 
 def commands(path: Path) -> list[list[str]]:
     """The `promot run` commands in a gin file's header, as arguments."""
-    header = re.match(r"(#.*\n)+", path.read_text())[0]
+    header = re.match(r"(#.*\n)+", path.read_text(encoding="utf-8"))[0]
     text = re.sub(r"^# ?", "", header, flags=re.MULTILINE).replace("\\\n", " ")
     return [
         shlex.split(line) for line in text.splitlines() if line.strip().startswith("promot run")
@@ -177,7 +177,11 @@ def test_hyperparameters_are_the_published_ones(command):
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipes(recipe):
     files = [str(recipe), "gin/models/lab.gin", "gin/tasks/lab_nli.gin"]
-    asked = [line for line in ONLY_SOME if f"%{line.partition(' ')[0]}" in recipe.read_text()]
+    asked = [
+        line
+        for line in ONLY_SOME
+        if f"%{line.partition(' ')[0]}" in recipe.read_text(encoding="utf-8")
+    ]
     run = build(files, LAB + LOCAL + asked)
     trace(run)
     assert run.method == {"evaluate": "base"}.get(recipe.stem, recipe.stem)
@@ -185,7 +189,7 @@ def test_recipes(recipe):
 
 def test_every_run_has_a_command_and_what_it_needs():
     for path in (GIN / "runs").glob("paper_*.gin"):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert len(commands(path)) == 2, path.name
         for word in ("# Hardware:", "# Hyperparameters:", "# Published"):
             assert word in text, (path.name, word)
@@ -195,10 +199,11 @@ def test_modules_are_imported_before_their_tasks_are_mixed(tmp_path, monkeypatch
     (tmp_path / "module_of_two_tasks.py").write_text(
         "from promot_jax.data import file_task\n"
         "for name in ('one_of_two', 'two_of_two'):\n"
-        "    file_task(name, f'{name}.tsv', f'{name}.tsv')\n"
+        "    file_task(name, f'{name}.tsv', f'{name}.tsv')\n",
+        encoding="utf-8",
     )
     for name in ("one_of_two", "two_of_two"):
-        (tmp_path / f"{name}.tsv").write_text("a\tb\n")
+        (tmp_path / f"{name}.tsv").write_text("a\tb\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     run = build(
         ["gin/recipes/multitask_finetune.gin", "gin/models/lab.gin"],

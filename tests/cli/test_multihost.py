@@ -46,20 +46,20 @@ def losses(workdir) -> list[float]:
     lines = [
         json.loads(line)
         for stage in ("1-prompt", "2-model")
-        for line in (workdir / stage / "metrics.jsonl").read_text().splitlines()
+        for line in (workdir / stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     return [line["loss"] for line in lines]
 
 
 def scores(workdir) -> list[tuple]:
-    rows = json.loads((workdir / "results.json").read_text())
+    rows = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
     return [(row["stage"], row["step"], row["task"], row["value"]) for row in rows]
 
 
 @pytest.fixture(scope="module")
 def folder(rows, tmp_path_factory):
     path = tmp_path_factory.mktemp("hosts")
-    (path / "mine.tsv").write_text(rows)
+    (path / "mine.tsv").write_text(rows, encoding="utf-8")
     return path
 
 
@@ -90,13 +90,13 @@ def test_a_signal_to_one_host_stops_both(environment, folder):
     said = finish(hosts)
     assert all("stage 1-prompt: run the same command to go on" in x for x in said)
     assert "1-prompt: continues at step" in finish(start(environment, folder, arguments))[0]
-    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    steps = [json.loads(line)["step"] for line in metrics.read_text(encoding="utf-8").splitlines()]
     assert steps == list(range(10, 401, 10))
 
 
 def test_all_hosts_say_what_is_wrong_on_the_first(environment, folder):
     (folder / "busy").mkdir()
-    with (folder / "busy/config.gin").open("a") as file:
+    with (folder / "busy/config.gin").open("a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         hosts = start(environment, folder, command("finetune", "busy"))
         said = [host.communicate(timeout=PATIENCE)[1] for host in hosts]

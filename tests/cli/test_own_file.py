@@ -34,7 +34,7 @@ def out(trained, tmp_path):
 
 def test_run_leaves_a_work_directory(trained):
     out = trained[0] / "out"
-    rows = json.loads((out / "results.json").read_text())
+    rows = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert {(row["method"], row["task"], row["group"]) for row in rows} == {
         ("promot", "mine", "target")
     }
@@ -42,14 +42,17 @@ def test_run_leaves_a_work_directory(trained):
         (stage, step) for stage in ("1-prompt", "2-model") for step in (0, 2)
     }
     for stage in ("1-prompt", "2-model"):
-        assert [json.loads(line)["step"] for line in (out / stage / "metrics.jsonl").open()] == [2]
+        assert [
+            json.loads(line)["step"]
+            for line in (out / stage / "metrics.jsonl").open(encoding="utf-8")
+        ] == [2]
         assert (out / stage / "checkpoints" / "2").is_dir()
         assert sorted(path.name for path in (out / stage / "samples").iterdir()) == [
             "mine.0shot.0.jsonl", "mine.0shot.2.jsonl",
         ]  # fmt: skip
         assert list((out / stage / "tensorboard").iterdir())
     assert (out / "report.html").stat().st_size > 10_000
-    assert "data.file_task.train = 'mine.tsv'" in (out / "config.gin").read_text()
+    assert "data.file_task.train = 'mine.tsv'" in (out / "config.gin").read_text(encoding="utf-8")
 
 
 def test_run_again_changes_nothing(promot, trained, tmp_path):
@@ -68,12 +71,12 @@ def test_run_again_changes_nothing(promot, trained, tmp_path):
 
 def test_an_override_is_in_force(promot, rows, tmp_path):
     """The last of several values counts, whether a recipe or a flag gave the others."""
-    (tmp_path / "mine.tsv").write_text(rows)
+    (tmp_path / "mine.tsv").write_text(rows, encoding="utf-8")
     stage = "--gin.model/run.Stage"
     more = [f"{stage}.evaluations=[]", f"{stage}.select=None", f"{stage}.log_every=1"]
     result = promot(run("--gin.STEPS=1", "--gin.STEPS=3", *more), tmp_path)
     assert result.code == 0, result.err
-    lines = (tmp_path / "out/1-model/metrics.jsonl").read_text().splitlines()
+    lines = (tmp_path / "out/1-model/metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
     assert not (tmp_path / "out/results.json").exists()  # nothing was evaluated
 
@@ -81,7 +84,9 @@ def test_an_override_is_in_force(promot, rows, tmp_path):
 def test_infer_with_and_without_prompt_resumes(promot, out, tmp_path):
     asked = [{"inputs": f"what follows {a}?", "prompt": p} for a in "abc" for p in ("target", None)]
     asked += [{"inputs": "and this?"}]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    (tmp_path / "in.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in asked), encoding="utf-8"
+    )
     arguments = [
         "infer", "out", "--input=in.jsonl", "--output=out.jsonl", "--prompt=target",
         "--batch_size=2", "--max_length=8",
@@ -108,16 +113,18 @@ def test_infer_with_and_without_prompt_resumes(promot, out, tmp_path):
 
 
 def test_infer_of_plain_text(promot, out, tmp_path):
-    (tmp_path / "in.txt").write_text("one\ntwo\n")
+    (tmp_path / "in.txt").write_text("one\ntwo\n", encoding="utf-8")
     arguments = ["infer", "out/2-model", "--input=in.txt", "--output=out.jsonl", "--batch_size=2"]
     assert promot([*arguments, "--max_length=8"], tmp_path).code == 0
-    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").open()]
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").open(encoding="utf-8")]
     assert [(row["inputs"], row["prompt"]) for row in rows] == [("one", None), ("two", None)]
 
 
 def test_infer_scores(promot, out, tmp_path):
     rows = [{"inputs": text, "targets": "a"} for text in ("one", "two " * 40)]
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "in.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
     result = promot(
         ["infer", "out", "--input=in.jsonl", "--output=out.jsonl", "--score", "--prompt=target",
          "--input_length=32", "--too_long=flag", "--batch_size=2", "--mesh=fsdp=2"],
@@ -130,12 +137,12 @@ def test_infer_scores(promot, out, tmp_path):
 
 
 def test_eval(promot, out, rows, tmp_path):
-    (tmp_path / "mine.tsv").write_text(rows)
+    (tmp_path / "mine.tsv").write_text(rows, encoding="utf-8")
     task = own_task("mine.tsv", "mine")
     result = promot(["eval", "out", *task, *flags(PROMPT="target", **EVALUATION)], tmp_path)
     assert result.code == 0, result.err
-    trained = json.loads((out / "results.json").read_text())
-    [row] = json.loads((out / "evaluation/results.json").read_text())
+    trained = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    [row] = json.loads((out / "evaluation/results.json").read_text(encoding="utf-8"))
     [best] = [r for r in trained if r["stage"] == "2-model" and r["selected"]]
     assert {n: row[n] for n in ("task", "prompt", "value", "n")} == {
         n: best[n] for n in ("task", "prompt", "value", "n")
@@ -144,7 +151,7 @@ def test_eval(promot, out, rows, tmp_path):
 
 def test_eval_again(promot, out, rows, tmp_path):
     """The same is not done twice; other settings, or another checkpoint, are scored anew."""
-    (tmp_path / "mine.tsv").write_text(rows)
+    (tmp_path / "mine.tsv").write_text(rows, encoding="utf-8")
     task = own_task("mine.tsv", "mine")
 
     def scored(*more):
@@ -157,8 +164,8 @@ def test_eval_again(promot, out, rows, tmp_path):
     assert scored("--gin.EVAL_LIMIT=3") == "out/evaluation-2/results.json"
     assert (out / "evaluation/results.json").stat().st_mtime_ns == before
     written = out / "2-model/checkpoints/2/_CHECKPOINT_METADATA"
-    told = json.loads(written.read_text())
-    written.write_text(json.dumps(told | {"commit_timestamp_nsecs": 1}))
+    told = json.loads(written.read_text(encoding="utf-8"))
+    written.write_text(json.dumps(told | {"commit_timestamp_nsecs": 1}), encoding="utf-8")
     assert scored() == "out/evaluation-3/results.json"
 
 
@@ -167,4 +174,4 @@ def test_report(script, out, tmp_path):
     result = script(["report", "out"], tmp_path)
     assert result.code == 0 and "target: mine (exact_match)" in result.err
     assert result.out == "out/report.html\n"
-    assert "promot" in (out / "report.html").read_text()
+    assert "promot" in (out / "report.html").read_text(encoding="utf-8")

@@ -59,7 +59,7 @@ def run(promot, folder, recipe):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_results(promot, tmp_path, recipe):
     out = run(promot, tmp_path, recipe)
-    rows = json.loads((out / "results.json").read_text())
+    rows = json.loads((out / "results.json").read_text(encoding="utf-8"))
     _, stages = RECIPES[recipe]
     assert {row["method"] for row in rows} == {recipe}
     targets = {stage: {} for stage in stages}

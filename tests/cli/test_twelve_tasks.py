@@ -21,7 +21,7 @@ def results(promot, rows, tmp_path_factory):
     if not SPM.exists() or not (SHARED / "data").exists():
         pytest.skip("rows and T5's vocabulary are not there")
     folder = tmp_path_factory.mktemp("twelve")
-    (folder / "mine.tsv").write_text(rows)
+    (folder / "mine.tsv").write_text(rows, encoding="utf-8")
     small = [f"--gin.models.T5Config.{name}={value}" for name, value in TINY.items()]
     short = flags(
         WORKDIR="out", VOCABULARY_FILE=str(SPM), STEPS=1, EVAL_LIMIT=1, BATCH_SIZE=2,
@@ -44,7 +44,7 @@ def results(promot, rows, tmp_path_factory):
         for path in found.glob("1-evaluation/samples/*.jsonl")
     }
     assert (found / "report.html").exists()
-    return json.loads((found / "results.json").read_text()), samples
+    return json.loads((found / "results.json").read_text(encoding="utf-8")), samples
 
 
 def test_every_task_with_every_number_of_shots(results):

@@ -69,14 +69,14 @@ def save(shape: str, directory: Path) -> Path:
         model(shape).save_pretrained(directory)
     else:
         directory.mkdir(parents=True)
-        told = json.loads((GOLDENS / f"{shape}.json").read_text())
-        (directory / "config.json").write_text(json.dumps(told["config"]))
+        told = json.loads((GOLDENS / f"{shape}.json").read_text(encoding="utf-8"))
+        (directory / "config.json").write_text(json.dumps(told["config"]), encoding="utf-8")
         about = (told["scaled"], not SHAPES[shape][2])
         arrays = {name: weight(name, tuple(size), *about) for name, size in told["tensors"].items()}
         save_file(arrays, directory / "model.safetensors", metadata={"format": "pt"})
     if shape == "byt5":
         told = {"tokenizer_class": "ByT5Tokenizer", "extra_ids": 125}
-        (directory / "tokenizer_config.json").write_text(json.dumps(told))
+        (directory / "tokenizer_config.json").write_text(json.dumps(told), encoding="utf-8")
     else:
         (directory / "spiece.model").write_bytes(SPIECE.read_bytes())
     return directory
@@ -178,9 +178,9 @@ def record() -> None:
 
             with safe_open(directory / "model.safetensors", "numpy") as file:
                 tensors = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-            config = json.loads((directory / "config.json").read_text())
+            config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
             told = {"config": config, "scaled": scaled(made), "tensors": tensors}
-            (GOLDENS / f"{shape}.json").write_text(json.dumps(told))
+            (GOLDENS / f"{shape}.json").write_text(json.dumps(told), encoding="utf-8")
             np.savez_compressed(GOLDENS / f"{shape}.npz", **expected(shape))
             if shape == "t5_1_1":
                 save_adapter(Path(folder) / "adapter", made, 1)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from promot_jax.run import LanguageModel
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/huggingface.md").read_text()
+PAGE = (ROOT / "docs/huggingface.md").read_text(encoding="utf-8")
 SETTINGS = {
     "BATCH_SIZE": 4, "INPUT_LENGTH": 128, "EVAL_INPUT_LENGTH": 128, "EVAL_BATCH_SIZE": 4,
     "EVAL_LIMIT": 4, "PROMPT_LENGTH": 3, "PROMPT_STEPS": 2, "STEPS": 2, "EVALUATE_EVERY": 2,
@@ -36,7 +36,7 @@ def folder(tmp_path_factory) -> Path:
     (root / "data/rte").mkdir(parents=True)
     for split in ("train", "validation"):
         lines = "".join(json.dumps(row | {"idx": i}) + "\n" for i, row in enumerate(rows))
-        (root / f"data/rte/{split}.jsonl").write_text(lines)
+        (root / f"data/rte/{split}.jsonl").write_text(lines, encoding="utf-8")
     settings = SETTINGS | {"DATA_DIR": str(root / "data")}
     environment = os.environ | {
         "MODEL": str(root / "model"),
@@ -50,7 +50,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def answers(path: Path) -> list[str]:
-    return [json.loads(line)["output"] for line in path.read_text().splitlines()]
+    return [json.loads(line)["output"] for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_there_and_back(folder):
@@ -64,7 +64,7 @@ def test_there_and_back(folder):
     again = LanguageModel(str(folder / "runs/again_rte"), {"data": 1})
     assert again.prompts == ("target", "rte")
     assert any((tuned[name] != before[name]).any() for name in tuned)
-    rows = json.loads((folder / "runs/flan_rte/results.json").read_text())
+    rows = json.loads((folder / "runs/flan_rte/results.json").read_text(encoding="utf-8"))
     assert {row["task"] for row in rows} == {"rte"}
 
 

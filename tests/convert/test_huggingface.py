@@ -118,7 +118,7 @@ def test_logits_greedy_search_and_beams(converted):
 def test_export_is_the_original(converted):
     assert same_bits(converted.exported, converted.original)
     ours, theirs = (
-        json.loads((directory / "config.json").read_text())
+        json.loads((directory / "config.json").read_text(encoding="utf-8"))
         for directory in (converted.exported, converted.original)
     )
     for name in {*SHAPES[converted.shape][1], "feed_forward_proj", "scale_decoder_outputs"}:
@@ -160,7 +160,7 @@ def test_shards_and_types(copy, tmp_path):
     exported = export_model(str(workdir), str(tmp_path / "shards"), shard_size="20KB")
     assert same_bits(exported, copy)
     files = sorted(exported.glob("model-*.safetensors"))
-    index = json.loads((exported / "model.safetensors.index.json").read_text())
+    index = json.loads((exported / "model.safetensors.index.json").read_text(encoding="utf-8"))
     assert set(index["weight_map"].values()) == {file.name for file in files}
     assert len(files) > 3
     assert all(file.stat().st_size < 30_000 or len(load_file(file)) == 1 for file in files)
@@ -194,7 +194,7 @@ def test_tokenizer_json_is_the_sentencepiece_model(tmp_path):
     write_vocabulary(tmp_path, given)
     (tmp_path / "spiece.model").unlink()
     if INSTALLED:  # theirs in the place of ours, which it has to open
-        (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+        (tmp_path / "config.json").write_text('{"model_type": "t5"}', encoding="utf-8")
         tokenizer = transformers_tokenizer(tmp_path)
         assert tokenizer("naïve  ½ <extra_id_0>").input_ids == [*theirs.encode("naïve ½"), 32099, 1]
         tokenizer.save_pretrained(tmp_path)
@@ -251,15 +251,15 @@ def test_bad_directories(copy, tmp_path, file, content, says):
     [("layer_norm_epsilon", 1e-5), ("feed_forward_proj", "gelu"), ("d_ff", None)],
 )
 def test_settings_that_no_t5_has(copy, setting, value):
-    values = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(values | {setting: value}))
+    values = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    (copy / "config.json").write_text(json.dumps(values | {setting: value}), encoding="utf-8")
     with pytest.raises(UserError, match=setting):
         open_source(str(copy))
 
 
 def test_nothing_is_overwritten(copy, tmp_path):
     (tmp_path / "full").mkdir()
-    (tmp_path / "full/mine").write_text("mine")
+    (tmp_path / "full/mine").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match="not empty"):
         import_checkpoint(str(copy), str(tmp_path / "full"))
     workdir = import_checkpoint(str(copy), str(tmp_path / "work"))
@@ -312,8 +312,10 @@ def test_a_copy_of_the_embedding_is_a_head_where_it_must_not_be_tied(copy):
     tensors["lm_head.weight"] = tensors["shared.weight"]
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
     for tied in (False, True):
-        values = json.loads((copy / "config.json").read_text()) | {"tie_word_embeddings": tied}
-        (copy / "config.json").write_text(json.dumps(values))
+        values = json.loads((copy / "config.json").read_text(encoding="utf-8")) | {
+            "tie_word_embeddings": tied
+        }
+        (copy / "config.json").write_text(json.dumps(values), encoding="utf-8")
         assert open_source(str(copy)).config.logits_via_embedding == tied
 
 
@@ -335,8 +337,8 @@ def test_a_copy_of_the_embedding_is_a_head_where_it_must_not_be_tied(copy):
 )
 def test_a_setting_that_cannot_be(copy, tmp_path, file, changes, says):
     path = copy / file
-    values = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(values | changes if changes else changes))
+    values = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.write_text(json.dumps(values | changes if changes else changes), encoding="utf-8")
     with pytest.raises(UserError, match=says):
         import_checkpoint(str(copy), str(tmp_path / "work"))
     assert not (tmp_path / "work").exists()
@@ -345,7 +347,7 @@ def test_a_setting_that_cannot_be(copy, tmp_path, file, changes, says):
 def test_sentinels_are_as_many_as_the_tokenizer_lists(tmp_path):
     listed = [f"<extra_id_{i}>" for i in range(300)]
     told = {"tokenizer_class": "T5Tokenizer", "additional_special_tokens": listed}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(told), encoding="utf-8")
     (tmp_path / "spiece.model").write_bytes(hf_models.SPIECE.read_bytes())
     assert read_vocabulary(tmp_path, {"vocab_size": 4096}).extra_ids == 300
     (tmp_path / "spiece.model").write_bytes(b"")

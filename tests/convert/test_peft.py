@@ -36,7 +36,7 @@ def adapter(tmp_path_factory) -> Path:
     directory.mkdir()
     settings = {"peft_type": "PROMPT_TUNING", "task_type": "SEQ_2_SEQ_LM"}
     settings |= {"num_virtual_tokens": PROMPT_LENGTH, "num_transformer_submodules": 2}
-    (directory / "adapter_config.json").write_text(json.dumps(settings))
+    (directory / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
     rows = np.concatenate([hf_models.prompt(), np.full_like(hf_models.prompt(), 9.0)])
     save_file({"prompt_embeddings": rows}, directory / "adapter_model.safetensors")
     return directory
@@ -95,7 +95,9 @@ def test_prompts_out(prompted, adapter, tmp_path):
     for name in ("target", "other"):
         stored = load_file(exported / "prompts" / name / "adapter_model.safetensors")
         np.testing.assert_array_equal(stored["prompt_embeddings"], hf_models.prompt())
-        settings = json.loads((exported / "prompts" / name / "adapter_config.json").read_text())
+        settings = json.loads(
+            (exported / "prompts" / name / "adapter_config.json").read_text(encoding="utf-8")
+        )
         assert settings["num_transformer_submodules"] == 1
         assert settings["num_virtual_tokens"] == PROMPT_LENGTH
     if INSTALLED:
@@ -106,7 +108,7 @@ def test_prompts_out(prompted, adapter, tmp_path):
 
 
 def test_bad_adapters(adapter, base, prompted, tmp_path):
-    settings = json.loads((adapter / "adapter_config.json").read_text())
+    settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     rows = load_file(adapter / "adapter_model.safetensors")["prompt_embeddings"]
     cases = [
         ({"peft_type": "LORA"}, rows, "peft_type = 'LORA'"),
@@ -117,7 +119,7 @@ def test_bad_adapters(adapter, base, prompted, tmp_path):
     for k, (changes, array, says) in enumerate(cases):
         bad = tmp_path / f"bad{k}"
         bad.mkdir()
-        (bad / "adapter_config.json").write_text(json.dumps(settings | changes))
+        (bad / "adapter_config.json").write_text(json.dumps(settings | changes), encoding="utf-8")
         save_file({"prompt_embeddings": array}, bad / "adapter_model.safetensors")
         with pytest.raises(UserError, match=says):
             import_prompt(str(bad), str(tmp_path / "work"), str(base), "target")

@@ -58,7 +58,7 @@ def test_what_t5x_wrote(kind):
 
 def table(name: str) -> dict[str, jax.ShapeDtypeStruct]:
     """Paths and shapes that t5x gave for a model."""
-    lines = (SHARED / "t5x_params" / f"{name}.tsv").read_text().splitlines()[1:]
+    lines = (SHARED / "t5x_params" / f"{name}.tsv").read_text(encoding="utf-8").splitlines()[1:]
     rows = [line.split("\t")[:2] for line in lines]
     return {path: jax.ShapeDtypeStruct(ast.literal_eval(shape), "float32") for path, shape in rows}
 
@@ -133,7 +133,7 @@ def test_import(model_directory, tmp_path):
     made = import_checkpoint(
         str(root), str(tmp_path / "w"), vocabulary="byte", activation="silu"
     )  # fmt: skip
-    said = json.loads((made / "run.json").read_text())
+    said = json.loads((made / "run.json").read_text(encoding="utf-8"))
     assert said["model"]["mlp_activations"] == ["silu"]
     assert said["vocabulary"] == {"kind": "byte", "extra_ids": 0}
     loaded = load(str(made), Layout(T5(config), make_mesh({"fsdp": -1})))

@@ -66,8 +66,10 @@ def test_answer_format_is_not_one_text():
 
 
 def test_import_modules(tmp_path, monkeypatch):
-    (tmp_path / "users_tasks_module.py").write_text("LOADED = True")
-    (tmp_path / "users_broken_module.py").write_text("import package_that_is_not_there")
+    (tmp_path / "users_tasks_module.py").write_text("LOADED = True", encoding="utf-8")
+    (tmp_path / "users_broken_module.py").write_text(
+        "import package_that_is_not_there", encoding="utf-8"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
     data.import_modules("users_tasks_module")

@@ -29,7 +29,7 @@ def test_model_without_padding(tmp_path):
     import sentencepiece
 
     text = tmp_path / "text.txt"
-    text.write_text("a b c d e f\n" * 20)
+    text.write_text("a b c d e f\n" * 20, encoding="utf-8")
     sentencepiece.SentencePieceTrainer.train(
         input=str(text), model_prefix=str(tmp_path / "m"), vocab_size=12, hard_vocab_limit=False,
         minloglevel=2,

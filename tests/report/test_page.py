@@ -70,7 +70,7 @@ def test_page_is_self_contained_and_embeds_the_pictures_beside_it(demo, page):
     assert all(address.startswith("data:image/png;base64,") for address in addresses)
     embedded = {base64.b64decode(address.split(",")[1]) for address in addresses}
     assert embedded == {path.read_bytes() for path in demo.glob("*.png")}
-    assert "http" not in re.sub(r"base64,[^\"]+", "", page.read_text())
+    assert "http" not in re.sub(r"base64,[^\"]+", "", page.read_text(encoding="utf-8"))
 
 
 def test_pictures_are_900_pixels_wide(demo, page):
@@ -87,7 +87,7 @@ def test_samples_show_the_same_inputs_before_and_after(page):
 
 def test_config_is_escaped_and_complete(page):
     assert 'run.methods = ("<b>", "promot")' in read(page).text
-    assert "<b>" not in page.read_text()
+    assert "<b>" not in page.read_text(encoding="utf-8")
 
 
 def test_target_only(tmp_path):
@@ -121,7 +121,7 @@ def test_hostile_names_are_only_text(tmp_path):
     name = "<script>$x_{1}$ & 'q'"
     rows = [row | {"method": name, "task": f"{name}{row['task']}"} for row in rows_of("finetune")]
     page = report(str(write_results(tmp_path, rows)))
-    assert "<script" not in page.read_text()
+    assert "<script" not in page.read_text(encoding="utf-8")
     assert name in read(page).text
 
 
@@ -165,6 +165,6 @@ def test_loss_curve_of_a_killed_and_resumed_run(tmp_path):
     folder.mkdir()
     lines = ['{"step": 1, "loss": 3}', '{"step": 2, "loss": 2}', '{"step": 2, "loss": 1.5}',
              '{"step": 3, "loss": NaN}', '{"step": 4, "lo']  # fmt: skip
-    (folder / "metrics.jsonl").write_text("\n".join(lines))
+    (folder / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (stage,) = stage_folders(tmp_path, ["promot"])
     assert loss_curve(stage) == {1: 3.0, 2: 1.5}

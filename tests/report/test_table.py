@@ -161,7 +161,7 @@ def test_a_terminal_of_80_characters_holds_five_methods():
     names = ("base", "prompt_tuning", "finetune", "promot", "joint[b]")
     rows = [row(method=name, value=i / 10) for i, name in enumerate(names)]
     rows += [held(method=name, value=0.5 + i / 10) for i, name in enumerate(names)]
-    console = Console(width=80, file=io.StringIO())
+    console = Console(width=80, file=io.StringIO(), markup=False, emoji=False)
     console.print(terminal_table(rows))
     lines = [line.split() for line in console.file.getvalue().splitlines()]
     assert list(names) in lines
@@ -190,7 +190,7 @@ def test_markdown_is_rectangular_whatever_the_names():
 )
 def test_bad_results_are_a_user_error_of_one_line(tmp_path, text, says):
     if text is not None:
-        (tmp_path / "results.json").write_text(text)
+        (tmp_path / "results.json").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=says) as error:
         report(str(tmp_path))
     assert "\n" not in str(error.value)

@@ -65,13 +65,13 @@ def tasks(model, folder):
         answer = "spoilt" if spoilt else answer.split("\n")[0]
         rows.append({"question": question, "answer": answer, "best": (best + spoilt) % 3})
     file = folder / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     for name, kind, rest in (
         ("own_open", "generate_until", OPEN),
         ("own_choice", "multiple_choice", CHOICE),
     ):
         text = TASK.format(name=name, kind=kind, file=file) + rest
-        (folder / f"{name}.yaml").write_text(text)
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     return TaskManager(include_path=str(folder), include_defaults=False)
 
 
@@ -90,7 +90,7 @@ def test_the_harness_finds_what_the_model_answers(
     arguments = f"path={served},prompt=target"
     assert evaluate(tasks, arguments, monkeypatch, tmp_path) == pytest.approx((2 / 3, 2 / 3))
     bare = evaluate(tasks, f"path={served}", monkeypatch, tmp_path)
-    rows = [json.loads(line) for line in (folder / "rows.jsonl").open()]
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").open(encoding="utf-8")]
     outputs = model.generate(QUESTIONS, None, Decoding(LENGTH))
     same = [text.split("\n")[0] == row["answer"] for text, row in zip(outputs, rows, strict=True)]
     best = [best_choice(model, row["question"], None) == row["best"] for row in rows]

@@ -60,10 +60,15 @@ def assert_same(workdir: Path, undisturbed: Path) -> None:
     assert ours.keys() == theirs.keys()
     different = [path for path in ours if not np.array_equal(ours[path], theirs[path])]
     assert not different
-    assert (workdir / "results.json").read_text() == (undisturbed / "results.json").read_text()
+    assert (workdir / "results.json").read_text(encoding="utf-8") == (
+        undisturbed / "results.json"
+    ).read_text(encoding="utf-8")
     for stage in STAGES:
         ours, theirs = (
-            [json.loads(line) for line in (d / stage / "metrics.jsonl").read_text().splitlines()]
+            [
+                json.loads(line)
+                for line in (d / stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            ]
             for d in (workdir, undisturbed)
         )
         assert [(r["step"], r["loss"]) for r in ours] == [(r["step"], r["loss"]) for r in theirs]

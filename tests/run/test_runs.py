@@ -35,7 +35,7 @@ def layout_of(settings) -> Layout:
 
 
 def rows_of(workdir: Path) -> list[dict]:
-    return json.loads((workdir / "results.json").read_text())
+    return json.loads((workdir / "results.json").read_text(encoding="utf-8"))
 
 
 def stored(workdir: Path, stage: str) -> tuple[dict[str, np.ndarray], dict]:
@@ -103,11 +103,11 @@ def test_a_stage_directory_loads_with_what_it_refers_to(finished, task):
 def test_a_finished_run_does_nothing(finished, task):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
     before.pop(finished / "results.json")
-    text = (finished / "results.json").read_text()
+    text = (finished / "results.json").read_text(encoding="utf-8")
     run(tiny_run.settings(str(finished), task))
     after = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
     after.pop(finished / "results.json")
-    assert before == after and text == (finished / "results.json").read_text()
+    assert before == after and text == (finished / "results.json").read_text(encoding="utf-8")
 
 
 def test_another_run_s_directory_is_refused(finished, task):
@@ -222,7 +222,9 @@ def test_a_stopped_evaluation_is_done_again(task, tmp_path):
     assert {x.name for x in stage.iterdir() if x.name.isdecimal()} >= {"8"}
     assert [r["step"] for r in rows_of(tmp_path / "stopped")] == [0]
     workdir = run(settings)
-    assert (workdir / "results.json").read_text() == (alone / "results.json").read_text()
+    assert (workdir / "results.json").read_text(encoding="utf-8") == (
+        alone / "results.json"
+    ).read_text(encoding="utf-8")
     for name in ("1-prompt", "2-model"):
         ours, theirs = stored(workdir, name)[0], stored(alone, name)[0]
         assert all(np.array_equal(ours[path], theirs[path]) for path in theirs)
@@ -236,8 +238,8 @@ def test_a_run_that_left_nothing_is_replaced(task, tmp_path):
     with claim(settings, "BATCH_SIZE = 64\n"):
         pass
     with claim(settings, "BATCH_SIZE = 8\n") as root:
-        assert (root / "config.gin").read_text() == "BATCH_SIZE = 8\n"
-    (root / "results.json").write_text("[]\n")
+        assert (root / "config.gin").read_text(encoding="utf-8") == "BATCH_SIZE = 8\n"
+    (root / "results.json").write_text("[]\n", encoding="utf-8")
     with pytest.raises(UserError, match="there: BATCH_SIZE = 8; now: BATCH_SIZE = 4"):
         check(settings, "BATCH_SIZE = 4\n")
     assert check(settings, f"BATCH_SIZE = 8\nWORKDIR = \\\n    '{'long' * 30}'\n")
@@ -266,7 +268,7 @@ def test_several_tasks_select_together(task, tmp_path):
 
 def samples(stage: Path, step: int) -> list[dict]:
     path = stage / "samples" / f"{tiny_run.TASK}.0shot.{step}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_a_run_that_ends_with_an_evaluation_can_be_loaded(task, tmp_path):
@@ -292,7 +294,7 @@ def one_stage(workdir, task, base, pattern="params", steps=2, prompts=TARGET, **
 
 
 def losses(workdir: Path) -> list[float]:
-    lines = (workdir / "1-only" / "metrics.jsonl").read_text().splitlines()
+    lines = (workdir / "1-only" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line)["loss"] for line in lines]
 
 
@@ -363,7 +365,7 @@ def test_other_data_is_noticed(tmp_path):
     workdir = str(tmp_path / "work")
 
     def go(rows, steps):
-        path.write_text("\n".join(rows) + "\n")
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
         name = file_task("other_data", str(path), str(path), metric="accuracy")
         stage = tiny_run.stage("only", "prompt", steps, name, evaluations=[], select=None)
         return run(tiny_run.settings(workdir, name, stages=[stage]))

@@ -32,7 +32,7 @@ def write_task(directory: Path) -> str:
     rows = [f"what follows {a}{b}?\t{b}" for a in "abcdef" for b in "abc"]
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "tiny.tsv"
-    path.write_text("\n".join(rows) + "\n")
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return file_task(TASK, str(path), str(path), metric="accuracy")
 
 

@@ -165,7 +165,7 @@ def test_what_is_asked_for_must_exist(tmp_path):
         paper.task("rte", str(tmp_path))
     (tmp_path / "web_questions").mkdir()
     rows = ['{"question": "q", "answers": ["a"]}', '{"question": "q", "answers": []}']
-    (tmp_path / "web_questions" / "train.jsonl").write_text("\n".join(rows))
+    (tmp_path / "web_questions" / "train.jsonl").write_text("\n".join(rows), encoding="utf-8")
     with pytest.raises(UserError, match=r"line 2: 'answers' is \[\], not a list of texts"):
         paper.task("web_questions", str(tmp_path))
 
@@ -174,7 +174,7 @@ def test_rows_without_a_gold_label_are_left_out(tmp_path):
     (tmp_path / "snli").mkdir()
     row = {"premise": "p", "hypothesis": "h"}
     lines = [json.dumps(row | {"label": label}) for label in (2, -1, 0)]
-    (tmp_path / "snli" / "train.jsonl").write_text("\n".join(lines))
+    (tmp_path / "snli" / "train.jsonl").write_text("\n".join(lines), encoding="utf-8")
     paper.task("snli", str(tmp_path))
     targets = [example.targets for example in data.load_examples("snli", "train")]
     assert targets == ["False", "True"]
@@ -196,7 +196,7 @@ def test_rows_without_a_gold_label_are_left_out(tmp_path):
 )
 def test_a_row_without_a_label_of_the_task(tmp_path, name, row, says):
     (tmp_path / name).mkdir()
-    (tmp_path / name / "train.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / name / "train.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     with pytest.raises(UserError, match=f"line 1: {says}"):
         paper.task(name, str(tmp_path))
 
@@ -205,6 +205,6 @@ def test_labels_and_texts_of_other_json_types(tmp_path):
     """SuperGLUE's own WiC has true and false."""
     row = {"sentence1": 7, "sentence2": "b", "word": "c", "label": True}
     (tmp_path / "wic").mkdir()
-    (tmp_path / "wic" / "train.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "wic" / "train.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     (example,) = data.load_examples(paper.task("wic", str(tmp_path)), "train")
     assert example.inputs.startswith("7 b question") and example.targets == "True"

@@ -53,7 +53,10 @@ class Stage:
             log.close()
 
     def lines(self):
-        return [json.loads(x) for x in (self.directory / "metrics.jsonl").read_text().splitlines()]
+        return [
+            json.loads(x)
+            for x in (self.directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
 
 
 def test_events_and_lines(model, variables, batches, tmp_path):
@@ -125,12 +128,15 @@ def test_a_log_forgets_what_comes_again(tmp_path):
     for step in (1, 2, 3):
         log.write(step, {"loss": float(step)})
     log.close()
-    with (tmp_path / "metrics.jsonl").open("a") as file:
+    with (tmp_path / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"step": 4, "lo')  # cut off by a crash
     log = MetricsLog(tmp_path, 2)
     log.write(3, {"loss": 9.0})
     log.close()
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 2.0), (3, 9.0)]
 
 

@@ -59,7 +59,7 @@ def write_tsv(directory) -> str:
         f"say {a * (1 + i % 3)} now\t{a * (1 + i % 7)}" for i, a in enumerate("abcdefghijklmnop")
     ]
     path = directory / "rows.tsv"
-    path.write_text("\n".join(rows) + "\n")
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return data.file_task(f"training_{next(numbers)}", str(path), str(path))
 
 

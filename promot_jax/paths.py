@@ -1,0 +1,80 @@
+"""Paths: what a user gives, what ships with the package, and names that files give.
+
+Every path that a user gives goes through here once: a leading `~` is the home directory, a path
+that begins like one of what is installed is found from everywhere, a URL passes through. Names in
+files that we read (a stage, a shard, a prompt) are names, not paths: `check_name`.
+"""
+
+import os
+from pathlib import Path
+
+from promot_jax.errors import UserError
+
+INSTALLED_AT = Path(__file__).resolve().parent
+
+
+def expand(path: str) -> str:
+    """A path with its `~`; unchanged, and so the same text, where it has none.
+
+    Raises:
+      UserError: it is no path: it has a NUL character, or a name longer than the file system takes.
+    """
+    if "\0" in path:
+        raise UserError(f"{path!r} is no path (it has a NUL character): give another")
+    if is_url(path):
+        return path
+    found = os.path.expanduser(path)
+    try:
+        os.lstat(found)
+    except OSError as error:
+        if "too long" in error.strerror:
+            raise UserError(
+                f"{path!r} is no path (a name in it is too long): give another"
+            ) from error
+    return found
+
+
+def is_url(path: str) -> bool:
+    """Whether a path names a bucket or the like, `gs://...`."""
+    return "://" in path
+
+
+def resolve(path: str) -> str:
+    """A path as given; where nothing lies there, the same path beside or in the installed package.
+
+    So `gin/recipes/promot.gin` and `promot_jax/assets/lab/base` work from every directory; only
+    paths that begin so are looked for there. Returns `path`, expanded, where neither exists, for
+    the caller's message to name.
+    """
+    path = expand(path)
+    if is_url(path) or Path(path).exists() or not _installed(path):
+        return path
+    for root in (INSTALLED_AT.parent, INSTALLED_AT):
+        if (root / path).exists():
+            return str(root / path)
+    return path
+
+
+def absolute(path: str) -> str:
+    """A path that `resolve` finds from every directory."""
+    given = Path(path := expand(path))
+    roots = (INSTALLED_AT.parent, INSTALLED_AT) if _installed(path) else ()
+    if not given.exists() or any((r / path).exists() and given.samefile(r / path) for r in roots):
+        return path
+    return str(given.absolute())
+
+
+def check_name(name: object, where: str) -> str:
+    """A name that a file gives, of something that lies beside it.
+
+    Raises:
+      UserError: it is no plain name, and so could lead out of the directory; `where` says whose.
+    """
+    if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\\0"):
+        raise UserError(f"{where} {name!r} is no plain name of what lies beside it: restore it")
+    return name
+
+
+def _installed(path: str) -> bool:
+    """Whether a path begins like one of what is installed."""
+    return Path(path).parts[:1] in (("gin",), ("promot_jax",))
