@@ -5,12 +5,14 @@ that begins like one of what is installed is found from everywhere, a URL passes
 files that we read (a stage, a shard, a prompt) are names, not paths: `check_name`.
 """
 
+import errno
 import os
 from pathlib import Path
 
 from promot_jax.errors import UserError
 
 INSTALLED_AT = Path(__file__).resolve().parent
+NAME_MAX = 255  # bytes of a name, on nearly all file systems
 
 
 def expand(path: str) -> str:
@@ -19,19 +21,26 @@ def expand(path: str) -> str:
     Raises:
       UserError: it is no path: it has a NUL character, or a name longer than the file system takes.
     """
-    if "\0" in path:
-        raise UserError(f"{path!r} is no path (it has a NUL character): give another")
     if is_url(path):
         return path
     found = os.path.expanduser(path)
-    try:
-        os.lstat(found)
-    except OSError as error:
-        if "too long" in error.strerror:
-            raise UserError(
-                f"{path!r} is no path (a name in it is too long): give another"
-            ) from error
+    if reason := _why_no_path(found):
+        raise UserError(f"{path[:80]!r} is no path ({reason}): give another")
     return found
+
+
+def _why_no_path(path: str) -> str | None:
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return error.strerror
+        # where its directory is not there either, nothing has looked at the last name
+        if any(len(os.fsencode(part)) > NAME_MAX for part in Path(path).parts):
+            return os.strerror(errno.ENAMETOOLONG)
+    except ValueError as error:  # a NUL character, or half of a surrogate pair
+        return str(error)
+    return None
 
 
 def is_url(path: str) -> bool:

@@ -14,13 +14,14 @@ from tiny_training import (
     batches_of,
     copies,
     fine_tuning,
+    loss_of,
     prompt_tuning,
     tiny,
     variables_of,
     write_tsv,
 )
 
-from promot_jax.training import Checkpoints, digest, make_mesh
+from promot_jax.training import Checkpoints, digest, make_mesh, place_batch, use
 from promot_jax.training.checkpoints import bit_sums
 from promot_jax.training.variables import Layout
 
@@ -62,6 +63,25 @@ def move(source: Trainer, name: str, model, directory: Path) -> Trainer:
     return target
 
 
+def constraints(trainer: Trainer, batch) -> int:
+    """Sharding constraints in the lowered step."""
+    with use(trainer.mesh):
+        placed = place_batch(trainer.mesh, batch, len(batch["encoder_input_tokens"]))
+        lowered = trainer.jitted.lower(trainer.state, trainer.frozen, placed)
+    return lowered.as_text().count("sdy.sharding_constraint")
+
+
+def refusal(trainer: Trainer, model, batch) -> str:
+    """What tracing the model says where its constraints would be dropped."""
+    loss_of_model = jax.jit(lambda variables: loss_of(model)(variables, batch, None))
+    try:
+        with trainer.mesh:  # the old way to set one, which Flax does not see
+            loss_of_model.lower(trainer.state.trained)
+    except RuntimeError as error:
+        return str(error)
+    return "nothing"
+
+
 def main(directory: Path) -> None:
     """Losses on every mesh, and of runs that change meshes half-way."""
     assert jax.device_count() == 8
@@ -77,6 +97,8 @@ def main(directory: Path) -> None:
         kernel = trainer.state.trained["params/encoder/layers_0/mlp/wo/kernel"]
         out["bytes"][name] = kernel.addressable_shards[0].data.nbytes / kernel.nbytes
         out[name] = losses(trainer, batches, 0, STEPS)
+    out["constraints"] = constraints(trainer, batches(0))
+    out["refusal"] = refusal(trainer, model, batches(0))
     for first, then in (("one", "fsdp_tensor"), ("fsdp_tensor", "data")):
         trainer = trainer_on(first, host, model)
         begun = losses(trainer, batches, 0, STEPS // 2)

@@ -48,6 +48,15 @@ def test_digests_are_those_of_one_device(trained):
     assert trained["gathers"] == 0  # no device needs a whole array for them
 
 
+def test_activations_are_laid_out(trained):
+    """Each layer's residual stream, heads and MLP, forward and backward, and the embeddings.
+
+    Flax drops the constraints where `jax.set_mesh` has set no mesh.
+    """
+    assert trained["constraints"] > 30  # of one encoder and one decoder layer
+    assert "inside promot_jax.training.use(mesh)" in trained["refusal"]
+
+
 def test_each_device_holds_its_part(trained):
     assert trained["bytes"] == {"one": 1, "data": 1, "fsdp_tensor": 1 / 8}
 
