@@ -8,6 +8,8 @@ import os
 import shutil
 import tempfile
 
+import pytest
+
 # Before JAX is imported; processes that tests start, and pytest-xdist's workers, inherit all this.
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -18,3 +20,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _only_here():
+    """`make test` has the interpreter warn of text files without an encoding: not in children."""
+    os.environ.pop("PYTHONWARNDEFAULTENCODING", None)

@@ -188,7 +188,7 @@ def _check_maker(model: LanguageModel, output: Path, how: Answering) -> None:
     maker = {"model": digest(model.variables)} | settings.pop("decoding") | settings
     path = output.with_name(f"{output.name}.made_by.json")
     if not output.exists() or not output.stat().st_size:
-        with _open(output, "w"), _open(path, "w", encoding="utf-8") as file:
+        with _open(output, "w", encoding="utf-8"), _open(path, "w", encoding="utf-8") as file:
             file.write(json.dumps(maker) + "\n")
         return
     try:
