@@ -33,6 +33,7 @@ from promot_jax.training import (
     thaw,
     train,
 )
+from promot_jax.training.bases import Bases
 from promot_jax.training.checkpoints import digest
 from promot_jax.training.description import Description
 from promot_jax.training.variables import (
@@ -82,8 +83,8 @@ def _beginning(context: Context) -> tuple[Variables, str | None]:
 
 
 def _origin(context: Context) -> Variables:
-    settings = context.run
-    return origin(settings.base, settings.seed, context.layout, settings.base_places)
+    settings, places = context.run, Bases(tuple(context.run.base_places))
+    return origin(settings.base, settings.seed, context.layout, places)
 
 
 def _check_base(context: Context) -> None:

@@ -10,8 +10,9 @@ may be such a checkpoint too. In this order, at each link of such a chain:
 The first of them that holds the very arrays that were trained on is the base: digests decide.
 """
 
+import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,44 +24,69 @@ from promot_jax.training.description import Description
 Found = TypeVar("Found")
 
 
-def places(workdir: str, about: Description, named: Sequence[str] = ()) -> list[str]:
-    """Where the base of a work directory may lie, the likeliest first, each directory once."""
-    candidates = [*map(expand, named), about.base]
-    if about.base_beside is not None:
-        home = os.path.abspath(resolve(workdir))
-        candidates.append(os.path.normpath(os.path.join(home, about.base_beside)))
-    unique: dict[str, str] = {}
-    for path in candidates:
-        unique.setdefault(os.path.realpath(resolve(path)), path)
-    return list(unique.values())
+@dataclasses.dataclass(frozen=True)
+class Bases:
+    """Where bases are looked for.
 
-
-def place(workdir: str, about: Description) -> str:
-    """The first of these places that exists, without a look at what it holds."""
-    candidates = places(workdir, about)
-    return next((path for path in candidates if Path(resolve(path)).exists()), candidates[0])
-
-
-def first_that_fits(
-    workdir: str, about: Description, named: Sequence[str], take: Callable[[str], Found]
-) -> Found:
-    """What `take` gives for the first place of the base for which it raises no UserError.
-
-    Raises:
-      UserError: it raises one for all of them; each is named.
+    Attributes:
+      named: the places that the user names.
+      passed: the work directories whose bases led here. None is its own base, even where it took
+        the place of that.
     """
-    failed: list[tuple[str, UserError]] = []
-    for path in places(workdir, about, named):
-        try:
-            found = take(path)
-        except UserError as error:
-            failed.append((path, error))
-            continue
-        if failed:
-            say(f"the base of {workdir!r} is {path!r}, not {', '.join(repr(p) for p, _ in failed)}")
-        return found
-    tried = "; ".join(f"{path!r}: {error}" for path, error in failed)
-    raise UserError(
-        f"the base of {workdir!r} is in none of the places tried ({tried}): put it back, or name"
-        " its place by --base (promot run: --gin.BASE_PLACES='[\"...\"]')"
-    ) from failed[0][1]
+
+    named: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
+
+    def places(self, workdir: str, about: Description) -> list[str]:
+        """Where the base of a work directory may lie, the likeliest first, each place once."""
+        candidates = [*map(expand, self.named), about.base]
+        if about.base_beside is not None:
+            home = os.path.abspath(resolve(workdir))
+            candidates.append(os.path.normpath(os.path.join(home, about.base_beside)))
+        unique: dict[str, str] = {}
+        for path in candidates:
+            unique.setdefault(_real(path), path)
+        passed = {*self.passed, _real(workdir)}
+        return [
+            path
+            for real, path in unique.items()
+            if not passed & {real, os.path.dirname(real)}  # it, or a stage in it
+        ]
+
+    def first_that_fits(
+        self, workdir: str, about: Description, take: Callable[[str, "Bases"], Found]
+    ) -> Found:
+        """What `take` gives for the first place of the base for which it raises no UserError.
+
+        `take` also gets where to look for what that place itself refers to.
+
+        Raises:
+          UserError: it raises one for all of them; each is named.
+        """
+        failed: list[tuple[str, UserError]] = []
+        further = dataclasses.replace(self, passed=(*self.passed, _real(workdir)))
+        for path in self.places(workdir, about):
+            try:
+                found = take(path, further)
+            except UserError as error:
+                failed.append((path, error))
+                continue
+            if failed:
+                others = ", ".join(repr(other) for other, _ in failed)
+                say(f"the base of {workdir!r} is {path!r}, not {others}")
+            return found
+        tried = "; ".join(f"{path!r}: {error}" for path, error in failed) or repr(about.base)
+        raise UserError(
+            f"the base of {workdir!r} is in none of the places tried ({tried}): put it back, or"
+            " name its place by --base (promot run: --gin.BASE_PLACES='[\"...\"]')"
+        )
+
+
+def place(workdir: str, about: Description) -> str | None:
+    """The first of these places that exists, without a look at what it holds; else what it was."""
+    there = (path for path in Bases().places(workdir, about) if Path(resolve(path)).exists())
+    return next(there, about.base)
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(resolve(path))

@@ -31,7 +31,7 @@ from promot_jax.models import (
     unstack_layers,
 )
 from promot_jax.paths import resolve
-from promot_jax.training.bases import first_that_fits
+from promot_jax.training.bases import Bases
 from promot_jax.training.checkpoints import Checkpoints, digest
 from promot_jax.training.description import Description
 from promot_jax.training.mesh import shardings
@@ -39,6 +39,7 @@ from promot_jax.training.mesh import shardings
 # How a model is computed, not what it is: a base of other settings serves as well.
 CHANGEABLE = {"dropout_rate", "dtype", "param_dtype", "scan_layers", "remat"}
 EMBEDDING = "params/token_embedder/embedding"
+ANYWHERE = Bases()  # where they were, and beside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,12 +121,10 @@ def _has_checkpoint(stage: Path) -> bool:
     return directory.is_dir() and any(entry.name.isdecimal() for entry in directory.iterdir())
 
 
-def load(
-    path: str, layout: Layout, setting: str = "WORKDIR", bases: Sequence[str] = ()
-) -> Variables:
+def load(path: str, layout: Layout, setting: str = "WORKDIR", bases: Bases = ANYWHERE) -> Variables:
     """The variables of a work directory's (or stage directory's) best checkpoint, complete.
 
-    `setting` named the path; `bases` are places where the bases that it refers to may lie now.
+    `setting` named the path; `bases`: where the bases that it refers to are looked for.
 
     Prompts that `layout.model` does not declare are left out; ones it declares but the checkpoint
     lacks are absent from the result.
@@ -181,7 +180,7 @@ def _complete(
     reference: Mapping[str, Any],
     layout: Layout,
     workdir: str,
-    bases: Sequence[str],
+    bases: Bases,
 ) -> Variables:
     """Adds what a checkpoint only refers to."""
     missing = {p for p in layout.abstract() if p not in stored and not p.startswith("prompt/")}
@@ -189,19 +188,21 @@ def _complete(
         return stored
     about = Description.read(workdir)
 
-    def take(base: str | None) -> Variables:
+    def take(base: str | None, bases: Bases) -> Variables:
         rest = origin(base, about.seed, layout, bases)
         rest = {path: rest[path] for path in missing}
         verify(rest, reference, base)
         return stored | rest
 
-    return take(None) if about.base is None else first_that_fits(workdir, about, bases, take)
+    if about.base is None:
+        return take(None, bases)
+    return bases.first_that_fits(workdir, about, take)
 
 
-def origin(base: str | None, seed: int, layout: Layout, bases: Sequence[str] = ()) -> Variables:
+def origin(base: str | None, seed: int, layout: Layout, bases: Bases = ANYWHERE) -> Variables:
     """A run's beginning: its base's variables, or random ones; only prompts that the base has.
 
-    `bases` are places where the bases that the base refers to may lie now.
+    `bases`: where what the base itself refers to is looked for.
     """
     if base is None:
         return {p: x for p, x in layout.random(seed).items() if not p.startswith("prompt/")}
