@@ -12,6 +12,7 @@ from pathlib import Path
 from promot_jax.errors import UserError
 
 INSTALLED_AT = Path(__file__).resolve().parent
+LONGEST_NAME = 200  # bytes; file systems take 255, and some of ours get an ending
 NAME_MAX = 255  # bytes of a name, on nearly all file systems
 
 
@@ -79,9 +80,16 @@ def check_name(name: object, where: str) -> str:
     Raises:
       UserError: it is no plain name, and so could lead out of the directory; `where` says whose.
     """
-    if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\\0"):
+    if not is_name(name):
         raise UserError(f"{where} {name!r} is no plain name of what lies beside it: restore it")
     return name
+
+
+def is_name(name: object) -> bool:
+    """Whether something is the name of a file or directory, and not a way to another place."""
+    if not isinstance(name, str) or not name.isprintable() or set(name) & set("/\\"):
+        return False
+    return name not in ("", ".", "..") and len(name.encode()) <= LONGEST_NAME
 
 
 def _installed(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 import argparse
 
+from promot_jax.cli.infer import BASE
 from promot_jax.errors import UserError
 
 DTYPES = ("float32", "bfloat16")
@@ -30,6 +31,7 @@ def add_arguments(verbs: argparse._SubParsersAction) -> None:
     write.add_argument("destination", help="the directory to make; NAME.npy: only a prompt")
     write.add_argument("--dtype", choices=DTYPES, help="of the numbers; default: the model's")
     write.add_argument("--prompt", help="which prompt goes to NAME.npy; default: the only one")
+    write.add_argument("--base", action="append", default=[], help=BASE)
     write.add_argument("--shard_size", help="most bytes of a file, such as 500MB; default: 5GB")
 
 
@@ -43,7 +45,7 @@ def convert(args: argparse.Namespace) -> int:
         made = export_prompt(args.workdir, args.destination, args.prompt)
     elif args.verb == "export":
         size = args.shard_size or "5GB"
-        made = export_model(args.workdir, args.destination, args.dtype, size)
+        made = export_model(args.workdir, args.destination, args.dtype, size, args.base)
     elif args.base is None:
         names = ("vocabulary", "extra_ids", "dtype", "prompt_name", "activation")
         given = {name: getattr(args, name) for name in names}
@@ -60,12 +62,12 @@ def _check_options(args: argparse.Namespace) -> None:
     useless, why = (), ""
     if args.verb == "export":
         only_prompt = args.destination.endswith(".npy")
-        useless = ("dtype", "shard_size") if only_prompt else ("prompt",)
+        useless = ("dtype", "shard_size", "base") if only_prompt else ("prompt",)
         why = "NAME.npy holds one prompt in float32" if only_prompt else "a model has all prompts"
     elif args.base is not None:
         useless = ("vocabulary", "extra_ids", "dtype", "activation")
         why = "a prompt has all but its name of --base"
     elif args.vocabulary is None:
         useless, why = ("extra_ids",), "only a --vocabulary takes it"
-    if given := [name for name in useless if getattr(args, name) is not None]:
+    if given := [name for name in useless if getattr(args, name) not in (None, [])]:
         raise UserError(f"--{given[0]} has no effect here ({why}): leave it out")

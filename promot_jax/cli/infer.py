@@ -20,6 +20,7 @@ DECODING = {
     "top_p": (1.0, "sample among the tokens that hold this probability"),
     "seed": (0, "of the sampling"),
 }
+BASE = "where the base of WORKDIR lies now, if it was moved; again for the base of that base"
 
 
 def add_arguments(infer: argparse.ArgumentParser) -> None:
@@ -42,6 +43,7 @@ def add_arguments(infer: argparse.ArgumentParser) -> None:
     infer.add_argument(
         "--too_long", default="error", help="inputs of more tokens: error, or flag and go on"
     )
+    infer.add_argument("--base", action="append", default=[], help=BASE)
     infer.add_argument("--mesh", type=mesh, help="such as fsdp=4,tensor=2 (all devices as data)")
     for name, (default, help_) in DECODING.items():
         infer.add_argument(f"--{name}", type=type(default), default=default, help=help_)
@@ -76,7 +78,7 @@ def infer(args: argparse.Namespace) -> int:
         args.too_long,
     )
     total = sum(1 for _ in read_records(args.input, how))
-    model = LanguageModel(args.workdir, args.mesh)
+    model = LanguageModel(args.workdir, args.mesh, args.base)
     with contextlib.closing(Bar("infer", 0, total, 1)) as bar:
         done = infer_file(model, args.input, args.output, how, lambda done: bar.update(done, ""))
     say(f"{done} {'scores' if args.score else 'outputs'} in {args.output}")

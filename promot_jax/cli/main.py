@@ -58,7 +58,8 @@ def parser() -> argparse.ArgumentParser:
     evaluate = verbs.add_parser(
         "eval", parents=[gin_flags], help="score a work directory on tasks", allow_abbrev=False
     )
-    evaluate.add_argument("base", help="work directory, or a stage directory in one")
+    evaluate.add_argument("workdir", help="work directory, or a stage directory in one")
+    evaluate.add_argument("--base", action="append", default=[], help=infer_verb.BASE)
     infer = verbs.add_parser("infer", help="answer a file of inputs", allow_abbrev=False)
     infer_verb.add_arguments(infer)
     report = verbs.add_parser(
@@ -125,18 +126,21 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
     _quiet()
     _join(args)
     from promot_jax.cli.settings import parse
+    from promot_jax.paths import expand
     from promot_jax.run.workdir import changed_settings
     from promot_jax.training.variables import checkpoint_name
 
     files = ["gin/recipes/evaluate.gin", *args.gin_file]
-    given = [f"BASE = {args.base!r}", f"CHECKPOINT = {checkpoint_name(args.base)!r}"]
-    own, numbers, root = bindings(args, rest), itertools.count(2), Path(args.base, "evaluation")
+    given = [f"BASE = {args.workdir!r}", f"CHECKPOINT = {checkpoint_name(args.workdir)!r}"]
+    given.append(f"BASE_PLACES = {args.base!r}")
+    home, own, numbers = expand(args.workdir), bindings(args, rest), itertools.count(2)
+    root = Path(home, "evaluation")
 
     def settings() -> list[str]:
         return [*given, f"WORKDIR = {str(root)!r}", *own]
 
     while root.exists() and changed_settings(root, parse(files, settings())):
-        root = Path(args.base, f"evaluation-{next(numbers)}")
+        root = Path(home, f"evaluation-{next(numbers)}")
     return _run(files, settings())
 
 

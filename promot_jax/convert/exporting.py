@@ -8,7 +8,7 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from promot_jax.convert.weights import write_weights
 from promot_jax.errors import UserError
 from promot_jax.models import T5, T5Config, Variables
 from promot_jax.training import Bar, make_mesh
+from promot_jax.training.bases import Bases
 from promot_jax.training.description import Description
 from promot_jax.training.variables import Layout, load, stage_directory
 
@@ -27,7 +28,11 @@ UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 def export_model(
-    workdir: str, destination: str, dtype: str | None = None, shard_size: str = "5GB"
+    workdir: str,
+    destination: str,
+    dtype: str | None = None,
+    shard_size: str = "5GB",
+    bases: Sequence[str] = (),
 ) -> Path:
     """Writes a work directory's best checkpoint for Transformers and PEFT.
 
@@ -37,6 +42,7 @@ def export_model(
       dtype: of the model's numbers, "float32" or "bfloat16"; None: the parameters' own. Prompts
         are float32.
       shard_size: most bytes of a file, such as "500MB".
+      bases: where the bases that the work directory refers to may lie, if they were moved.
 
     Returns:
       The directory.
@@ -52,7 +58,7 @@ def export_model(
     vocabulary = Vocabulary(**description.vocabulary, model=description.sentencepiece(home))
     layout = Layout(T5(config, description.prompts), make_mesh({"fsdp": -1}))
     with _new_directory(destination) as directory:
-        variables = load(workdir, layout)
+        variables = load(workdir, layout, bases=Bases(tuple(bases)))
         _write(directory, destination, config, vocabulary, variables, dtype, size)
     return Path(destination)
 

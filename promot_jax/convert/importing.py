@@ -238,7 +238,8 @@ def _is_unfinished(root: Path) -> bool:
     marker = root / "config.gin"
     names = {path.name for path in root.iterdir()} - {STAGE, marker.name, VOCABULARY}
     stage = {path.name for path in (root / STAGE).glob("*")}
-    ours = not marker.exists() or marker.read_text(encoding="utf-8").startswith(IMPORTED)
+    about = marker.read_text(encoding="utf-8", errors="replace") if marker.exists() else ""
+    ours = not about or about.startswith(IMPORTED)
     return not names - {f".{RUN}.tmp"} and not stage - {"checkpoints"} and ours
 
 
@@ -292,7 +293,7 @@ def _save(
     about: dict[str, Any] = {"kind": source.kind, "family": source.family, "path": path}
     note = {
         "seconds": 0.0,
-        "reference": reference(description.base, description.seed, frozen),
+        "reference": reference(description.seed, frozen),
         "source": about | dict(source.about),
     }
     largest = max(x.nbytes for x in kept.values())

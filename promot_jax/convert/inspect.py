@@ -16,6 +16,7 @@ from promot_jax.convert.source import Vocabulary, family_of
 from promot_jax.models import T5Config
 from promot_jax.paths import resolve
 from promot_jax.training import Checkpoints
+from promot_jax.training.bases import place
 from promot_jax.training.description import Description
 from promot_jax.training.variables import stage_directory
 
@@ -85,7 +86,7 @@ def _own(path: str) -> Facts | None:
             "step": step,
             "stage": stage.name,
             "score": score,
-            "rest_from": _rest(note["reference"]),
+            "rest_from": _rest(note["reference"], workdir, about),
             "method": about.method,
             "trained_on": list(about.targets),
             "base": about.base,
@@ -97,11 +98,13 @@ def _own(path: str) -> Facts | None:
     )
 
 
-def _rest(reference: Mapping[str, Any]) -> str | None:
+def _rest(reference: Mapping[str, Any], workdir: str, about: Description) -> str | None:
     """Where the variables are that a checkpoint only refers to."""
     if reference["digest"] is None:
         return None
-    return reference["base"] or f"random weights of seed {reference['seed']}"
+    if about.base is None:
+        return f"random weights of seed {reference['seed']}"
+    return place(workdir, about)
 
 
 def _sizes(arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> Facts:

@@ -75,7 +75,7 @@ class Batches:
     """`batches(step)`: the global batch of a step, as numpy arrays with T5X's names.
 
     Attributes:
-      digest: of all token ids trained on: equal, where the data is.
+      digests: task -> digest of its token ids, and its rate: equal, where the data is.
       report: what was read: rows, too_long (examples dropped or trimmed), examples (trained on),
         units (rows of a batch that they fill, fewer than examples when packed), and the same for
         each task under `tasks`, with the first row's texts and whether the split has more rows than
@@ -116,8 +116,7 @@ class Batches:
         totals = ("rows", "too_long", "examples", "units")
         self.report = {key: sum(r[key] for r in reports.values()) for key in totals}
         self.report |= {"task": data.task, "split": data.split, "tasks": reports}
-        digests = "".join(task.digest for task in self._tasks.values())
-        self.digest = hashlib.blake2b(digests.encode(), digest_size=8).hexdigest()
+        self.digests = {n: f"{task.digest} x {rates[n]:g}" for n, task in self._tasks.items()}
 
     def __call__(self, step: int, rows: slice | None = None) -> dict[str, np.ndarray]:
         """The batch of a step, or the given rows of it: [rows, length] int32, weights float32."""

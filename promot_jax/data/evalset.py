@@ -5,6 +5,9 @@ lost: what is too long loses whole shots, from the last on, and then tokens; it 
 """
 
 import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import seqio
@@ -31,6 +34,21 @@ class EvalSet:
     tokens: list[np.ndarray]
     too_long: int
     mean_shots: float
+
+    def digest(self) -> str:
+        """Of all that answers and scores depend on: token ids, targets, features."""
+        found = hashlib.blake2b(digest_size=8)
+        for example, tokens in zip(self.examples, self.tokens, strict=True):
+            found.update(tokens.tobytes())
+            found.update(repr((example.targets, _plain(example.features))).encode(errors="replace"))
+        return found.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """A feature whose `repr` says all of it, in one order."""
+    if isinstance(value, Mapping):
+        return [(key, _plain(value[key])) for key in sorted(value)]
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def eval_set(

@@ -70,6 +70,7 @@ class Evaluator:
     Attributes:
       evaluation: what it was made from.
       lengths: (task, shots) -> the tokens its inputs are padded to.
+      digests: (task, split, shots) -> digest of its rows: equal, where the data is.
     """
 
     def __init__(
@@ -104,6 +105,10 @@ class Evaluator:
             for each in self._read(task, splits[task.name], prompts.get(task.name))
         ]
         self.lengths = {(each.data.task, each.shots): each.length for each in self._sets}
+        self.digests = {
+            (each.data.task, splits[each.data.task], each.shots): each.data.digest()
+            for each in self._sets
+        }
 
     def _read(self, task: seqio.Task, split: str, prompt: np.ndarray | None) -> Iterator[_Set]:
         asked, metrics, info = self.evaluation, None, task_info(task.name)

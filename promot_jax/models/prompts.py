@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from promot_jax.errors import UserError, check_types
-from promot_jax.paths import resolve
+from promot_jax.paths import is_name, resolve
 
 Initializer = Callable[
     [PRNGKeyArray, Float[Array, "vocab embed"], int], Float[Array, "length embed"]
@@ -107,8 +107,8 @@ class Prompt:
 
     def __post_init__(self):
         check_types(self)
-        if not self.name.strip(".") or "/" in self.name:
-            raise UserError(f"Prompt.name = {self.name!r}: set a name of letters, without slashes")
+        if not is_name(self.name) or not self.name.strip("."):
+            raise UserError(f"Prompt.name = {self.name!r}: set a short name without slashes")
         if self.length < 1:
             raise UserError(
                 f"Prompt.length = {self.length!r} (prompt {self.name!r}): set a positive number"

@@ -11,7 +11,8 @@ from promot_jax.run.base import (
     prompt_per_task,
 )
 from promot_jax.run.inference import LanguageModel, Score
-from promot_jax.run.run import prepare, run
+from promot_jax.run.prepare import prepare
+from promot_jax.run.run import run
 from promot_jax.run.stage import Run, Stage
 
 __all__ = [

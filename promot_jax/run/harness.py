@@ -59,8 +59,9 @@ class HarnessModel(TemplateLM):
         mesh: Mapping[str, int] | None = None,
         max_batch_size: int | None = None,
         device: str | None = None,
+        base: str | None = None,
     ):
-        """`path` and `mesh` as `LanguageModel` takes them.
+        """`path` and `mesh` as `LanguageModel` takes them; `base`: where its base lies, if moved.
 
         The harness gives `max_batch_size` and `device` to every model; JAX chooses the device.
 
@@ -73,7 +74,7 @@ class HarnessModel(TemplateLM):
         if not str(batch_size).isdecimal() or int(batch_size) < 1:
             raise UserError(f"batch_size = {batch_size!r}: set a number of at least 1")
         self.path, self.prompt, self.batch_size = path, prompt, int(batch_size)
-        self.model = LanguageModel(path, mesh)
+        self.model = LanguageModel(path, mesh, [base] if base else ())
         self.model.encode("", prompt)  # raises where there is no such prompt
 
     @property

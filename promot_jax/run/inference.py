@@ -25,6 +25,7 @@ from promot_jax.models import Decoding, Prompt, Variables, prompt_ids
 from promot_jax.run.generation import Generator
 from promot_jax.run.workdir import load_vocabulary, make_vocabulary
 from promot_jax.training import make_mesh
+from promot_jax.training.bases import Bases
 from promot_jax.training.description import Description
 from promot_jax.training.variables import Layout, load, stage_directory
 
@@ -58,13 +59,14 @@ class LanguageModel:
       prompts: names of its soft prompts.
     """
 
-    def __init__(self, path: str, mesh: Mapping[str, int] | None = None):
+    def __init__(self, path: str, mesh: Mapping[str, int] | None = None, bases: Sequence[str] = ()):
         """Loads a model.
 
         Args:
           path: a work directory, of whose last stage the best checkpoint is meant; a stage
             directory in one; or a directory of Transformers, with `prompts/<name>/` in it.
           mesh: sizes of the mesh axes; None: all devices along `data`.
+          bases: where the bases that a work directory refers to may lie, if they were moved.
 
         Raises:
           UserError: `path` is none of these, or damaged.
@@ -79,7 +81,9 @@ class LanguageModel:
             self.description = Description.read(workdir)
             self.vocabulary = load_vocabulary(workdir)
             model = self.description.module()
-            self.variables: Variables = load(path, Layout(model, devices))
+            self.variables: Variables = load(
+                path, Layout(model, devices), bases=Bases(tuple(bases))
+            )
         self.generator = Generator(model, devices)
         prompts = [Prompt(name, length) for name, length in self.description.prompts]
         self.prompt_ids = prompt_ids(prompts, model.config.vocab_size)

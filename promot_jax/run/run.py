@@ -5,7 +5,6 @@ touched or anything is trained.
 """
 
 import contextlib
-import dataclasses
 import functools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -17,19 +16,9 @@ from rich.text import Text
 
 from promot_jax import models
 from promot_jax.console import console, say
-from promot_jax.data import (
-    Batches,
-    TaskInfo,
-    import_modules,
-    in_format,
-    same_vocabulary,
-    task_info,
-)
 from promot_jax.errors import UserError
-from promot_jax.evaluation import Evaluator
-from promot_jax.models import T5, Variables, prompt_ids
-from promot_jax.run.base import base_vocabulary
-from promot_jax.run.generation import Generator
+from promot_jax.models import Variables
+from promot_jax.run.prepare import Context, data_digests, prepare
 from promot_jax.run.stage import Run, Stage
 from promot_jax.run.workdir import Results, check, claim
 from promot_jax.training import (
@@ -38,45 +27,22 @@ from promot_jax.training import (
     MetricsLog,
     Plan,
     State,
-    assign,
     begin,
-    check_batch,
     local_rows,
-    make_mesh,
     stop_requests,
     thaw,
     train,
 )
+from promot_jax.training.bases import Bases
+from promot_jax.training.checkpoints import digest
+from promot_jax.training.description import Description
 from promot_jax.training.variables import (
-    Layout,
     add_prompts,
-    check_base,
     origin,
     read,
     reference,
     verify,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """A stage with its data in memory and its settings checked."""
-
-    stage: Stage
-    directory: str
-    batches: Batches | None
-    evaluators: list[Evaluator]
-    owner: dict[str, int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Context:
-    """What all stages of a run share."""
-
-    run: Run
-    layout: Layout
-    generator: Generator
-    stages: list[Prepared]
 
 
 def run(settings: Run, config: str | None = None) -> Path:
@@ -92,9 +58,13 @@ def run(settings: Run, config: str | None = None) -> Path:
       Interrupted: stopped by a signal; the same call continues.
     """
     context = prepare(settings)
-    # Loaded before the work directory is made, which a damaged base then leaves untouched.
-    variables = None if check(settings, config) else _beginning(context)
-    with claim(settings, config) as root, stop_requests() as stop:
+    data, base_digest = data_digests(context.stages), None
+    if check(settings, config, data):
+        variables = None
+        _check_base(context)
+    else:  # before the work directory is made, which a damaged base then leaves untouched
+        variables, base_digest = _beginning(context)
+    with claim(settings, config, data, base_digest) as root, stop_requests() as stop:
         results = Results(root)
         for index in range(len(context.stages)):
             with contextlib.closing(_StageRun(context, index, root, results, stop)) as stage:
@@ -102,69 +72,30 @@ def run(settings: Run, config: str | None = None) -> Path:
     return root
 
 
-def prepare(settings: Run) -> Context:
-    """Checks every setting and reads all data."""
-    import_modules(settings.modules)
-    mesh = make_mesh(settings.mesh)
-    ids = prompt_ids(settings.prompts, settings.model.vocab_size)
-    if settings.base is not None:
-        check_base(settings.base, settings.model)
-        if not same_vocabulary(base_vocabulary(settings.base), settings.vocabulary):
-            raise UserError(
-                f"BASE = {settings.base!r} has another vocabulary than VOCABULARY: set the base's,"
-                " as gin/models/of_base.gin does"
-            )
-    model = T5(settings.model, tuple((p.name, p.length) for p in settings.prompts))
-    layout = Layout(model, mesh)
-    paths = layout.abstract()
-    size = settings.vocabulary.vocab_size
-    if size > settings.model.vocab_size:
-        raise UserError(
-            f"the vocabulary has {size} ids, but T5Config.vocab_size = {settings.model.vocab_size}:"
-            " set the model's own vocabulary"
-        )
-    stages = [
-        _prepare_stage(settings, stage, f"{k}-{stage.name}", ids, paths, mesh)
-        for k, stage in enumerate(settings.stages, start=1)
-    ]
-    return Context(settings, layout, Generator(model, mesh), stages)
-
-
-def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh) -> Prepared:
-    batches, owner = None, {}
-    if stage.steps:
-        owner = assign(stage.train, paths)
-        check_batch(
-            mesh,
-            stage.data.batch_size,
-            f"stage {stage.name!r}: TrainData.batch_size",
-            stage.accumulate,
-        )
-        batches = Batches(stage.data, settings.vocabulary, settings.model.vocab_size, ids)
-    target = target_format(settings.targets)
-    evaluators = [
-        Evaluator(evaluation, settings.vocabulary, settings.model.vocab_size, ids, target)
-        for evaluation in stage.evaluations
-    ]
-    return Prepared(stage, directory, batches, evaluators, owner)
-
-
-def _beginning(context: Context) -> Variables:
-    """The variables that the first stage starts from."""
+def _beginning(context: Context) -> tuple[Variables, str | None]:
+    """The variables that the first stage starts from, and the digest of those that BASE gave."""
     settings, layout = context.run, context.layout
     if settings.base is None:
         say("BASE is not set: the model begins with random weights")
-    variables = origin(settings.base, settings.seed, layout)
-    return add_prompts(variables, settings.prompts, layout, settings.seed)
+    variables = _origin(context)
+    base_digest = None if settings.base is None else digest(variables)
+    return add_prompts(variables, settings.prompts, layout, settings.seed), base_digest
 
 
-def target_format(targets: tuple[str, ...]) -> TaskInfo | None:
-    """The answer format whose share is counted: that of any target."""
-    infos = [task_info(name) for name in targets]
-    infos = [info for info in infos if info.answer_format is not None]
-    if not infos:
-        return None
-    return TaskInfo(answer_format=lambda text: any(in_format(info, text) for info in infos))
+def _origin(context: Context) -> Variables:
+    settings, places = context.run, Bases(tuple(context.run.base_places))
+    return origin(settings.base, settings.seed, context.layout, places)
+
+
+def _check_base(context: Context) -> None:
+    """Raises UserError where BASE is another path than it was, and other weights lie there."""
+    settings = context.run
+    about = Description.read(settings.workdir)
+    if about.base != settings.base and digest(_origin(context)) != about.base_digest:
+        raise UserError(
+            f"BASE = {settings.base!r} holds other weights than {about.base!r}, with which"
+            f" WORKDIR = {settings.workdir!r} began: set that, or choose another WORKDIR"
+        )
 
 
 def selecting_score(stage: Stage, rows: Sequence[Mapping[str, Any]]) -> float | None:
@@ -255,7 +186,7 @@ class _StageRun:
         if before is None:
             before = self._from_earlier_stages()
         if before is None:
-            before = _beginning(self.context)
+            before, _ = _beginning(self.context)
         return begin(layout.mesh, settings.seed + self.index), before, 0.0
 
     def _from_earlier_stages(self) -> Variables | None:
@@ -273,29 +204,21 @@ class _StageRun:
 
     def _whole(self, step: int) -> Variables:
         """A checkpoint's variables, and from the run's beginning what it does not hold."""
-        stored, settings, layout = self._read(step), self.context.run, self.context.layout
-        missing = set(layout.abstract()) - set(stored)
+        stored = self._read(step)
+        missing = set(self.context.layout.abstract()) - set(stored)
         if not missing:
             return stored
-        rest = {
-            p: x for p, x in origin(settings.base, settings.seed, layout).items() if p in missing
-        }
-        verify(rest, self.checkpoints.note(step)["reference"])
+        rest = {path: x for path, x in _origin(self.context).items() if path in missing}
+        verify(rest, self.checkpoints.note(step)["reference"], self.context.run.base)
         return stored | rest
 
     def _resume(self, step: int) -> tuple[State, Variables, float]:
-        note, data = self.checkpoints.note(step), self.prepared.batches.digest
-        if note["data"] != data:
-            raise UserError(
-                f"the data of stage {self.stage.name!r} is no longer what {self.name} was begun on:"
-                " restore it, or run into another WORKDIR"
-            )
         # What is due at this very step is unfrozen by the loop: the checkpoint was made before.
         state = begin(self.context.layout.mesh, self.context.run.seed + self.index, step - 1)
         state, frozen = thaw(state, self._whole(step), self.stage.train, self.prepared.owner)
         state = self.checkpoints.state(step, state)
         say(f"{self.name}: continues at step {step}")
-        return state, frozen, note["seconds"]
+        return state, frozen, self.checkpoints.note(step)["seconds"]
 
     def _plan(self) -> Plan:
         stage = self.stage
@@ -371,13 +294,9 @@ class _StageRun:
         }
         untouched = {path: x for path, x in frozen.items() if path not in ours}
         if self._reference is None or self._reference[0] != frozenset(untouched):
-            settings = self.context.run
-            self._reference = (
-                frozenset(untouched),
-                reference(settings.base, settings.seed, untouched),
-            )
+            seed = self.context.run.seed
+            self._reference = (frozenset(untouched), reference(seed, untouched))
         note = {"seconds": seconds, "reference": self._reference[1]}
-        note["data"] = self.prepared.batches.digest
         self.checkpoints.save(state, ours, note, score)
 
     def _say_data(self) -> None:

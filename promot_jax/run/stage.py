@@ -5,7 +5,7 @@ from the best checkpoint of the one before, the first from the run's base.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import seqio
 
@@ -13,7 +13,7 @@ from promot_jax.data import TrainData
 from promot_jax.errors import UserError, check_types
 from promot_jax.evaluation import Evaluation
 from promot_jax.models import Prompt, T5Config
-from promot_jax.paths import absolute
+from promot_jax.paths import absolute, expand, is_name
 from promot_jax.training import Part
 
 
@@ -53,8 +53,10 @@ class Stage:
     def __post_init__(self):
         check_types(self)
         here = f"Stage {self.name!r}"
-        if not self.name or set(self.name) & set("/ "):
-            raise UserError(f"Stage.name = {self.name!r}: set a name without spaces and slashes")
+        if not is_name(self.name) or " " in self.name:
+            raise UserError(
+                f"Stage.name = {self.name!r}: set a short name without spaces and slashes"
+            )
         for name in ("steps", "z_loss"):
             if getattr(self, name) < 0:
                 raise UserError(f"{here}: {name} = {getattr(self, name)}: set 0 or more")
@@ -127,6 +129,7 @@ class Run:
       mesh: sizes of the mesh axes; None: all devices along `data`.
       seed: of random weights, prompts and dropout.
       modules: Python modules that register the tasks used.
+      base_places: where the bases that `base` itself refers to may lie, if they were moved.
     """
 
     workdir: str
@@ -140,11 +143,15 @@ class Run:
     mesh: Mapping[str, int] | None = None
     seed: int = 0
     modules: Sequence[str] = ()
+    base_places: Sequence[str] = ()
 
     def __post_init__(self):
         check_types(self)
-        if self.base is not None:
-            object.__setattr__(self, "base", absolute(self.base))
+        for name, find in (("workdir", expand), ("base", absolute)):
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _path(name.upper(), path, find))
+        if not is_name(self.method):
+            raise UserError(f"Run.method = {self.method!r}: set a short name without slashes")
         if not self.stages:
             raise UserError("Run.stages is empty: give at least one Stage")
         names = [stage.name for stage in self.stages]
@@ -155,3 +162,11 @@ class Run:
     def targets(self) -> tuple[str, ...]:
         """`target` as a tuple."""
         return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+
+
+def _path(setting: str, path: str, find: Callable[[str], str]) -> str:
+    """A path, found; raises UserError that names its setting."""
+    try:
+        return find(path)
+    except UserError as error:
+        raise UserError(f"{setting}: {error}") from error

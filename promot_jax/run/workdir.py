@@ -1,7 +1,8 @@
 """A work directory: what lies where, whose it is, and its results.
 
-WORKDIR/config.gin              the settings in force
+WORKDIR/config.gin              the settings that it was begun with
 WORKDIR/run.json                model, vocabulary, prompts, stages: enough to load it without gin
+WORKDIR/data.json               digests of all rows that it trains and is scored on
 WORKDIR/sentencepiece.model     the vocabulary (not for byte vocabularies)
 WORKDIR/<k>-<stage>/            checkpoints/ metrics.jsonl tensorboard/ samples/
 WORKDIR/results.json            one row a score
@@ -13,9 +14,10 @@ import difflib
 import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,13 +26,19 @@ from etils import epath
 
 from promot_jax import data
 from promot_jax.errors import UserError
+from promot_jax.files import read_json, seal, unseal
 from promot_jax.hosts import of_first, write_atomically
 from promot_jax.paths import resolve
 from promot_jax.run.stage import Run
-from promot_jax.training.description import RUN, VOCABULARY, Description
+from promot_jax.training.description import CONFIG, RESTORE, RUN, VOCABULARY, Description
 
-# May change between two starts of one run.
-NOT_IDENTITY = ("WORKDIR", "MESH", "EVAL_BATCH_SIZE")
+RESULTS, DATA = "results.json", "data.json"
+
+# May change between two starts of one run: where things lie (what lies there is compared), and how
+# a result is computed, which changes it by rounding (ACCUMULATE also draws other dropout masks).
+NOT_IDENTITY = re.compile(
+    "(WORKDIR|BASE|BASE_PLACES|MESH|ACCUMULATE|EVAL_BATCH_SIZE|models.T5Config.remat) ="
+)
 
 
 def describe(run: Run) -> Description:
@@ -51,7 +59,9 @@ def describe(run: Run) -> Description:
 
 def load_vocabulary(workdir: str) -> seqio.Vocabulary:
     """The vocabulary of a work directory, from the copy in it."""
-    return _vocabulary(Description.read(workdir), resolve(workdir))
+    description = Description.read(workdir)
+    description.sentencepiece(workdir)  # raises where it is another than it was
+    return _vocabulary(description, resolve(workdir))
 
 
 def make_vocabulary(description: Description, sentencepiece: bytes | None) -> seqio.Vocabulary:
@@ -69,18 +79,24 @@ def _vocabulary(description: Description, directory: str) -> seqio.Vocabulary:
     return data.sentencepiece(str(Path(directory) / VOCABULARY), extra_ids)
 
 
-def check(run: Run, config: str | None) -> bool:
+def check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:
     """Whether the work directory has this run's work already; touches nothing.
 
     A run that left neither scores nor a checkpoint may be replaced by another.
 
+    Args:
+      run: the settings.
+      config: their text, None where they come from Python.
+      data: digests of the rows, as `data_digests` makes them.
+
     Raises:
-      UserError: it cannot be written, or holds another run's work or other files.
+      UserError: it cannot be written, holds another run's work or other files, or lacks what tells
+        whose work it is.
     """
-    return of_first(lambda: _check(run, config))
+    return of_first(lambda: _check(run, config, data))
 
 
-def _check(run: Run, config: str | None) -> bool:
+def _check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:
     if not run.workdir:
         raise UserError("WORKDIR = '': name a directory")
     if "://" in run.workdir:
@@ -91,11 +107,9 @@ def _check(run: Run, config: str | None) -> bool:
     try:
         if begun := _begun(root):
             _check_same(root, describe(run), _settings(config))
-        elif root.is_dir() and any(root.iterdir()) and not (root / "config.gin").exists():
-            raise UserError(
-                f"WORKDIR = {run.workdir!r} holds files that are no run's: choose an empty or new"
-                " directory"
-            )
+            _check_data(root, data)
+        elif root.is_dir():
+            _check_free(root)
         there = next(path for path in (root, *root.absolute().parents) if path.exists())
     except OSError as error:
         raise UserError(f"WORKDIR = {run.workdir!r} cannot be read ({error.strerror})") from error
@@ -109,13 +123,34 @@ def _check(run: Run, config: str | None) -> bool:
 
 def _begun(root: Path) -> bool:
     """Whether there is anything to lose."""
-    left = (root / "results.json").exists() or any(root.glob("*/checkpoints/[0-9]*"))
-    return left and (root / RUN).exists()
+    return (root / RESULTS).exists() or any(root.glob("*/checkpoints/[0-9]*"))
+
+
+def _check_free(root: Path) -> None:
+    """Raises UserError where there is more than a run leaves that was killed before it began."""
+    if (root / RUN).exists():  # of a run that left nothing
+        Description.read(str(root))
+        return
+    names = {path.name for path in root.iterdir()}
+    ours = {CONFIG, DATA, VOCABULARY, f".{RUN}.tmp", f".{DATA}.tmp"}
+    if CONFIG in names and (root / CONFIG).stat().st_size:  # ours is empty until there is run.json
+        ours = set()
+    if foreign := sorted(names - ours):
+        raise UserError(
+            f"WORKDIR = {str(root)!r} holds files that are no run's ({foreign[0]}): choose an empty"
+            " or new directory"
+        )
 
 
 @contextlib.contextmanager
-def claim(run: Run, config: str | None) -> Iterator[Path]:
+def claim(
+    run: Run, config: str | None, data: Mapping[str, str], base_digest: str | None = None
+) -> Iterator[Path]:
     """Makes the work directory, or finds that it is this run's; nobody else may run in it then.
+
+    Args:
+      run, config, data: as in `check`.
+      base_digest: of the base's variables, where they have been read.
 
     Raises:
       UserError: as `check`, it cannot be made, or another process runs in it.
@@ -124,32 +159,52 @@ def claim(run: Run, config: str | None) -> Iterator[Path]:
     with contextlib.ExitStack() as held:
 
         def take() -> bool:
-            _check(run, config)
+            _check(run, config, data)
             held.enter_context(_lock(run, root))
-            there = _check(run, config)  # again: nobody else can change it any more
+            there = _check(run, config, data)  # again: nobody else can change it any more
             if not there:
-                _make(run, root, config)
+                _make(run, root, config, data, base_digest)
+            elif (about := Description.read(str(root))).base != run.base:
+                dataclasses.replace(about, base=run.base).save(root)
             return there
 
         of_first(take)
         yield root
 
 
-def _make(run: Run, root: Path, config: str | None) -> None:
-    if (root / RUN).exists():  # of a run that left nothing
+def _make(
+    run: Run, root: Path, config: str | None, data: Mapping[str, str], base_digest: str | None
+) -> None:
+    if (root / RUN).exists():
         for stage in Description.read(str(root)).stages:
-            shutil.rmtree(root / stage, ignore_errors=True)
-    description, model = describe(run), None
+            _remove(root / stage)
+    description, model = dataclasses.replace(describe(run), base_digest=base_digest), None
     if description.vocabulary["kind"] == "sentencepiece":
         model = epath.Path(resolve(run.vocabulary.sentencepiece_model_file)).read_bytes()
+    (root / RUN).unlink(missing_ok=True)  # until all that it vouches for is there
+    write_atomically(root / DATA, json.dumps(seal(data), indent=1))
     description.write(root, _settings(config), model)
+
+
+def _remove(stage: Path) -> None:
+    """Removes a stage directory of ours; what a link in its place leads to is not ours."""
+    if stage.is_symlink():
+        raise UserError(f"{str(stage)!r} is a link: remove it, or choose another WORKDIR")
+    try:
+        if stage.exists():
+            shutil.rmtree(stage)
+    except OSError as error:
+        raise UserError(
+            f"{str(stage)!r} cannot be removed ({error.strerror}): remove it, or choose another"
+            " WORKDIR"
+        ) from error
 
 
 def _lock(run: Run, root: Path) -> IO:
     """An open file, whose lock ends when it is closed."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        file = (root / "config.gin").open("a", encoding="utf-8")
+        file = (root / CONFIG).open("a", encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"WORKDIR = {run.workdir!r} cannot be written ({error.strerror}): choose another"
@@ -168,11 +223,11 @@ def _lock(run: Run, root: Path) -> IO:
 
 def changed_settings(root: Path, config: str) -> list[str]:
     """How settings differ from those in force in a work directory: `- ` theirs, `+ ` the others."""
-    path = root / "config.gin"
+    path = root / CONFIG
     before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     old, new = (
         # Gin breaks a long value off its name by a backslash and a new line.
-        [x for x in text.replace("\\\n", "").splitlines() if not x.startswith(NOT_IDENTITY)]
+        [x for x in text.replace("\\\n", "").splitlines() if not NOT_IDENTITY.match(x)]
         for text in (before, config)
     )
     return [line for line in difflib.ndiff(old, new) if line[0] in "-+" and line[2:].strip()]
@@ -183,14 +238,19 @@ def _settings(config: str | None) -> str:
 
 
 def _check_same(root: Path, new: Description, text: str) -> None:
+    """Raises UserError unless the work directory is whole, and of a run of these settings."""
+    if not (root / RUN).exists():
+        raise UserError(
+            f"WORKDIR = {str(root)!r} holds checkpoints or scores, but no {RUN}, which says of what"
+            f" run: {RESTORE}"
+        )
     old = Description.read(str(root))
-    fields = [
-        f.name for f in dataclasses.fields(new) if getattr(old, f.name) != getattr(new, f.name)
-    ]
-    changed = changed_settings(root, text)
-    if fields or changed:
-        if fields:
-            theirs, ours = (f"{fields[0]} = {getattr(x, fields[0])!r}" for x in (old, new))
+    old.file(root, CONFIG)
+    old.sentencepiece(str(root))
+    differing, changed = _differing(old, new), changed_settings(root, text)
+    if differing or changed:
+        if differing:
+            theirs, ours = differing[0]
         else:
             theirs, ours = (next((x[2:] for x in changed if x[0] == s), "not set") for s in "-+")
         raise UserError(
@@ -199,11 +259,48 @@ def _check_same(root: Path, new: Description, text: str) -> None:
         )
 
 
+def _differing(old: Description, new: Description) -> list[tuple[str, str]]:
+    """What differs, theirs and ours; whether a base at another place is the same is seen later."""
+    one, other = (
+        dataclasses.asdict(about)
+        | {"model": dataclasses.replace(about.model, remat=False)}
+        | {"base_digest": None, "base_beside": None, "files": {}}
+        for about in (old, new)
+    )
+    if None not in (old.base, new.base):
+        one["base"] = new.base
+    return [
+        (f"{name} = {one[name]!r}", f"{name} = {other[name]!r}")
+        for name in one
+        if one[name] != other[name]
+    ]
+
+
+def _check_data(root: Path, data: Mapping[str, str]) -> None:
+    """Raises UserError unless the rows are those that the run began with."""
+    path = root / DATA
+    try:
+        before = unseal(read_json(path, fix=RESTORE))
+    except FileNotFoundError as error:
+        raise UserError(f"{str(root)!r} lacks its {DATA}: {RESTORE}") from error
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): {RESTORE}") from error
+    names = [*data, *(name for name in before if name not in data)]
+    if changed := [name for name in names if data.get(name) != before.get(name)]:
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        raise UserError(
+            f"WORKDIR = {str(root)!r}: {changed[0]}{more} changed since the run began, and its"
+            " scores would be of two sets of data: restore the data, or choose another WORKDIR"
+        )
+
+
 class Results:
     """`results.json`: rows of scores; see the package's README for the columns."""
 
     def __init__(self, root: Path):
-        self.path = root / "results.json"
+        self.path = root / RESULTS
         self.rows: list[dict[str, Any]] = []
         if self.path.exists():
             try:

@@ -1,21 +1,26 @@
 """What a work directory says of its model: enough to load it without gin and without TensorFlow.
 
-WORKDIR/config.gin              the settings in force, or where the weights were imported from
+WORKDIR/config.gin              the settings that it was begun with, or where its weights come from
 WORKDIR/run.json                model, vocabulary, prompts, stages
 WORKDIR/sentencepiece.model     the vocabulary (not for byte vocabularies)
 """
 
 import dataclasses
+import hashlib
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from promot_jax.errors import UserError
+from promot_jax.errors import UserError, check_types
+from promot_jax.files import read_json, seal, unseal
 from promot_jax.hosts import write_atomically
 from promot_jax.models import T5, T5Config
-from promot_jax.paths import resolve
+from promot_jax.paths import check_name, resolve
 
-RUN, VOCABULARY = "run.json", "sentencepiece.model"
+CONFIG, RUN, VOCABULARY = "config.gin", "run.json", "sentencepiece.model"
+RESTORE = "restore it, or run into another WORKDIR"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +37,13 @@ class Description:
       base: work directory whose variables the first stage starts from.
       seed: of random weights, prompts and dropout.
       vocabulary: "kind" ("sentencepiece" or "byte") and "extra_ids".
+      base_digest: of the base's variables as the run began with them; None where they are only
+        referred to by a checkpoint.
+      base_beside: the way from the work directory to its base, which holds after both were moved.
+      files: name -> digest of the files beside run.json.
+
+    Raises:
+      UserError: a value of another type, or a name that could lead out of the work directory.
     """
 
     method: str
@@ -43,46 +55,71 @@ class Description:
     base: str | None
     seed: int
     vocabulary: dict[str, Any]
+    base_digest: str | None = None
+    base_beside: str | None = None
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        check_types(self)
+        for name, _ in self.prompts:
+            check_name(name, "the prompt")
+        for k, name in enumerate(self.stages, start=1):
+            if not check_name(name, "the stage directory").startswith(f"{k}-"):
+                raise UserError(f"the stage directory {name!r} does not begin with {k}-")
+        kind, extra_ids = (self.vocabulary.get(name) for name in ("kind", "extra_ids"))
+        if kind not in ("sentencepiece", "byte") or type(extra_ids) is not int:
+            raise UserError(f"the vocabulary {self.vocabulary!r} is none")
 
     @classmethod
     def read(cls, workdir: str) -> "Description":
         """Reads `run.json`.
 
         Raises:
-          UserError: it is absent or damaged.
+          UserError: it is absent, damaged, or not as it was written.
         """
         path = Path(resolve(workdir)) / RUN
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            values["model"] = T5Config(**values["model"])
-            values["prompts"] = tuple((name, length) for name, length in values["prompts"])
-            for name in ("stages", "targets", "modules"):
-                values[name] = tuple(values[name])
-            return cls(**values)
+            values = read_json(path, fix=RESTORE)
         except FileNotFoundError as error:
             raise UserError(
                 f"{workdir!r} is not a work directory (it has no run.json): give one that promot"
                 " run made"
             ) from error
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise UserError(
-                f"{path} is damaged ({error}): restore it, or run into another WORKDIR"
-            ) from error
+        try:
+            values = unseal(values)
+            values["model"] = T5Config(**values["model"])
+            values["prompts"] = tuple((name, length) for name, length in values["prompts"])
+            for name in ("stages", "targets", "modules"):
+                values[name] = tuple(values[name])
+            return cls(**values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged ({error}): {RESTORE}") from error
 
     def sentencepiece(self, workdir: str) -> bytes | None:
         """The SentencePiece model in a work directory; None for a byte vocabulary.
 
         Raises:
-          UserError: it is absent.
+          UserError: it is absent, or not the one that was put there.
         """
         if self.vocabulary["kind"] != "sentencepiece":
             return None
+        return self.file(Path(resolve(workdir)), VOCABULARY)
+
+    def file(self, root: Path, name: str) -> bytes:
+        """A file beside run.json.
+
+        Raises:
+          UserError: it is absent, or not as it was written.
+        """
         try:
-            return (Path(resolve(workdir)) / VOCABULARY).read_bytes()
+            found = (root / name).read_bytes()
         except OSError as error:
             raise UserError(
-                f"{workdir!r} lacks its vocabulary {VOCABULARY} ({error.strerror}): restore it"
+                f"{str(root)!r} lacks its {name} ({error.strerror}): {RESTORE}"
             ) from error
+        if _digest(found) != self.files.get(name):
+            raise UserError(f"{root / name} has been changed since it was written: {RESTORE}")
+        return found
 
     def module(self) -> T5:
         """The model with its prompts."""
@@ -99,15 +136,33 @@ class Description:
         Raises:
           UserError: it cannot be written.
         """
+        files = {CONFIG: config.encode()}
+        if sentencepiece is not None:
+            files[VOCABULARY] = sentencepiece
         try:
             root.mkdir(parents=True, exist_ok=True)
-            # First, since it is what tells a directory of ours that a crash left without run.json.
-            (root / "config.gin").write_text(config, encoding="utf-8")
+            # Emptied first and written last: what a crash leaves without run.json is known by it.
+            (root / CONFIG).write_bytes(b"")
             if sentencepiece is not None:
                 (root / VOCABULARY).write_bytes(sentencepiece)
-            text = json.dumps(dataclasses.asdict(self), indent=1)
-            write_atomically(root / RUN, text)
+            digests = {name: _digest(content) for name, content in files.items()}
+            dataclasses.replace(self, files=digests).save(root)
+            (root / CONFIG).write_bytes(files[CONFIG])
         except OSError as error:
             raise UserError(
                 f"WORKDIR = {str(root)!r} cannot be written ({error.strerror}): choose another"
             ) from error
+
+    def save(self, root: Path) -> None:
+        """Writes `run.json`, with the way from here to the base."""
+        here = dataclasses.replace(self, base_beside=_beside(self.base, root))
+        write_atomically(root / RUN, json.dumps(seal(dataclasses.asdict(here)), indent=1))
+
+
+def _beside(base: str | None, root: Path) -> str | None:
+    """The way from a work directory to its base; None where that is not a matter of places."""
+    return os.path.relpath(base, root) if base is not None and os.path.isabs(base) else None
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()

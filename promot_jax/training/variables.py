@@ -31,6 +31,7 @@ from promot_jax.models import (
     unstack_layers,
 )
 from promot_jax.paths import resolve
+from promot_jax.training.bases import Bases
 from promot_jax.training.checkpoints import Checkpoints, digest
 from promot_jax.training.description import Description
 from promot_jax.training.mesh import shardings
@@ -38,6 +39,7 @@ from promot_jax.training.mesh import shardings
 # How a model is computed, not what it is: a base of other settings serves as well.
 CHANGEABLE = {"dropout_rate", "dtype", "param_dtype", "scan_layers", "remat"}
 EMBEDDING = "params/token_embedder/embedding"
+ANYWHERE = Bases()  # where they were, and beside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,10 +121,10 @@ def _has_checkpoint(stage: Path) -> bool:
     return directory.is_dir() and any(entry.name.isdecimal() for entry in directory.iterdir())
 
 
-def load(path: str, layout: Layout, setting: str = "WORKDIR") -> Variables:
+def load(path: str, layout: Layout, setting: str = "WORKDIR", bases: Bases = ANYWHERE) -> Variables:
     """The variables of a work directory's (or stage directory's) best checkpoint, complete.
 
-    `setting` named the path.
+    `setting` named the path; `bases`: where the bases that it refers to are looked for.
 
     Prompts that `layout.model` does not declare are left out; ones it declares but the checkpoint
     lacks are absent from the result.
@@ -130,14 +132,14 @@ def load(path: str, layout: Layout, setting: str = "WORKDIR") -> Variables:
     Raises:
       UserError: no or damaged checkpoint, or arrays that do not fit the model; all of them named.
     """
-    _, directory = stage_directory(path, setting)
+    home, directory = stage_directory(path, setting)
     with contextlib.closing(Checkpoints(directory / "checkpoints", read_only=True)) as checkpoints:
         step = checkpoints.best()
         if step is None:
             raise UserError(f"{path!r} has no complete checkpoint: finish that run first")
         stored = read(checkpoints, step, layout, where=path)
         note = checkpoints.note(step)
-    return _complete(stored, note["reference"], layout)
+    return _complete(stored, note["reference"], layout, home, bases)
 
 
 def read(checkpoints: Checkpoints, step: int, layout: Layout, where: str) -> Variables:
@@ -173,53 +175,66 @@ def _check_shapes(stored: Mapping[str, Any], target: Mapping[str, Any], where: s
         )
 
 
-def _complete(stored: Variables, reference: Mapping[str, Any], layout: Layout) -> Variables:
+def _complete(
+    stored: Variables,
+    reference: Mapping[str, Any],
+    layout: Layout,
+    workdir: str,
+    bases: Bases,
+) -> Variables:
     """Adds what a checkpoint only refers to."""
     missing = {p for p in layout.abstract() if p not in stored and not p.startswith("prompt/")}
     if not missing:
         return stored
-    rest = origin(reference["base"], reference["seed"], layout)
-    rest = {path: rest[path] for path in missing}
-    verify(rest, reference)
-    return stored | rest
+    about = Description.read(workdir)
+
+    def take(base: str | None, bases: Bases) -> Variables:
+        rest = origin(base, about.seed, layout, bases)
+        rest = {path: rest[path] for path in missing}
+        verify(rest, reference, base)
+        return stored | rest
+
+    if about.base is None:
+        return take(None, bases)
+    return bases.first_that_fits(workdir, about, take)
 
 
-def origin(base: str | None, seed: int, layout: Layout) -> Variables:
-    """A run's beginning: its base's variables, or random ones; only prompts that the base has."""
-    if base is not None:
-        variables = load(base, layout, "BASE")
-        if missing := [
-            p for p in layout.abstract() if p not in variables and not p.startswith("prompt/")
-        ]:
-            raise UserError(
-                f"BASE = {base!r} lacks {missing[0]} and {len(missing) - 1} more: set the MODEL it"
-                " was made with"
-            )
-        return variables
-    return {p: x for p, x in layout.random(seed).items() if not p.startswith("prompt/")}
+def origin(base: str | None, seed: int, layout: Layout, bases: Bases = ANYWHERE) -> Variables:
+    """A run's beginning: its base's variables, or random ones; only prompts that the base has.
+
+    `bases`: where what the base itself refers to is looked for.
+    """
+    if base is None:
+        return {p: x for p, x in layout.random(seed).items() if not p.startswith("prompt/")}
+    variables = load(base, layout, "BASE", bases)
+    if missing := [
+        p for p in layout.abstract() if p not in variables and not p.startswith("prompt/")
+    ]:
+        raise UserError(
+            f"BASE = {base!r} lacks {missing[0]} and {len(missing) - 1} more: set the MODEL it"
+            " was made with"
+        )
+    return variables
 
 
-def reference(base: str | None, seed: int, untouched: Variables) -> dict[str, Any]:
+def reference(seed: int, untouched: Variables) -> dict[str, Any]:
     """What a checkpoint's note says of the variables that it does not hold."""
     dtypes = sorted({str(x.dtype) for x in untouched.values()})
     return {
-        "base": base,
         "seed": seed,
         "dtypes": dtypes,
         "digest": digest(untouched) if untouched else None,
     }
 
 
-def verify(variables: Variables, note: Mapping[str, Any]) -> None:
-    """Raises UserError unless the variables are the ones a reference was made of.
+def verify(variables: Variables, note: Mapping[str, Any], base: str | None) -> None:
+    """Raises UserError unless the variables, of `base`, are those a reference was made of.
 
     Variables read as another type than they were trained in cannot be compared and are not.
     """
     comparable = sorted({str(x.dtype) for x in variables.values()}) == note["dtypes"]
     if comparable and digest(variables) != note["digest"]:
-        source = (
-            f"base {note['base']!r}" if note["base"] else f"random weights of seed {note['seed']}"
-        )
+        source = f"base {base!r}" if base else f"random weights of seed {note['seed']}"
         raise UserError(
             f"the {source} is no longer what this checkpoint was trained on (digests differ):"
             " restore it"

@@ -48,7 +48,7 @@ def stored(workdir: Path, stage: str) -> tuple[dict[str, np.ndarray], dict]:
 
 
 def test_what_lies_in_a_work_directory(finished):
-    names = {"config.gin", "run.json", "results.json", "1-prompt", "2-model"}
+    names = {"config.gin", "run.json", "data.json", "results.json", "1-prompt", "2-model"}
     assert {path.name for path in finished.iterdir()} == names
     for stage in ("1-prompt", "2-model"):
         inside = {path.name for path in (finished / stage).iterdir()}
@@ -73,12 +73,7 @@ def test_results(finished):
 def test_a_stage_one_checkpoint_is_its_prompt(finished):
     variables, note = stored(finished, "1-prompt")
     assert set(variables) == {"prompt/target"}
-    assert note["reference"] | {"digest": "", "dtypes": []} == {
-        "base": None,
-        "seed": 3,
-        "digest": "",
-        "dtypes": [],
-    }
+    assert note["reference"]["seed"] == 3
     assert len(note["reference"]["digest"]) == 16
 
 
@@ -123,18 +118,21 @@ def test_a_directory_left_before_it_was_described_is_taken(task, tmp_path):
     from promot_jax.run.workdir import claim
 
     settings = tiny_run.settings(str(tmp_path / "work"), task)
-    with claim(settings, "SEED = 3\n"):
+    with claim(settings, "SEED = 3\n", {}):
         pass
     (tmp_path / "work" / "run.json").unlink()
-    with claim(settings, "SEED = 3\n") as root:
+    (tmp_path / "work" / "config.gin").write_text("", encoding="utf-8")
+    with claim(settings, "SEED = 3\n", {}) as root:
         assert root == tmp_path / "work"
         with pytest.raises(UserError, match="in use by another process"):
-            claim(settings, "SEED = 3\n").__enter__()
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "thesis.tex").touch()
-    with pytest.raises(UserError, match="holds files that are no run's"):
-        claim(dataclasses.replace(settings, workdir=str(other)), None).__enter__()
+            claim(settings, "SEED = 3\n", {}).__enter__()
+    for name in ("thesis.tex", "config.gin"):
+        other = tmp_path / name
+        other.mkdir()
+        (other / name).write_text("mine", encoding="utf-8")
+        with pytest.raises(UserError, match=rf"holds files that are no run's \({name}\)"):
+            claim(dataclasses.replace(settings, workdir=str(other)), None, {}).__enter__()
+        assert (other / name).read_text(encoding="utf-8") == "mine"
 
 
 def test_the_next_stage_starts_from_the_best_checkpoint(task, tmp_path):
@@ -235,14 +233,14 @@ def test_a_run_that_left_nothing_is_replaced(task, tmp_path):
     from promot_jax.run.workdir import check, claim
 
     settings = tiny_run.settings(str(tmp_path / "work"), task)
-    with claim(settings, "BATCH_SIZE = 64\n"):
+    with claim(settings, "BATCH_SIZE = 64\n", {}):
         pass
-    with claim(settings, "BATCH_SIZE = 8\n") as root:
+    with claim(settings, "BATCH_SIZE = 8\n", {}) as root:
         assert (root / "config.gin").read_text(encoding="utf-8") == "BATCH_SIZE = 8\n"
     (root / "results.json").write_text("[]\n", encoding="utf-8")
     with pytest.raises(UserError, match="there: BATCH_SIZE = 8; now: BATCH_SIZE = 4"):
-        check(settings, "BATCH_SIZE = 4\n")
-    assert check(settings, f"BATCH_SIZE = 8\nWORKDIR = \\\n    '{'long' * 30}'\n")
+        check(settings, "BATCH_SIZE = 4\n", {})
+    assert check(settings, f"BATCH_SIZE = 8\nWORKDIR = \\\n    '{'long' * 30}'\n", {})
 
 
 def test_several_tasks_select_together(task, tmp_path):
@@ -326,7 +324,7 @@ def test_a_base_with_prompts(finished, task, tmp_path):
     np.testing.assert_array_equal(variables["prompt/target"], old["prompt/target"])
     rows = old["params/token_embedder/embedding"]
     assert all((row == rows).all(axis=1).any() for row in variables["prompt/new"])
-    assert note["reference"]["base"] == str(finished)
+    assert note["reference"]["digest"] is None
     none = run(one_stage(tmp_path / "none", task, str(finished), "params", prompts=()))
     assert not any(path.startswith("prompt/") for path in stored(none, "1-only")[0])
     model = LanguageModel(str(both), {"data": 1})
@@ -371,9 +369,10 @@ def test_other_data_is_noticed(tmp_path):
         return run(tiny_run.settings(workdir, name, stages=[stage]))
 
     go(rows, 2)
-    with pytest.raises(UserError, match="data of stage 'only' is no longer what"):
-        go([*rows[:-1], "what is it?\tx"], 4)
-    go(rows, 4)
+    for changed in ([*rows[:-1], "what is it?\tx"], rows[::-1], rows[1:]):
+        with pytest.raises(UserError, match=r"training rows of other_data/train \(1-only\)"):
+            go(changed, 2)
+    go(rows, 2)
 
 
 def test_a_base_s_prompts_that_a_recipe_has_not_are_left_out(finished, task, tmp_path):

@@ -1,0 +1,110 @@
+"""What is done before a run touches anything: every setting is checked, all data is read."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from promot_jax.data import (
+    Batches,
+    TaskInfo,
+    import_modules,
+    in_format,
+    same_vocabulary,
+    task_info,
+)
+from promot_jax.errors import UserError
+from promot_jax.evaluation import Evaluator
+from promot_jax.models import T5, prompt_ids
+from promot_jax.run.base import base_vocabulary
+from promot_jax.run.generation import Generator
+from promot_jax.run.stage import Run, Stage
+from promot_jax.training import assign, check_batch, make_mesh
+from promot_jax.training.variables import Layout, check_base
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A stage with its data in memory and its settings checked."""
+
+    stage: Stage
+    directory: str
+    batches: Batches | None
+    evaluators: list[Evaluator]
+    owner: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What all stages of a run share."""
+
+    run: Run
+    layout: Layout
+    generator: Generator
+    stages: list[Prepared]
+
+
+def prepare(settings: Run) -> Context:
+    """Checks every setting and reads all data."""
+    import_modules(settings.modules)
+    mesh = make_mesh(settings.mesh)
+    ids = prompt_ids(settings.prompts, settings.model.vocab_size)
+    if settings.base is not None:
+        check_base(settings.base, settings.model)
+        if not same_vocabulary(base_vocabulary(settings.base), settings.vocabulary):
+            raise UserError(
+                f"BASE = {settings.base!r} has another vocabulary than VOCABULARY: set the base's,"
+                " as gin/models/of_base.gin does"
+            )
+    model = T5(settings.model, tuple((p.name, p.length) for p in settings.prompts))
+    layout = Layout(model, mesh)
+    paths = layout.abstract()
+    size = settings.vocabulary.vocab_size
+    if size > settings.model.vocab_size:
+        raise UserError(
+            f"the vocabulary has {size} ids, but T5Config.vocab_size = {settings.model.vocab_size}:"
+            " set the model's own vocabulary"
+        )
+    stages = [
+        _prepare_stage(settings, stage, f"{k}-{stage.name}", ids, paths, mesh)
+        for k, stage in enumerate(settings.stages, start=1)
+    ]
+    return Context(settings, layout, Generator(model, mesh), stages)
+
+
+def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh) -> Prepared:
+    batches, owner = None, {}
+    if stage.steps:
+        owner = assign(stage.train, paths)
+        check_batch(
+            mesh,
+            stage.data.batch_size,
+            f"stage {stage.name!r}: TrainData.batch_size",
+            stage.accumulate,
+        )
+        batches = Batches(stage.data, settings.vocabulary, settings.model.vocab_size, ids)
+    target = target_format(settings.targets)
+    evaluators = [
+        Evaluator(evaluation, settings.vocabulary, settings.model.vocab_size, ids, target)
+        for evaluation in stage.evaluations
+    ]
+    return Prepared(stage, directory, batches, evaluators, owner)
+
+
+def data_digests(stages: Sequence[Prepared]) -> dict[str, str]:
+    """What rows -> their digest, of all that is trained and scored on."""
+    found = {}
+    for each in stages:
+        for task, value in (each.batches.digests if each.batches else {}).items():
+            found[f"training rows of {task}/{each.stage.data.split} ({each.directory})"] = value
+        for evaluator in each.evaluators:
+            for (task, split, shots), value in evaluator.digests.items():
+                found[f"rows of {task}/{split} with {shots} shots ({each.directory})"] = value
+    return found
+
+
+def target_format(targets: tuple[str, ...]) -> TaskInfo | None:
+    """The answer format whose share is counted: that of any target."""
+    infos = [task_info(name) for name in targets]
+    infos = [info for info in infos if info.answer_format is not None]
+    if not infos:
+        return None
+    return TaskInfo(answer_format=lambda text: any(in_format(info, text) for info in infos))
