@@ -3,14 +3,19 @@
 WORKDIR/config.gin              the settings in force, or where the weights were imported from
 WORKDIR/run.json                model, vocabulary, prompts, stages
 WORKDIR/sentencepiece.model     the vocabulary (not for byte vocabularies)
+
+A changed bit in either of the last two is noticed: run.json has a checksum of itself (`files.seal`)
+and a digest of the vocabulary.
 """
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from promot_jax.errors import UserError
+from promot_jax.files import read_json, seal, unseal
 from promot_jax.hosts import write_atomically
 from promot_jax.models import T5, T5Config
 from promot_jax.paths import resolve
@@ -49,11 +54,12 @@ class Description:
         """Reads `run.json`.
 
         Raises:
-          UserError: it is absent or damaged.
+          UserError: it is absent or damaged, or the vocabulary is.
         """
         path = Path(resolve(workdir)) / RUN
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = unseal(read_json(path))
+            _check_vocabulary(path.with_name(VOCABULARY), values.pop("sentencepiece"))
             values["model"] = T5Config(**values["model"])
             values["prompts"] = tuple((name, length) for name, length in values["prompts"])
             for name in ("stages", "targets", "modules"):
@@ -64,7 +70,9 @@ class Description:
                 f"{workdir!r} is not a work directory (it has no run.json): give one that promot"
                 " run made"
             ) from error
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except UserError:
+            raise
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged ({error}): restore it, or run into another WORKDIR"
             ) from error
@@ -105,9 +113,28 @@ class Description:
             (root / "config.gin").write_text(config, encoding="utf-8")
             if sentencepiece is not None:
                 (root / VOCABULARY).write_bytes(sentencepiece)
-            text = json.dumps(dataclasses.asdict(self), indent=1)
-            write_atomically(root / RUN, text)
+            values = dataclasses.asdict(self) | {"sentencepiece": _digest(sentencepiece)}
+            write_atomically(root / RUN, json.dumps(seal(values), indent=1))
         except OSError as error:
             raise UserError(
                 f"WORKDIR = {str(root)!r} cannot be written ({error.strerror}): choose another"
             ) from error
+
+
+def _digest(sentencepiece: bytes | None) -> str | None:
+    """What run.json says of the vocabulary's file; None where there is none."""
+    if sentencepiece is None:
+        return None
+    return hashlib.blake2b(sentencepiece, digest_size=8).hexdigest()
+
+
+def _check_vocabulary(path: Path, digest: str | None) -> None:
+    """Raises UserError unless a vocabulary's file, if one belongs there, is what was written."""
+    if digest is None:
+        return
+    try:
+        found = _digest(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"the vocabulary {path} is gone ({error.strerror}): restore it") from error
+    if found != digest:
+        raise UserError(f"the vocabulary {path} is damaged (its digest differs): restore it")

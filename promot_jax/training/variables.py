@@ -31,8 +31,9 @@ from promot_jax.models import (
     unstack_layers,
 )
 from promot_jax.paths import resolve
-from promot_jax.training.checkpoints import Checkpoints, digest
+from promot_jax.training.checkpoints import Checkpoints
 from promot_jax.training.description import Description
+from promot_jax.training.digests import digest
 from promot_jax.training.mesh import shardings
 
 # How a model is computed, not what it is: a base of other settings serves as well.
