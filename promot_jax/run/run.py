@@ -6,8 +6,7 @@ touched or anything is trained.
 
 import contextlib
 import functools
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from promot_jax import models
 from promot_jax.console import console, say
 from promot_jax.errors import UserError
 from promot_jax.models import Variables
+from promot_jax.run.agreement import agree, counted
 from promot_jax.run.prepare import Context, data_digests, prepare
-from promot_jax.run.stage import Run, Stage
+from promot_jax.run.stage import Run, selecting_score
 from promot_jax.run.workdir import Results, check, claim
 from promot_jax.training import (
     Checkpoints,
@@ -34,8 +34,8 @@ from promot_jax.training import (
     train,
 )
 from promot_jax.training.bases import Bases
-from promot_jax.training.checkpoints import digest
 from promot_jax.training.description import Description
+from promot_jax.training.digests import digest
 from promot_jax.training.variables import (
     add_prompts,
     origin,
@@ -98,22 +98,6 @@ def _check_base(context: Context) -> None:
         )
 
 
-def selecting_score(stage: Stage, rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """What selects the best checkpoint: the mean of the tasks' first scores, as shares of 1.
-
-    None where one of them is not defined, or was not due.
-    """
-    asked = [(task, k) for e in stage.evaluations for task in e.tasks for k in e.shots]
-    shots = dict(reversed(asked))  # the first one asked for wins
-    firsts = [
-        next((row for row in rows if (row["task"], row["shots"]) == (task, shots[task])), None)
-        for task in stage.selecting
-    ]
-    if not firsts or any(row is None or row["value"] is None for row in firsts):
-        return None
-    return statistics.fmean(row["value"] / row["scale"] for row in firsts)
-
-
 class _StageRun:
     """One stage in its directory."""
 
@@ -131,6 +115,7 @@ class _StageRun:
         self.stage = self.prepared.stage
         self.name = self.prepared.directory
         self.checkpoints = Checkpoints(root / self.name / "checkpoints")
+        agree(self.stage, self.name, self.checkpoints, results)
         self.earlier = {path for stage in context.stages[:index] for path in stage.owner}
         self.log: MetricsLog | None = None
         self._reference: tuple[frozenset, dict] | None = None
@@ -148,8 +133,10 @@ class _StageRun:
         return measured and (not end or self.checkpoints.latest() == end)
 
     def finished(self) -> None:
-        """Makes sure that nothing of a finished stage's results is missing."""
-        self.results.select(self.name, self.checkpoints.best() or 0)
+        """Makes sure that nothing of a finished stage's results is missing, nor damaged."""
+        if best := self.checkpoints.best():
+            self._read(best)
+        self.results.select(self.name, best or 0)
 
     def run(self, before: Variables | None) -> Variables:
         """Trains to the end; `before`: what the stage before left, None: as its checkpoint has it.
@@ -164,20 +151,21 @@ class _StageRun:
         self._say_data()
         if self.stage.evaluates(begun) and not self.results.has(self.name, begun):
             rows = self._evaluate(state, frozen)
-            if step is not None:  # before the rows are there: a run killed in between begins again
-                self.checkpoints.rescore(step, selecting_score(self.stage, rows))
             self.results.add(rows)
+            if step is not None:  # a run killed before this does it when it goes on: `agree`
+                score = selecting_score(self.stage, rows)
+                self.checkpoints.rescore(step, score, rows=counted(self.results, self.name, step))
         if self.stage.steps:
             mesh = self.context.layout.mesh
             state, frozen, _ = train(
                 self._plan(), state, frozen, mesh, self.log, seconds, self.stop
             )
-        self.checkpoints.manager.wait_until_finished()
-        self.finished()
-        best = self.checkpoints.best() or 0
-        if best == int(state.step):
+        self.checkpoints.wait()
+        best, last = self.checkpoints.best() or 0, int(state.step)
+        stored = self._read(best) if best != last else {}
+        self.results.select(self.name, best)  # now that it is known to be whole
+        if best == last:
             return state.trained | frozen
-        stored = self._read(best)
         # A checkpoint from before something was unfrozen does not hold it.
         return frozen | stored if state.trained.keys() <= stored.keys() else self._whole(best)
 
@@ -297,6 +285,7 @@ class _StageRun:
             seed = self.context.run.seed
             self._reference = (frozenset(untouched), reference(seed, untouched))
         note = {"seconds": seconds, "reference": self._reference[1]}
+        note["rows"] = counted(self.results, self.name, int(state.step))
         self.checkpoints.save(state, ours, note, score)
 
     def _say_data(self) -> None:

@@ -5,7 +5,9 @@ from the best checkpoint of the one before, the first from the run's base.
 """
 
 import dataclasses
+import statistics
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import seqio
 
@@ -110,6 +112,22 @@ class Stage:
         return (
             bool(step) and self.checkpoint_every is not None and step % self.checkpoint_every == 0
         )
+
+
+def selecting_score(stage: Stage, rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """What selects the best checkpoint: the mean of the tasks' first scores, as shares of 1.
+
+    None where one of them is not defined, or was not due.
+    """
+    asked = [(task, k) for e in stage.evaluations for task in e.tasks for k in e.shots]
+    shots = dict(reversed(asked))  # the first one asked for wins
+    firsts = [
+        next((row for row in rows if (row["task"], row["shots"]) == (task, shots[task])), None)
+        for task in stage.selecting
+    ]
+    if not firsts or any(row is None or row["value"] is None for row in firsts):
+        return None
+    return statistics.fmean(row["value"] / row["scale"] for row in firsts)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -297,34 +297,46 @@ def _check_data(root: Path, data: Mapping[str, str]) -> None:
 
 
 class Results:
-    """`results.json`: rows of scores; see the package's README for the columns."""
+    """`results.json`: rows of scores; see the package's README for the columns.
+
+    Each row of the file ends with a checksum of itself, `check`: a digit that was altered is
+    noticed when the run goes on.
+    """
 
     def __init__(self, root: Path):
         self.path = root / RESULTS
         self.rows: list[dict[str, Any]] = []
-        if self.path.exists():
-            try:
-                self.rows = json.loads(self.path.read_text(encoding="utf-8"))
-                if not all({"stage", "step"} <= row.keys() for row in self.rows):
-                    raise ValueError("a row without stage and step")
-            except (ValueError, TypeError, AttributeError, OSError) as error:
-                raise UserError(
-                    f"{self.path} is damaged ({error}): restore it, or run into another WORKDIR"
-                ) from error
+        advice = "restore it, or run into another WORKDIR"
+        with contextlib.suppress(FileNotFoundError):
+            for number, row in enumerate(read_json(self.path, list, advice), start=1):
+                try:
+                    self.rows.append(unseal(row))
+                except (ValueError, TypeError) as error:
+                    raise UserError(
+                        f"{self.path} is damaged (row {number}: {error}): {advice}"
+                    ) from error
 
     def forget(self, stage: str, after: int) -> None:
         """Drops a stage's rows of steps after `after`: they are about to be measured again."""
         self.rows = [row for row in self.rows if row["stage"] != stage or row["step"] <= after]
 
+    def of(self, stage: str, step: int) -> list[dict[str, Any]]:
+        """The rows of a stage at a step."""
+        return [row for row in self.rows if row["stage"] == stage and row["step"] == step]
+
     def has(self, stage: str, step: int) -> bool:
         """Whether a stage was evaluated at a step."""
-        return any(row["stage"] == stage and row["step"] == step for row in self.rows)
+        return bool(self.of(stage, step))
+
+    def steps(self, stage: str) -> list[int]:
+        """The step of each row of a stage."""
+        return [row["step"] for row in self.rows if row["stage"] == stage]
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Appends rows and writes the file."""
-        self.rows += rows
         if rows:
-            self.write()
+            self.write(self.rows + rows)
+            self.rows += rows  # only what is written counts
 
     def select(self, stage: str, step: int) -> None:
         """Marks the rows of a stage's best checkpoint."""
@@ -332,9 +344,9 @@ class Results:
             if row["stage"] == stage:
                 row["selected"] = row["step"] == step
         if self.rows:  # a run without evaluations has no results
-            self.write()
+            self.write(self.rows)
 
-    def write(self) -> None:
+    def write(self, rows: list[dict[str, Any]]) -> None:
         """Writes the file in one step, a row a line."""
-        lines = ",\n".join(json.dumps(row) for row in self.rows)
+        lines = ",\n".join(json.dumps(seal(row)) for row in rows)
         write_atomically(self.path, f"[\n{lines}\n]\n")

@@ -1,6 +1,7 @@
 """Training: state and batch to state. Only what is trained has gradients and optimizer state."""
 
-from promot_jax.training.checkpoints import Checkpoints, digest
+from promot_jax.training.checkpoints import Checkpoints
+from promot_jax.training.digests import digest
 from promot_jax.training.logs import Bar, MetricsLog
 from promot_jax.training.loop import Diverged, Interrupted, Plan, stop_requests, train
 from promot_jax.training.mesh import (

@@ -32,8 +32,9 @@ from promot_jax.models import (
 )
 from promot_jax.paths import resolve
 from promot_jax.training.bases import Bases
-from promot_jax.training.checkpoints import Checkpoints, digest
+from promot_jax.training.checkpoints import Checkpoints
 from promot_jax.training.description import Description
+from promot_jax.training.digests import digest
 from promot_jax.training.mesh import shardings
 
 # How a model is computed, not what it is: a base of other settings serves as well.

@@ -4,6 +4,7 @@ Started by `test_meshes.py`, since the number of devices is fixed when JAX start
 """
 
 import contextlib
+import functools
 import json
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from tiny_training import (
 )
 
 from promot_jax.training import Checkpoints, digest, make_mesh, place_batch, use
-from promot_jax.training.checkpoints import bit_sums
+from promot_jax.training.digests import bit_sum
 from promot_jax.training.variables import Layout
 
 STEPS = 20
@@ -92,7 +93,8 @@ def main(directory: Path) -> None:
     for name in MESHES:
         trainer = trainer_on(name, host, model)
         out["digests"].append(digest(trainer.state.trained))
-        compiled = jax.jit(bit_sums).lower(trainer.state.trained).compile().as_text()
+        every = jax.jit(functools.partial(jax.tree.map, bit_sum))
+        compiled = every.lower(trainer.state.trained).compile().as_text()
         out["gathers"] = out.get("gathers", 0) + compiled.count("all-gather")
         kernel = trainer.state.trained["params/encoder/layers_0/mlp/wo/kernel"]
         out["bytes"][name] = kernel.addressable_shards[0].data.nbytes / kernel.nbytes

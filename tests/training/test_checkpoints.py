@@ -1,6 +1,9 @@
 """Digests of exact bits, and checkpoints of what a stage trains."""
 
 import contextlib
+import random
+import resource
+import shutil
 
 import jax
 import numpy as np
@@ -12,6 +15,7 @@ from tiny_training import Trainer, fine_tuning, prompt_tuning
 from promot_jax.errors import UserError
 from promot_jax.models import stack_layers
 from promot_jax.training import Checkpoints, digest
+from promot_jax.training.digests import parsed, sums
 
 
 def arrays(seed=0):
@@ -59,11 +63,11 @@ def test_the_best_and_the_last_are_kept(model, variables, stage):
     trainer = Trainer(model, variables, prompt_tuning())
     for step, score in ((1, 0.2), (2, 0.7), (3, None), (4, 0.7), (5, 0.1), (6, None)):
         stage.save(at(trainer.state, step), {}, {"n": step}, score)
-        stage.manager.wait_until_finished()
+        stage.wait()
         expected = [1, 2, 2, 4, 4, 4][step - 1]  # of equals the newest
         assert (stage.latest(), stage.best()) == (step, expected)
-        assert set(stage.manager.all_steps()) == {expected, step}
-    assert stage.note(4) == {"n": 4} and stage.score(4) == 0.7 and stage.score(6) is None
+        assert set(stage.steps()) == {expected, step}
+    assert stage.note(4)["n"] == 4 and stage.score(4) == 0.7 and stage.score(6) is None
     stage.rescore(6, 0.9)  # its evaluation had been stopped
     assert stage.score(6) == 0.9 and stage.best() == 6
     with contextlib.closing(Checkpoints(stage.directory)) as again:
@@ -75,8 +79,8 @@ def test_without_scores_the_last_is_the_best(model, variables, stage):
     trainer = Trainer(model, variables, prompt_tuning())
     for step in (1, 2):
         stage.save(at(trainer.state, step), {}, {}, None)
-    stage.manager.wait_until_finished()
-    assert stage.best() == 2 and list(stage.manager.all_steps()) == [2]
+    stage.wait()
+    assert stage.best() == 2 and stage.steps() == [2]
 
 
 def test_state_and_variables_come_back(model, variables, batches, stage):
@@ -89,7 +93,7 @@ def test_state_and_variables_come_back(model, variables, batches, stage):
     trainer.jitted = jax.jit(trainer.jitted, donate_argnums=0)
     for step in range(1, 4):
         trainer.step(batches(step))
-    stage.manager.wait_until_finished()
+    stage.wait()
     shapes = stage.shapes(1)
     assert set(shapes) == set(variables)
     read = stage.variables(1, shapes)
@@ -108,7 +112,7 @@ def test_state_and_variables_come_back(model, variables, batches, stage):
 def test_variables_are_read_as_another_type(model, variables, stage):
     trainer = Trainer(model, variables, fine_tuning())
     stage.save(at(trainer.state, 1), {}, {}, None)
-    stage.manager.wait_until_finished()
+    stage.wait()
     path = "params/encoder/layers_0/mlp/wo/kernel"
     wanted = jax.ShapeDtypeStruct(
         variables[path].shape, jax.numpy.bfloat16, sharding=variables[path].sharding
@@ -120,7 +124,7 @@ def test_variables_are_read_as_another_type(model, variables, stage):
 def test_a_reader_leaves_what_is_being_written(model, variables, stage):
     trainer = Trainer(model, variables, prompt_tuning())
     stage.save(at(trainer.state, 1), {}, {}, None)
-    stage.manager.wait_until_finished()
+    stage.wait()
     unfinished = stage.directory / "2.orbax-checkpoint-tmp-1"
     unfinished.mkdir()
     with contextlib.closing(Checkpoints(stage.directory, read_only=True)) as reader:
@@ -129,18 +133,118 @@ def test_a_reader_leaves_what_is_being_written(model, variables, stage):
     assert unfinished.is_dir()
 
 
-@pytest.mark.parametrize("damage", ["variables", "state", "note"])
-def test_a_damaged_checkpoint_names_itself(model, variables, stage, damage):
-    import shutil
-
+def saved(model, variables, directory, *steps):
+    """Checkpoints of a prompt stage; returns its state."""
     trainer = Trainer(model, variables, prompt_tuning())
-    stage.save(at(trainer.state, 1), {}, {}, None)
-    stage.manager.wait_until_finished()
-    shutil.rmtree(stage.directory / "1" / damage)
-    with (
-        contextlib.closing(Checkpoints(stage.directory, read_only=True)) as reader,
-        pytest.raises(UserError, match="checkpoints/1 cannot be read .* restore it, or delete"),
-    ):
-        reader.note(1)
-        reader.state(1, trainer.state)
-        reader.variables(1, reader.shapes(1))
+    with contextlib.closing(Checkpoints(directory)) as checkpoints:
+        for step in steps:
+            checkpoints.save(at(trainer.state, step), {}, {}, 1 / step)
+            checkpoints.wait()
+    return trainer.state
+
+
+def read_all(directory, step, like) -> None:
+    with contextlib.closing(Checkpoints(directory)) as checkpoints:
+        checkpoints.variables(step, checkpoints.shapes(step))
+        checkpoints.state(step, at(like, step))
+
+
+@pytest.mark.parametrize("damage", ["variables", "state", "note"])
+def test_a_damaged_checkpoint_names_itself_and_what_to_do(model, variables, tmp_path, damage):
+    """The newest gives way to the one before, any other to a new stage."""
+    directory = tmp_path / "1-prompt" / "checkpoints"
+    state = saved(model, variables, directory, 1, 2)
+    read_all(directory, 1, state)
+    for step, advice in ((2, "delete it to go on from step 1"), (1, "1-prompt to begin the stage")):
+        shutil.rmtree(directory / str(step) / damage)
+        with pytest.raises(UserError, match=f"/{step} is damaged .* restore it, or .*{advice}"):
+            read_all(directory, step, state)
+        if step == 2:
+            shutil.rmtree(directory / "2")
+
+
+def test_every_flipped_bit_is_seen_or_harmless(model, variables, tmp_path):
+    """Flipped anywhere in a checkpoint, it is an error or nothing that is read differs."""
+    state = saved(model, variables, tmp_path, 1)
+    files = sorted(path for path in (tmp_path / "1").rglob("*") if path.is_file())
+    rng, seen = random.Random(0), 0
+    for path in files:
+        whole = path.read_bytes()
+        for _ in range(4):
+            damaged = bytearray(whole)
+            damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+            path.write_bytes(damaged)
+            try:
+                read_all(tmp_path, 1, state)
+            except UserError as error:
+                assert "/1 is damaged (" in str(error) and "\n" not in str(error)
+                seen += 1
+        path.write_bytes(whole)
+    assert seen > 20
+
+
+def test_a_value_that_decodes_is_still_compared(model, variables, tmp_path):
+    """A whole checkpoint with one other value in it, as Orbax would write it."""
+    state = saved(model, variables, tmp_path / "ours", 1)
+    other = {path: x.at[0, 0].add(1) for path, x in state.trained.items()}
+    saved(model, variables | other, tmp_path / "theirs", 1)
+    ours = tmp_path / "ours" / "1" / "variables"
+    shutil.rmtree(ours)
+    shutil.copytree(tmp_path / "theirs" / "1" / "variables", ours)
+    with pytest.raises(UserError, match=r"damaged \(prompt/target: not what was saved\)"):
+        read_all(tmp_path / "ours", 1, state)
+
+
+@pytest.mark.parametrize(
+    "note", [b"", b"[]", b"{}", b"null", b'{"score": "high"}', b"\xff\xfe", b"[" * 10**5, b"NaN"]
+)
+def test_a_note_of_other_contents_is_refused(model, variables, tmp_path, note):
+    saved(model, variables, tmp_path, 1)
+    (tmp_path / "1" / "note" / "metadata").write_bytes(note)
+    with pytest.raises(UserError, match="/1 is damaged .its note: [^\n]*restore it") as caught:
+        Checkpoints(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_killed_process_left_is_removed(model, variables, tmp_path):
+    saved(model, variables, tmp_path, 1)
+    for name in ("2.orbax-checkpoint-tmp", ".removed-0"):
+        (tmp_path / name / "variables").mkdir(parents=True)
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        assert checkpoints.steps() == [1] and [x.name for x in tmp_path.iterdir()] == ["1"]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_error(model, variables, tmp_path):
+    """And it does not count, and the ones before stay."""
+    state = saved(model, variables, tmp_path, 1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    checkpoints = Checkpoints(tmp_path)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        with pytest.raises(Exception, match="(?i)file too large|error writing"):
+            checkpoints.save(at(state, 2), {}, {}, 0.9)
+            checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoints.steps() == [1]
+    with contextlib.suppress(OSError):  # once more
+        checkpoints.close()
+    read_all(tmp_path, 1, state)
+
+
+@pytest.mark.parametrize("kind", ["int32", "uint32", "bool", "bfloat16", "float16", "uint8"])
+def test_sums_see_one_bit_of_every_type(kind):
+    array = jax.numpy.arange(6).reshape(2, 3).astype(kind)
+    raw = bytearray(np.asarray(array).tobytes())
+    raw[-1] ^= 1
+    other = np.frombuffer(bytes(raw), array.dtype).reshape(2, 3)
+    one, two = (sums({"x": jax.numpy.asarray(x)})["x"] for x in (array, other))
+    assert one != two and one.startswith(f"{kind}[2,3] ")
+    assert parsed(one) == jax.ShapeDtypeStruct((2, 3), array.dtype)
+
+
+def test_sums_see_types_shapes_signs_and_order():
+    x = jax.numpy.arange(1.0, 7.0)
+    others = [x, -x, x[::-1], x.reshape(2, 3), x.reshape(2, 3).T, x.view("int32"), x[:1], x[0]]
+    assert len({sums({"x": other})["x"] for other in others}) == len(others)
+    assert sums({"x": x[0]})["x"].startswith("float32[] ")

@@ -1,0 +1,45 @@
+"""Results and checkpoints of a stage say the same, or the run does not go on.
+
+Scores are in results.json before the checkpoint is that they belong to. So whatever a checkpoint's
+note counts of its stage's rows is there, its score follows from them, and the best checkpoint is
+the one that they make the best; where not, something was deleted or restored from another time.
+"""
+
+from promot_jax.errors import UserError
+from promot_jax.run.stage import Stage, selecting_score
+from promot_jax.run.workdir import Results
+from promot_jax.training import Checkpoints
+from promot_jax.training.checkpoints import rank
+
+
+def agree(stage: Stage, name: str, checkpoints: Checkpoints, results: Results) -> None:
+    """Gives the newest checkpoint the score that a killed run had written to the results alone.
+
+    Raises:
+      UserError: results and checkpoints of the stage in the directory `name` do not agree.
+    """
+    for step in checkpoints.steps():
+        rows, noted = counted(results, name, step), checkpoints.note(step)
+        score = selecting_score(stage, results.of(name, step))
+        if rows > noted["rows"] == rows - len(results.of(name, step)):
+            checkpoints.rescore(step, score, rows=rows)
+        elif rows != noted["rows"] or score != noted["score"]:
+            raise _disagree(results, checkpoints, f"what was scored up to step {step}")
+    steps = {step for step in results.steps(name) if 0 < step <= (checkpoints.latest() or 0)}
+    scores = {step: selecting_score(stage, results.of(name, step)) for step in steps}
+    best = max(scores, key=lambda step: (rank(scores[step]), step), default=None)
+    if best is not None and scores[best] is not None and best != checkpoints.best():
+        raise _disagree(results, checkpoints, f"the best step is {best}, and it is gone")
+
+
+def counted(results: Results, name: str, step: int) -> int:
+    """How many rows the stage in the directory `name` has up to a step."""
+    return sum(each <= step for each in results.steps(name))
+
+
+def _disagree(results: Results, checkpoints: Checkpoints, what: str) -> UserError:
+    directory = checkpoints.directory
+    return UserError(
+        f"{results.path} does not belong to {directory} ({what}): restore both, or delete"
+        f" {directory.parent} to begin the stage anew"
+    )
