@@ -47,6 +47,7 @@ from promot_jax.training import (
     thaw,
     train,
 )
+from promot_jax.training.logs import logged
 from promot_jax.training.variables import (
     Layout,
     add_prompts,
@@ -93,7 +94,10 @@ def run(settings: Run, config: str | None = None) -> Path:
     """
     context = prepare(settings)
     # Loaded before the work directory is made, which a damaged base then leaves untouched.
-    variables = None if check(settings, config) else _beginning(context)
+    if begun := check(settings, config):
+        for stage in context.stages:  # now, and not after hours in the stages before
+            logged(Path(settings.workdir) / stage.directory)
+    variables = None if begun else _beginning(context)
     with claim(settings, config) as root, stop_requests() as stop:
         results = Results(root)
         for index in range(len(context.stages)):
@@ -225,6 +229,7 @@ class _StageRun:
 
         Returns the variables of the best checkpoint.
         """
+        self._leave_if_asked()
         step = self.checkpoints.latest()
         state, frozen, seconds = self._fresh(before) if step is None else self._resume(step)
         begun = int(state.step)
