@@ -37,7 +37,7 @@ setup(
     packages=find_packages(include=["promot_jax", "promot_jax.*", "tasks", "tasks.*"]),
     package_data={"promot_jax": ["assets/**"]},
     cmdclass={"build_py": BuildWithGin},
-    entry_points={"console_scripts": ["promot = promot_jax.cli.main:script"]},
+    entry_points={"console_scripts": ["promot = promot_jax.cli.script:script"]},
     install_requires=[
         "absl-py>=2.1",
         "etils[epath]>=1.12",

@@ -21,7 +21,7 @@ import jax
 from promot_jax.cli import settings
 from promot_jax.console import console
 from promot_jax.errors import UserError
-from promot_jax.host_memory import restart_with_huge_pages
+from promot_jax.process import restart_as_wished
 from promot_jax.report import report, terminal_table
 from promot_jax.run import run
 
@@ -110,7 +110,7 @@ def runs(args: argparse.Namespace) -> Iterator[tuple[str, str, list[str]]]:
 
 
 if __name__ == "__main__":
-    restart_with_huge_pages()  # as the console script does
+    restart_as_wished()  # as the console script does
     try:
         main()
     except UserError as error:

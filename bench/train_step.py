@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from promot_jax import models, training
-from promot_jax.host_memory import restart_with_huge_pages
+from promot_jax.process import restart_as_wished
 from promot_jax.training.loop import Plan, compile_step
 
 CONFIG = models.T5Config(
@@ -133,5 +133,5 @@ def measure(method: str, steps: int, dropout: float) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    restart_with_huge_pages()  # as the console script does
+    restart_as_wished()  # as the console script does
     main()

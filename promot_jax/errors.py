@@ -2,7 +2,6 @@
 
 import collections.abc
 import difflib
-import errno
 import functools
 import math
 import types
@@ -62,24 +61,6 @@ def _in_words(wanted: Any) -> str:
     if origin in (collections.abc.Sequence, tuple):
         return f"a list, each {_in_words(parts[0])}"
     return "None" if wanted is type(None) else words.get(wanted, f"a {wanted.__name__}")
-
-
-def shortage(error: BaseException | None) -> str | None:
-    """What to do where memory or disk ran out, by `error` or what it comes from; else None."""
-    while error is not None:
-        said = str(error)
-        # TensorStore's RESOURCE_EXHAUSTED is of a disk, XLA's of memory
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in said
-        if full or "RESOURCE_EXHAUSTED: Error writing" in said:
-            return f"no space left on the disk ({said[:120]}): make room, and run the command again"
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in said:
-            return (
-                f"out of memory ({said[:120]}): set a smaller BATCH_SIZE, EVAL_BATCH_SIZE or"
-                " INPUT_LENGTH, ACCUMULATE = 2 or more, or a MESH of more devices; and another"
-                " WORKDIR where this one has scores"
-            )
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def near(name: str, candidates: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ All of them read the same files and compute the same scores; the first one write
 directory is thus one that all hosts see.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from promot_jax.errors import UserError
+from promot_jax.failures import writing
 
 MESSAGE = 2000  # bytes
 
@@ -45,15 +47,18 @@ def is_first() -> bool:
 
 
 def of_first(decide: Callable[[], bool]) -> bool:
-    """What the first host decides, or does, on all hosts; also its UserError is raised on all."""
-    found, said = False, b""
+    """What the first host decides, or does, on all hosts; also what is wrong is raised on all."""
+    found, failed = False, None
     if is_first():
         try:
             found = decide()
-        except UserError as error:
-            said = str(error).encode()[:MESSAGE]
+        except (UserError, OSError) as error:
+            failed = error
+    said = b"" if failed is None else str(failed).encode(errors="replace")[:MESSAGE]
     message = np.frombuffer(said.ljust(MESSAGE, b"\0"), np.uint8)
     found, message = multihost_utils.broadcast_one_to_all((np.bool_(found), message))
+    if failed is not None:
+        raise failed
     if said := bytes(message).rstrip(b"\0"):
         raise UserError(said.decode(errors="replace"))
     return bool(found)
@@ -68,5 +73,11 @@ def write_atomically(path: Path, text: str) -> None:
     """On the first host: replaces a file in one step, so that a crash leaves the old or the new."""
     if is_first():
         temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        try:
+            with writing(path):
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise

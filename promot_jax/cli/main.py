@@ -8,15 +8,20 @@
     promot export  WORKDIR DEST                        for Transformers and PEFT
     promot inspect PATH                                what a checkpoint of any kind is
 
-Bad input gives one line and exit code 2, a run that diverged or a damaged one 1. A run stopped by
-SIGTERM or Ctrl-C saves, says how to go on, and exits with 0.
+Bad input gives one line and exit code 2; a run that diverged, a full or broken disk and too little
+memory 1. A run stopped by SIGTERM or Ctrl-C while a stage is at work saves, says how to go on, and
+exits with 0; stopped before or after, or by a second Ctrl-C, it ends at once with 143 or 130, as
+the other verbs do. Where stdout is closed the rest is not printed (141).
 """
 
 import argparse
 import itertools
 import json
 import logging
+import os
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,8 +29,9 @@ import absl.logging
 
 from promot_jax.cli import convert as convert_verbs
 from promot_jax.cli import infer as infer_verb
-from promot_jax.errors import UserError, shortage
-from promot_jax.host_memory import restart_with_huge_pages
+from promot_jax.errors import UserError
+from promot_jax.failures import disk_failure, failure, writing
+from promot_jax.process import CLOSED, patient
 
 
 class Parser(argparse.ArgumentParser):
@@ -79,18 +85,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the exit code."""
     args, rest = parser().parse_known_args(argv)
     try:
-        return VERBS[args.verb](args, rest)
-    except UserError as error:
-        print(f"promot {args.verb}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"promot {args.verb}: interrupted", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if (reason := shortage(error)) is None:
-            raise
-        print(f"promot {args.verb}: {' '.join(reason.split())}", file=sys.stderr)
-        return 1
+        _check_encoding(sys.argv[1:] if argv is None else argv)
+        code = VERBS[args.verb](args, rest)
+        with writing("stdout"):
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        return CLOSED
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        said, code = _ending(error, args.verb)
+        print(f"promot {args.verb}: {' '.join(said.split())}", file=sys.stderr)
+        return code
+
+
+def _ending(error: BaseException, verb: str) -> tuple[str, int]:
+    """What to say of an error, and the exit code. Raises it again where it is the program's own."""
+    if isinstance(error, UserError):
+        full = disk_failure(error.__cause__) if isinstance(error.__cause__, OSError) else None
+        return (full, 1) if full else (str(error), 2)
+    if isinstance(error, KeyboardInterrupt):
+        number = error.args[0] if error.args else signal.SIGINT
+        return ("terminated" if number == signal.SIGTERM else "interrupted"), 128 + number
+    if isinstance(error, SystemExit):
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{frame.filename}, line {frame.lineno}, ended it (sys.exit({error.code!r}))", 1
+    if (said := failure(error, verb)) is None:
+        raise error
+    return said, 1
+
+
+def _check_encoding(argv: Sequence[str]) -> None:
+    """Raises UserError for names that are not UTF-8, which not every library can open."""
+    for text in (*argv, os.getcwd()):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{text!r} is not UTF-8: rename it, or type it in UTF-8") from error
 
 
 def bindings(args: argparse.Namespace, rest: Sequence[str]) -> list[str]:
@@ -172,7 +202,8 @@ def _report(workdir: str) -> Path:
     from promot_jax.report import report as make_report
     from promot_jax.report import terminal_table
 
-    page = make_report(workdir)
+    with writing(workdir):
+        page = make_report(workdir)
     rows = json.loads((Path(workdir) / "results.json").read_text(encoding="utf-8"))
     show(terminal_table(rows))
     return page
@@ -203,7 +234,8 @@ def infer(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """`promot infer`."""
     bindings(args, rest)
     _quiet()
-    return infer_verb.infer(args)
+    with writing(args.output):
+        return infer_verb.infer(args)
 
 
 def report(args: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -217,7 +249,8 @@ def convert(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """`promot import` and `promot export`."""
     bindings(args, rest)
     _quiet()
-    return convert_verbs.convert(args)
+    with patient():  # so that what is half written is removed
+        return convert_verbs.convert(args)
 
 
 def inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -236,12 +269,6 @@ def inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
-def script() -> int:
-    """The console script."""
-    restart_with_huge_pages()
-    return main()
-
-
 VERBS = {
     "run": run,
     "eval": evaluate,
@@ -251,6 +278,14 @@ VERBS = {
     "export": convert,
     "inspect": inspect,
 }
+
+
+def script() -> int:
+    """The console script of what was installed when it was here."""
+    from promot_jax.cli.script import script as begin
+
+    return begin()
+
 
 if __name__ == "__main__":
     sys.exit(script())

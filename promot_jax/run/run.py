@@ -36,6 +36,7 @@ from promot_jax.training import (
 from promot_jax.training.bases import Bases
 from promot_jax.training.description import Description
 from promot_jax.training.digests import digest
+from promot_jax.training.logs import logged
 from promot_jax.training.variables import (
     add_prompts,
     origin,
@@ -62,6 +63,8 @@ def run(settings: Run, config: str | None = None) -> Path:
     if check(settings, config, data):
         variables = None
         _check_base(context)
+        for stage in context.stages:  # now, and not after hours in the stages before
+            logged(Path(settings.workdir) / stage.directory)
     else:  # before the work directory is made, which a damaged base then leaves untouched
         variables, base_digest = _beginning(context)
     with claim(settings, config, data, base_digest) as root, stop_requests() as stop:
@@ -143,6 +146,7 @@ class _StageRun:
 
         Returns the variables of the best checkpoint.
         """
+        self._leave_if_asked()
         step = self.checkpoints.latest()
         state, frozen, seconds = self._fresh(before) if step is None else self._resume(step)
         begun = int(state.step)

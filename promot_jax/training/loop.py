@@ -33,6 +33,7 @@ from jax.stages import Compiled
 from promot_jax.host_memory import give_back_freed_memory
 from promot_jax.models import Variables
 from promot_jax.models.t5 import Batch
+from promot_jax.process import patient
 from promot_jax.training.logs import Bar, MetricsLog
 from promot_jax.training.mesh import place_batch, use
 from promot_jax.training.optimizers import Part
@@ -219,8 +220,9 @@ class _Reader:
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """A function that says whether SIGTERM or Ctrl-C came, in the place of killing the process.
 
-    A second Ctrl-C is a KeyboardInterrupt. Of several hosts, all stop when one gets a signal, and
-    at the same call: they have to call equally often.
+    A second Ctrl-C is a KeyboardInterrupt (`promot_jax.process` ends the command line at once). Of
+    several hosts, all stop when one gets a signal, and at the same call: they have to call equally
+    often.
     """
     requests: list[int] = []
     several, calls = jax.process_count() > 1, itertools.count()
@@ -244,7 +246,8 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     numbers = [signal.SIGINT] if several else [signal.SIGTERM, signal.SIGINT]
     old = {number: signal.signal(number, handle) for number in numbers}
     try:
-        yield asked
+        with patient():
+            yield asked
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
