@@ -62,7 +62,8 @@ def test_templates(file, ending, content):
 def test_line_ends(file, ending, end):
     row = {"tsv": "{}\t{}", "csv": "{},{}", "jsonl": '{{"inputs": "{}", "targets": "{}"}}'}[ending]
     ends = ["\n", "\r", "\r\n"] if end == "mixed" else [end] * 3
-    content = "".join(row.format(*pair) + end for pair, end in zip(["ab", "cd", "ef"], ends))
+    lines = [row.format(*pair) + end for pair, end in zip(["ab", "cd", "ef"], ends, strict=True)]
+    content = "".join(lines)
     assert texts(read_rows(file(ending, content), PLAIN)) == [("a", "b"), ("c", "d"), ("e", "f")]
 
 
