@@ -69,7 +69,7 @@ class Losses:
         said = []
         if self._changed:
             text = min(self._changed, key=len)
-            lost = [set(text) - set(self._written[text]) for text in self._changed]
+            lost = [set(text) - set(self._written[text]) - {" "} for text in self._changed]
             names = [*map(repr, sorted(set().union(*lost)))]
             names = [*names[:SHOWN], *(["..."] if len(names) > SHOWN else [])]
             names += [] if all(lost) else ["all spaces"]
