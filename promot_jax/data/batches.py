@@ -18,6 +18,7 @@ import numpy as np
 import seqio
 
 from promot_jax.data.examples import Example, load_examples
+from promot_jax.data.losses import Losses
 from promot_jax.data.order import Epochs, Mix, generator
 from promot_jax.data.packing import pack
 from promot_jax.data.shots import pick
@@ -77,9 +78,10 @@ class Batches:
     Attributes:
       digests: task -> digest of its token ids, and its rate: equal, where the data is.
       report: what was read: rows, too_long (examples dropped or trimmed), examples (trained on),
-        units (rows of a batch that they fill, fewer than examples when packed), and the same for
-        each task under `tasks`, with the first row's texts and whether the split has more rows than
-        `max_rows`.
+        unwritable (examples whose target the vocabulary cannot write), units (rows of a batch that
+        they fill, fewer than examples when packed), and the same for each task under `tasks`, with
+        the first row's texts, what is lost in the vocabulary, in words, and whether the split has
+        more rows than `max_rows`.
     """
 
     def __init__(
@@ -113,7 +115,7 @@ class Batches:
         # A rate counts examples, a place of the stream may hold several.
         self._mix = Mix({n: r / self._tasks[n].packed for n, r in rates.items()}, data.seed)
         reports = {name: task.report for name, task in self._tasks.items()}
-        totals = ("rows", "too_long", "examples", "units")
+        totals = ("rows", "too_long", "examples", "unwritable", "units")
         self.report = {key: sum(r[key] for r in reports.values()) for key in totals}
         self.report |= {"task": data.task, "split": data.split, "tasks": reports}
         self.digests = {n: f"{task.digest} x {rates[n]:g}" for n, task in self._tasks.items()}
@@ -137,7 +139,8 @@ class _TaskData:
         examples = load_examples(name, data.split, data.max_rows + 1)
         more, examples = len(examples) > data.max_rows, examples[: data.max_rows]
         self._prompt = prompt
-        self._pairs, too_long = _fitting(data, encoder, examples, len(prompt))
+        losses = Losses(name, encoder.vocabulary)
+        self._pairs, too_long = _fitting(data, encoder, examples, len(prompt), losses)
         lengths = np.array([(len(prompt) + len(x), len(y)) for x, y in self._pairs])
         if data.packing:
             rng = generator(data.seed, f"pack/{name}")
@@ -154,6 +157,8 @@ class _TaskData:
             "rows": len(examples),
             "too_long": too_long,
             "examples": len(self._pairs),
+            "unwritable": losses.unwritable,
+            "lost": str(losses),
             "units": len(self._units),
             "first": (examples[0].inputs, examples[0].targets),
             "more_than_max_rows": more,
@@ -217,7 +222,11 @@ def _prompts(
 
 
 def _fitting(
-    data: TrainData, encoder: Encoder, examples: Sequence[Example], prompt_length: int
+    data: TrainData,
+    encoder: Encoder,
+    examples: Sequence[Example],
+    prompt_length: int,
+    losses: Losses,
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
     """The (input, target) ids that fit or were trimmed to fit, and how many were too long."""
     room = data.input_length - prompt_length
@@ -230,7 +239,8 @@ def _fitting(
             if data.too_long == "drop":
                 continue
             inputs, _ = encoder.fit_inputs(example, k, room)
-            targets = trim(targets, data.target_length)
+        losses.add(example, inputs, targets)
+        targets = trim(targets, data.target_length)
         pairs.append((inputs, targets))
     if not pairs:
         raise _nothing_fits(examples[0].task, data, needed)

@@ -13,6 +13,7 @@ import numpy as np
 import seqio
 
 from promot_jax.data.examples import Example, load_examples
+from promot_jax.data.losses import Losses
 from promot_jax.data.tokens import Encoder, prompt_room
 from promot_jax.errors import UserError
 
@@ -27,6 +28,8 @@ class EvalSet:
       tokens: for each row its input ids: prompt, shots, input, EOS; int32 [at most input_length].
       too_long: rows that lost shots or tokens.
       mean_shots: the mean number of shots that the rows were left with.
+      written: the rows' targets as the vocabulary writes them, the best that a model can answer.
+      losses: what the rows lose in the vocabulary.
     """
 
     task: str
@@ -34,6 +37,8 @@ class EvalSet:
     tokens: list[np.ndarray]
     too_long: int
     mean_shots: float
+    written: list[str]
+    losses: Losses
 
     def digest(self) -> str:
         """Of all that answers and scores depend on: token ids, targets, features."""
@@ -79,5 +84,10 @@ def eval_set(
     fitted = [encoder.fit_inputs(example, shots, room) for example in examples]
     tokens = [np.concatenate([prompt, ids]) for ids, _ in fitted]
     kept = np.array([shots for _, shots in fitted])
-    too_long = int(np.sum(kept < shots))
-    return EvalSet(task, examples, tokens, too_long, float(np.maximum(kept, 0).mean()))
+    too_long, mean_shots = int(np.sum(kept < shots)), float(np.maximum(kept, 0).mean())
+    losses = Losses(task, vocabulary)
+    written = [
+        losses.add(example, ids, encoder.targets(example))
+        for (ids, _), example in zip(fitted, examples, strict=True)
+    ]
+    return EvalSet(task, examples, tokens, too_long, mean_shots, written, losses)

@@ -78,6 +78,9 @@ def file_task(
     """
     arguments = dict(locals())
     check_values(file_task, arguments)
+    for given in ("name", "train"):
+        if not arguments[given]:
+            raise UserError(f"file_task.{given} = '': set one")
     again = name in _REGISTERED and name in seqio.TaskRegistry.names()
     state = [_state(path) for path in (train, validation, test) if path]
     if again and _REGISTERED[name] == (arguments, state):

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from promot_jax.data.examples import Example, load_examples
 from promot_jax.data.tasks import TaskInfo, get_task, is_text, task_info
+from promot_jax.data.templates import Template
 from promot_jax.errors import UserError
 
 POOL_ROWS = 2000
@@ -51,8 +52,8 @@ class ShotPool:
 
     def text(self, example: Example, shots: Sequence[Example]) -> str:
         """The input text with the given shots in front."""
-        template = self.info.shot_template
-        parts = [template.format(inputs=s.inputs, targets=s.targets) for s in shots]
+        template = Template(self.info.shot_template)
+        parts = [template.fill({"inputs": s.inputs, "targets": s.targets}) for s in shots]
         return self.info.separator.join([*parts, example.inputs])
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 import seqio
 import tensorflow as tf
 
+from promot_jax.data.templates import Template
 from promot_jax.errors import UserError, near
 
 TEXT = seqio.Feature(seqio.PassThroughVocabulary(0), add_eos=False, dtype=tf.string, rank=0)
@@ -52,13 +53,7 @@ class TaskInfo:
             )
         if self.answer_format is not None and not callable(self.answer_format):
             object.__setattr__(self, "answer_format", tuple(self.answer_format))
-        try:
-            self.shot_template.format(inputs="", targets="")
-        except (KeyError, IndexError, ValueError) as error:
-            raise UserError(
-                f"shot_template={self.shot_template!r} is not a template over {{inputs}} and"
-                f" {{targets}} ({type(error).__name__}: {error})"
-            ) from error
+        Template(self.shot_template, "shot_template =", ("inputs", "targets"))
 
 
 # By task object, not by name: a task that replaces another never inherits its information.

@@ -49,7 +49,11 @@ def trim(ids: np.ndarray, room: int, end: int = 1) -> np.ndarray:
 
 
 class Encoder:
-    """The examples of one task as ids of one model's vocabulary, int32, ending in EOS."""
+    """The examples of one task as ids of one model's vocabulary, int32, ending in EOS.
+
+    Attributes:
+      vocabulary: the model's.
+    """
 
     def __init__(
         self,
@@ -70,7 +74,7 @@ class Encoder:
           UserError: ids of another vocabulary than the model's, or shots that cannot be had.
         """
         self._task = get_task(task)
-        self._vocabulary, self._vocab_size = vocabulary, vocab_size
+        self.vocabulary, self._vocab_size = vocabulary, vocab_size
         self._text = is_text(self._task)
         for key in () if self._text else ("inputs", "targets"):
             own = self._task.output_features[key].vocabulary
@@ -83,7 +87,7 @@ class Encoder:
 
     @property
     def eos_id(self) -> int:
-        return self._vocabulary.eos_id
+        return self.vocabulary.eos_id
 
     def targets(self, example: Example) -> np.ndarray:
         """The target's ids, [length]."""
@@ -112,7 +116,7 @@ class Encoder:
 
     def _ids(self, key: str, example: Example, text: str) -> np.ndarray:
         if self._text:
-            ids, add_eos = list(self._vocabulary.encode(text)), True
+            ids, add_eos = list(self.vocabulary.encode(text)), True
         else:
             ids = np.asarray(example.features[key]).tolist()
             add_eos = self._task.output_features[key].add_eos and ids[-1:] != [self.eos_id]

@@ -50,6 +50,7 @@ class _Set:
     prompt: bool
     metrics: Metrics
     length: int  # tokens the inputs are padded to
+    ceilings: Mapping[str, float]  # metric -> what targets as the vocabulary writes them score
 
     def batches(self, size: int) -> Iterator[tuple[Int[np.ndarray, "batch length"], range]]:
         """All rows in order, [size, length], and the numbers of those that count."""
@@ -63,6 +64,12 @@ class _Set:
                 batch[i, : len(row)] = row
             yield batch, range(start, start + len(rows))
 
+    def lost(self) -> str:
+        """What the vocabulary loses, and the best that can be scored then; empty if nothing."""
+        best = (f"{name} {value:.3f}" for name, value in self.ceilings.items())
+        said = f"; at best {', '.join(best)}" if self.ceilings else ""
+        return f"{self.data.losses}{said}"
+
 
 class Evaluator:
     """An evaluation with its data in memory: `evaluator(generate, step)` gives the scores.
@@ -71,6 +78,7 @@ class Evaluator:
       evaluation: what it was made from.
       lengths: (task, shots) -> the tokens its inputs are padded to.
       digests: (task, split, shots) -> digest of its rows: equal, where the data is.
+      lost: task -> what its rows lose in the vocabulary, in words, where they lose anything.
     """
 
     def __init__(
@@ -109,6 +117,7 @@ class Evaluator:
             (each.data.task, splits[each.data.task], each.shots): each.data.digest()
             for each in self._sets
         }
+        self.lost = {each.data.task: each.lost() for each in self._sets if each.lost()}
 
     def _read(self, task: seqio.Task, split: str, prompt: np.ndarray | None) -> Iterator[_Set]:
         asked, metrics, info = self.evaluation, None, task_info(task.name)
@@ -121,7 +130,9 @@ class Evaluator:
             longest = max(map(len, data.tokens))
             length = min(padded_length(longest), asked.input_length or UNLIMITED)
             group = asked.group or info.group
-            yield _Set(data, shots, group, info.chance, prompt is not None, metrics, length)
+            ceilings = metrics.values(data.written) if data.losses.unwritable else {}
+            prompted = prompt is not None
+            yield _Set(data, shots, group, info.chance, prompted, metrics, length, ceilings)
 
     def __call__(
         self,
@@ -135,7 +146,9 @@ class Evaluator:
         A row has step, task, group, shots, prompt, metric, value, low, high (95 %), scale (100
         where right answers score more than 1, else 1), chance (what guessing scores, as a share of
         that), n, format_share; signature where the metric has one; where rows were too long,
-        too_long (their number) and mean_shots (what was left). What is not defined is None.
+        too_long (their number) and mean_shots (what was left); where the vocabulary cannot write
+        all targets, unwritable (their number) and ceiling (what those it writes in their place
+        score). What is not defined is None.
 
         Args:
           generate: (tokens [batch_size, length], decoding, numbers of the task's rows
@@ -189,6 +202,9 @@ class Evaluator:
                 row["signature"] = each.metrics.signatures[name]
             if each.data.too_long:
                 row |= {"too_long": each.data.too_long, "mean_shots": each.data.mean_shots}
+            if name in each.ceilings:
+                row["unwritable"] = each.data.losses.unwritable
+                row["ceiling"] = _number(each.ceilings[name])
             yield row
 
 

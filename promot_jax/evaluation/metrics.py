@@ -61,6 +61,14 @@ class Metrics:
             found |= intervals(function, self._targets, predictions, seed, self._units)
         return found
 
+    def values(self, outputs: Sequence[str]) -> dict[str, float]:
+        """Metric name -> value alone, which takes one call of each metric function."""
+        predictions = self._postprocess(outputs, is_target=False)
+        found = {}
+        for function in self._functions:
+            found |= scalars(function(self._targets, predictions))
+        return found
+
     def _postprocess(self, texts: Sequence[str], is_target: bool) -> list[Any]:
         return [
             self._task.postprocess_fn(text, example=dict(example.features), is_target=is_target)

@@ -293,6 +293,9 @@ class _StageRun:
         self.checkpoints.save(state, ours, note, score)
 
     def _say_data(self) -> None:
+        for evaluator in self.prepared.evaluators:
+            for task, lost in evaluator.lost.items():
+                say(f"{self.name}: evaluation on {task}: {lost}")
         if self.prepared.batches is None:
             return
         data = self.stage.data
@@ -304,3 +307,5 @@ class _StageRun:
                 said += f", {report['too_long']} too long ({data.too_long})"
             texts = (x if len(x) <= 60 else f"{x[:57]}..." for x in report["first"])
             say(f"{said}, such as {' -> '.join(map(repr, texts))}")
+            if report["lost"]:
+                say(f"{self.name}: {task}/{data.split}: {report['lost']}")

@@ -57,6 +57,27 @@ def test_templates(file, ending, content):
     assert texts(read_rows(file(ending, content), NLI)) == [("p question: h", "1")]
 
 
+@pytest.mark.parametrize("ending", ["tsv", "csv", "jsonl"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "mixed"])
+def test_line_ends(file, ending, end):
+    row = {"tsv": "{}\t{}", "csv": "{},{}", "jsonl": '{{"inputs": "{}", "targets": "{}"}}'}[ending]
+    ends = ["\n", "\r", "\r\n"] if end == "mixed" else [end] * 3
+    lines = [row.format(*pair) + end for pair, end in zip(["ab", "cd", "ef"], ends, strict=True)]
+    content = "".join(lines)
+    assert texts(read_rows(file(ending, content), PLAIN)) == [("a", "b"), ("c", "d"), ("e", "f")]
+
+
+def test_columns_of_any_name(file):
+    row = {"0": "a", "answer.1": "b", "label[0]": "c", "what is: it!r": "d"}
+    templates = {"inputs": "{0}{{}}{what is: it!r}", "targets": "{answer.1} {label[0]}"}
+    assert texts(read_rows(file("jsonl", json.dumps(row)), templates)) == [("a{}d", "b c")]
+
+
+def test_rows_that_could_be_headers(file):
+    for content in ("hund,tier\nkatze,tier\ntisch,ding\nstuhl,ding\n", "hund,dog\nkatze,cat\n"):
+        assert len(read_rows(file("csv", content), PLAIN)) == content.count("\n")
+
+
 def test_lines_within_quotes_and_long_cells(file):
     path = file("csv", 'a,b\n"two\nlines",x\n' + "y" * 200_000 + ",z\n1,2,3\n")
     with pytest.raises(UserError, match="1 malformed row: line 5: 3 columns instead of 2"):
@@ -102,6 +123,21 @@ def test_jsonl_and_csv_round_trip(tmp_path_factory, rows):
         ("jsonl", '{"inputs": "a", "targets": "\\ud800"}', "line 1: not JSON"),
         ("jsonl", '{"input": "a", "target": "b"}', "no column 'inputs'.*did you mean 'input'"),
         ("txt", "a\tb", "must end in one of .jsonl, .csv, .tsv"),
+        ("jsonl", '{"inputs": "a", "targets": NaN}\n' * 2, "2 malformed rows: line 1: .*NaN"),
+        ("jsonl", '{"inputs": -Infinity, "targets": "b"}', "line 1: .*-Infinity is no JSON"),
+        ("jsonl", '{"inputs": "a", "targets": 1e999}', "'targets' is Infinity, not text"),
+        ("jsonl", '{"inputs": "a", "targets": %s}' % ("[" * 99999), "line 1: .*nested too deep"),
+        ("jsonl", '{"inputs": "a", "targets": "\\u0000"}', "line 1: 'targets' has a NUL"),
+        ("tsv", "a\0b\tc\n", "line 1: 'inputs' has a NUL"),
+        ("tsv", "a b\tc\n".encode("utf-16"), "is UTF-16, not UTF-8: save it as UTF-8"),
+        ("tsv", "a b\tc\n".encode("utf-16-be"), "is UTF-16BE, not UTF-8: save it as UTF-8"),
+        ("csv", "a b,c\n".encode("utf-32"), "is UTF-32, not UTF-8: save it as UTF-8"),
+        ("csv", "a,b\nc,é\n".encode("latin-1"), "line 2: not UTF-8 at byte 2.* 'c,é'.*save"),
+        ("csv", "inputs;targets\na;b\n", "semicolons .';'. and not commas"),
+        ("csv", "a\tb\nc\td\n", "tabs .* and not commas .*name it .tsv"),
+        ("tsv", "a,b\nc,d\n", "commas .* and not tabs .*name it .csv"),
+        ("csv", "review,sentiment\na b,x\nc d,y\ne f,x\n", "begins with the names .'review'"),
+        ("csv", "word,kind\na,x\nb,y\nc,x\nd,y\n", "begins with the names .'word', 'kind'"),
     ],
 )
 def test_malformed(file, ending, content, message):
@@ -118,7 +154,7 @@ def test_many_malformed_rows_and_missing_file(file):
         read_rows("nowhere.tsv", PLAIN)
 
 
-@pytest.mark.parametrize("template", ["{inputs", "no columns", "{}", "{a.b}", "{a[0]}"])
+@pytest.mark.parametrize("template", ["{inputs", "}", "no columns", "{}", "{{a}}"])
 def test_bad_templates(file, template):
     with pytest.raises(UserError, match="template"):
         read_rows(file("tsv", "a\tb"), PLAIN | {"inputs": template})

@@ -1,0 +1,61 @@
+"""Targets that a vocabulary cannot write: counted, and what they become."""
+
+import pytest
+
+from promot_jax import data
+from promot_jax.evaluation import Evaluation, Evaluator
+
+LAB = "promot_jax/assets/lab/sentencepiece.model"
+ROWS = [("who?", "échoué"), ("who?", "no  way"), ("ünd?", "x²"), ("who?", " Anna "), ("a", "Anna")]
+
+
+@pytest.fixture(scope="module")
+def lossy(text_task):
+    return text_task(ROWS, ROWS)
+
+
+def test_training(lossy):
+    report = data.Batches(data.TrainData(lossy, 32, 32), data.sentencepiece(LAB), 768).report
+    assert report["unwritable"] == report["tasks"][lossy]["unwritable"] == 4
+    said = report["tasks"][lossy]["lost"]
+    assert "4 of 5 targets cannot be written" in said and "'x²' becomes" in said
+    assert "(it cannot write '²', 'é', all spaces)" in said
+    assert "1 of 5 inputs have characters unknown" in said
+
+
+def test_spaces_that_the_task_does_not_read_are_no_loss(tmp_path):
+    (tmp_path / "own.tsv").write_text("who?\t Anna \nwhat?\tlamp\n", encoding="utf-8")
+    path = str(tmp_path / "own.tsv")
+    name = data.file_task("spaces_around", path, path)
+    report = data.Batches(data.TrainData(name, 32, 32), data.sentencepiece(LAB), 768).report
+    assert report["unwritable"] == 0
+
+
+def test_bytes_lose_nothing(lossy):
+    report = data.Batches(data.TrainData(lossy, 32, 32), data.byte(), 259).report
+    assert (report["unwritable"], report["tasks"][lossy]["lost"]) == (0, "")
+
+
+def test_a_target_that_is_cut_counts_by_its_whole_text(text_task):
+    name = text_task([("who?", "Anna owns a lamp")])
+    settings = data.TrainData(name, 32, 2, too_long="trim")
+    assert data.Batches(settings, data.sentencepiece(LAB), 768).report["unwritable"] == 0
+
+
+def test_evaluation(lossy):
+    vocabulary = data.sentencepiece(LAB)
+    evaluator = Evaluator(Evaluation(lossy, batch_size=5), vocabulary, 768)
+    assert "4 of 5 targets" in evaluator.lost[lossy]
+    assert "at best accuracy 0.200" in evaluator.lost[lossy]
+    ids = data.eval_set(lossy, "validation", 0, vocabulary, 768, None, 32).tokens
+    assert max(map(len, ids)) < 32
+    [row] = evaluator(lambda batch, *_: batch, 0)
+    assert (row["unwritable"], row["ceiling"]) == (4, 0.2)
+
+
+def test_rows_without_losses_have_no_ceiling(text_task):
+    name = text_task([("who?", "Anna")], [("who?", "Anna")])
+    evaluator = Evaluator(Evaluation(name, batch_size=1), data.sentencepiece(LAB), 768)
+    assert evaluator.lost == {}
+    [row] = evaluator(lambda batch, *_: batch, 0)
+    assert "ceiling" not in row and "unwritable" not in row
