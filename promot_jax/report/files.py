@@ -17,8 +17,8 @@ from promot_jax.files import parse_json
 from promot_jax.report.rows import LARGEST
 from promot_jax.report.text import one_line
 
-STAGE = re.compile(r"(?P<k>\d+)-(?P<name>.+)")
-SAMPLES = re.compile(r"(?P<task>.+)\.(?P<shots>\d+)shot\.(?P<step>\d+)\.jsonl")
+STAGE = re.compile(r"(?P<k>\d+)-(?P<name>.+)", re.DOTALL)
+SAMPLES = re.compile(r"(?P<task>.+)\.(?P<shots>\d+)shot\.(?P<step>\d+)\.jsonl", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def stage_folders(workdir: Path, methods: Sequence[str]) -> list[StageFolder]:
         for path in workdir.glob(depth):
             if (match := STAGE.fullmatch(path.name)) and path.is_dir():
                 run = path.parent.relative_to(workdir)
-                method = _method(run.parts, methods) or run.as_posix()
+                parts = [one_line(part) for part in run.parts]  # as methods are
+                method = _method(parts, methods) or one_line(run.as_posix())
                 name = "" if run == Path() else run.as_posix()
                 found.append(StageFolder(path, name, method, int(match["k"]), match["name"]))
     return sorted(found, key=lambda folder: (folder.run, folder.k))

@@ -110,8 +110,9 @@ def tradeoff(results: Results) -> Figure | None:
         edge = "black" if final else "none"
         alpha, layer = (0.9, 4) if final else (0.4, 3)
         axis.scatter(
-            x, y, size, color, marker, edgecolors=edge, linewidths=0.8, alpha=alpha, zorder=layer
-        )
+            x, y, size, color, marker=marker, edgecolors=edge, linewidths=0.8, alpha=alpha,
+            zorder=layer,
+        )  # fmt: skip
     axis.set_title("Every evaluated checkpoint (outlined: the selected ones)")
     axis.set_xlabel(label(results.target_name()))
     axis.set_ylabel("held-out mean")

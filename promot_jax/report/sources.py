@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from promot_jax.errors import UserError
-from promot_jax.files import read_json
+from promot_jax.files import read_json, unseal
 from promot_jax.report.rows import BASE, RESULTS, TARGET, parse_rows, read_rows
 from promot_jax.report.text import one_line
 
@@ -80,8 +80,13 @@ def _about(root: Path) -> dict[str, Any] | None:
     """
     try:
         about = read_json(root / RUN)
+        about = unseal(about) if "check" in about else about
     except FileNotFoundError:
         return None
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{root / RUN} is damaged ({error}): restore it") from error
     for name in ("stages", "targets"):
         names = about.get(name)
         if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
