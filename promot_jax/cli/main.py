@@ -198,14 +198,16 @@ def _run(files: Sequence[str], given: Sequence[str]) -> int:
 
 def _report(workdir: str) -> Path:
     """Makes the page, says what it says, and returns its path."""
-    from promot_jax.console import show
+    from promot_jax.console import say, show
     from promot_jax.report import report as make_report
-    from promot_jax.report import terminal_table
+    from promot_jax.report import summary
 
     with writing(workdir):
         page = make_report(workdir)
-    rows = json.loads((Path(workdir) / "results.json").read_text(encoding="utf-8"))
-    show(terminal_table(rows))
+    table, notes = summary(workdir)
+    show(table)
+    for note in notes:
+        say(note)
     return page
 
 

@@ -22,10 +22,10 @@ class Evaluation:
         not named have none; or None.
       split: the tasks' split; or task -> its split.
       limit: the first rows of the split that are used; None for all.
-      batch_size: rows that are generated for at once.
+      batch_size: most rows that are generated for at once.
       input_length: most tokens of an input, its prompt included; what is longer loses shots, then
         tokens, and is counted as `too_long`. None: nothing is too long. Inputs are padded to the
-        power of two, at least 32, that holds a task's longest, or to `input_length` if less.
+        power of two, at least 32, that holds a batch's longest, or to `input_length` if less.
       decoding: how to generate; handed on to the generating function as it is.
       every: steps between evaluations; None for the stage's own evaluation period, which the run
         knows.

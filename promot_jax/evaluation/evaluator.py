@@ -10,7 +10,6 @@ lie in the answer format of the *target* task, the one the model is tuned on. A 
 """
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -36,7 +35,11 @@ from promot_jax.evaluation.samples import write_samples
 
 UNLIMITED = 2**30
 
-Generate = Callable[[Int[np.ndarray, "batch length"], Any, range], Int[np.ndarray, "batch outputs"]]
+Generate = Callable[
+    [Int[np.ndarray, "batch length"], Any, Int[np.ndarray, " batch"]],
+    Int[np.ndarray, "batch outputs"],
+]
+OnBatch = Callable[[str, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,20 +52,25 @@ class _Set:
     chance: float
     prompt: bool
     metrics: Metrics
-    length: int  # tokens the inputs are padded to
+    input_length: int  # what no input is padded beyond
     ceilings: Mapping[str, float]  # metric -> what targets as the vocabulary writes them score
 
-    def batches(self, size: int) -> Iterator[tuple[Int[np.ndarray, "batch length"], range]]:
-        """All rows in order, [size, length], and the numbers of those that count."""
-        tokens = self.data.tokens
-        for start in range(0, len(tokens), size):
-            rows = tokens[start : start + size]
-            batch = np.zeros((size, self.length), np.int32)
-            for i in range(size):
-                # The last batch is filled up with a real row: it ends when its neighbours do.
-                row = rows[min(i, len(rows) - 1)]
-                batch[i, : len(row)] = row
-            yield batch, range(start, start + len(rows))
+    def batches(self, most: int) -> Iterator[tuple[list[int], Int[np.ndarray, "batch length"]]]:
+        """Numbers of rows that are asked together, and their inputs.
+
+        Rows of one padded length come together, so that one long row costs nothing to the others.
+        A batch is filled up by its last row, which ends when its neighbours do.
+        """
+        lengths = [padded_length(len(ids)) for ids in self.data.tokens]
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        for start in range(0, len(order), most):
+            rows = order[start : start + most]
+            length = min(lengths[rows[-1]], self.input_length)
+            batch = np.zeros((batch_rows(len(rows), most), length), np.int32)
+            for i, place in enumerate(batch):
+                ids = self.data.tokens[rows[min(i, len(rows) - 1)]]
+                place[: len(ids)] = ids
+            yield rows, batch
 
     def lost(self) -> str:
         """What the vocabulary loses, and the best that can be scored then; empty if nothing."""
@@ -71,12 +79,20 @@ class _Set:
         return f"{self.data.losses}{said}"
 
 
+def batch_rows(left: int, most: int) -> int:
+    """How many rows are computed where `left` are to be: a power of two, or `most`.
+
+    A set of 8 rows is thus no batch of 64; and there are few shapes, each compiled once.
+    """
+    return min(most, 1 << (left - 1).bit_length())
+
+
 class Evaluator:
     """An evaluation with its data in memory: `evaluator(generate, step)` gives the scores.
 
     Attributes:
       evaluation: what it was made from.
-      lengths: (task, shots) -> the tokens its inputs are padded to.
+      rows: how many are answered.
       digests: (task, split, shots) -> digest of its rows: equal, where the data is.
       lost: task -> what its rows lose in the vocabulary, in words, where they lose anything.
     """
@@ -112,7 +128,7 @@ class Evaluator:
             for task in tasks
             for each in self._read(task, splits[task.name], prompts.get(task.name))
         ]
-        self.lengths = {(each.data.task, each.shots): each.length for each in self._sets}
+        self.rows = sum(len(each.data.tokens) for each in self._sets)
         self.digests = {
             (each.data.task, splits[each.data.task], each.shots): each.data.digest()
             for each in self._sets
@@ -127,9 +143,7 @@ class Evaluator:
                 asked.input_length or UNLIMITED, asked.limit, asked.seed,
             )  # fmt: skip
             metrics = metrics or Metrics(task, data.examples)  # the same rows, whatever the shots
-            longest = max(map(len, data.tokens))
-            length = min(padded_length(longest), asked.input_length or UNLIMITED)
-            group = asked.group or info.group
+            group, length = asked.group or info.group, asked.input_length or UNLIMITED
             ceilings = metrics.values(data.written) if data.losses.unwritable else {}
             prompted = prompt is not None
             yield _Set(data, shots, group, info.chance, prompted, metrics, length, ceilings)
@@ -139,7 +153,7 @@ class Evaluator:
         generate: Generate,
         step: int,
         samples_dir: Path | None = None,
-        on_batch: Callable[[int, int], None] | None = None,
+        on_batch: OnBatch | None = None,
     ) -> list[dict[str, Any]]:
         """One row for each (task, shots, metric), as in results.json.
 
@@ -151,30 +165,34 @@ class Evaluator:
         score). What is not defined is None.
 
         Args:
-          generate: (tokens [batch_size, length], decoding, numbers of the task's rows
-            [batch_size]) -> ids [batch_size, any]; the lengths are those in `self.lengths`, each
-            to be compiled once. What follows EOS is ignored.
+          generate: (tokens [batch, length], decoding, numbers of the task's rows [batch]) -> ids
+            [batch, any]. A batch has `batch_size` rows, a set's last one the power of two that
+            holds what is left. What follows EOS is ignored.
           step: of the stage; it names the samples.
           samples_dir: where <task>.<shots>shot.<step>.jsonl are written; None writes none.
-          on_batch: called with (batches done, batches in all) after each batch.
+          on_batch: called with (task, shots, rows answered) after each batch.
         """
-        size = self.evaluation.batch_size
-        total = sum(-(-len(each.data.tokens) // size) for each in self._sets)
-        done, rows = itertools.count(1), []
+        found: list[dict[str, Any]] = []
         for each in self._sets:
-            outputs: list[str] = []
-            for batch, counted in each.batches(size):
-                numbers = range(counted.start, counted.start + size)
-                ids = np.asarray(generate(batch, self.evaluation.decoding, numbers))
-                outputs += [decode(self._vocabulary, row) for row in ids[: len(counted)]]
-                if on_batch is not None:
-                    on_batch(next(done), total)
+            outputs = self._ask(generate, each, on_batch)
             scores = each.metrics(outputs, self.evaluation.seed)
-            rows += self._rows(each, step, outputs, scores)
+            found += self._rows(each, step, outputs, scores)
             if samples_dir is not None:
                 path = Path(samples_dir) / f"{each.data.task}.{each.shots}shot.{step}.jsonl"
                 self._write_samples(path, each, outputs, scores)
-        return rows
+        return found
+
+    def _ask(self, generate: Generate, each: _Set, on_batch: OnBatch | None) -> list[str]:
+        """The answers, in the order of the rows."""
+        answers: dict[int, str] = {}
+        for rows, batch in each.batches(self.evaluation.batch_size):
+            numbers = np.array(rows + rows[-1:] * (len(batch) - len(rows)), np.int32)
+            ids = np.asarray(generate(batch, self.evaluation.decoding, numbers))
+            texts = (decode(self._vocabulary, output) for output in ids)
+            answers |= zip(rows, texts, strict=False)
+            if on_batch is not None:
+                on_batch(each.data.task, each.shots, len(rows))
+        return [answers[i] for i in range(len(each.data.tokens))]
 
     def _write_samples(
         self, path: Path, each: _Set, outputs: Sequence[str], scores: Mapping[str, Interval]

@@ -6,7 +6,7 @@ beside it. It computes nothing with a model and imports neither JAX nor TensorFl
 a laptop to which only the work directory was copied.
 """
 
-from promot_jax.report.page import report
-from promot_jax.report.table import markdown_table, terminal_table
+from promot_jax.report.grid import markdown_table, terminal_table
+from promot_jax.report.page import report, summary
 
-__all__ = ["markdown_table", "report", "terminal_table"]
+__all__ = ["markdown_table", "report", "summary", "terminal_table"]

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from promot_jax.report.results import BASE
+from promot_jax.report.rows import BASE
 from promot_jax.report.scores import Score
-from promot_jax.report.table import rate_text
+from promot_jax.report.text import label, rate_text
 
 KNOWN = {
     "base": ("#6B6B6B", "*"),
@@ -119,13 +119,13 @@ def legend(
     The base model is a dashed line unless `kind` says that the picture has no lines.
     """
     handles = []
-    for method, label in names.items():
+    for method, name in names.items():
         color, marker = style[method]
-        how = {"color": color, "marker": marker, "markersize": 5, "label": label, **kind}
+        how = {"color": color, "marker": marker, "markersize": 5, "label": label(name), **kind}
         if method == BASE and kind.get("linestyle") != "":
             how |= {"marker": "", "linestyle": DASHED}
         handles.append(Line2D([], [], **how))
-    fits = sum(len(label) + 6 for label in names.values()) <= 76  # characters in 900 pixels
+    fits = sum(len(label(name)) + 6 for name in names.values()) <= 76  # characters in 900 pixels
     figure.legend(
         handles=handles,
         loc="outside upper left",

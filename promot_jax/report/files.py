@@ -1,20 +1,24 @@
 """What else lies in a work directory: training curves, samples, configurations.
 
 A run's stages are folders `<k>-<stage>`, in the work directory itself or, when it holds several
-runs, below it (`<method>/<k>-<stage>`, `<method>/<seed>/<k>-<stage>`). All of it is optional, and
-files may end mid-line when a run was killed: what cannot be read is left out.
+runs, below it (`<method>/<k>-<stage>`, `<method>/<seed>/<k>-<stage>`). All of it is optional. A
+file may end in the middle of a line when a run was killed; what else cannot be read is left out and
+told (`Damage`).
 """
 
-import json
-import math
+import contextlib
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-STAGE = re.compile(r"(?P<k>\d+)-(?P<name>.+)")
-SAMPLES = re.compile(r"(?P<task>.+)\.(?P<shots>\d+)shot\.(?P<step>\d+)\.jsonl")
+from promot_jax.files import parse_json
+from promot_jax.report.rows import LARGEST
+from promot_jax.report.text import one_line
+
+STAGE = re.compile(r"(?P<k>\d+)-(?P<name>.+)", re.DOTALL)
+SAMPLES = re.compile(r"(?P<task>.+)\.(?P<shots>\d+)shot\.(?P<step>\d+)\.jsonl", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,22 @@ class StageFolder:
     method: str
     k: int
     name: str
+
+
+@dataclass
+class Damage:
+    """What could not be read. `root`: the work directory, for short names; `lines`: file -> how."""
+
+    root: Path
+    lines: dict[str, str] = field(default_factory=dict)
+
+    def add(self, path: Path, how: str) -> None:
+        self.lines[path.relative_to(self.root).as_posix()] = how
+
+    def notes(self) -> list[str]:
+        """A sentence, or none."""
+        told = "; ".join(f"{one_line(name)} ({how})" for name, how in self.lines.items())
+        return [f"Left out, for it is damaged: {told}."] if told else []
 
 
 @dataclass(frozen=True)
@@ -49,7 +69,8 @@ def stage_folders(workdir: Path, methods: Sequence[str]) -> list[StageFolder]:
         for path in workdir.glob(depth):
             if (match := STAGE.fullmatch(path.name)) and path.is_dir():
                 run = path.parent.relative_to(workdir)
-                method = _method(run.parts, methods) or run.as_posix()
+                parts = [one_line(part) for part in run.parts]  # as methods are
+                method = _method(parts, methods) or one_line(run.as_posix())
                 name = "" if run == Path() else run.as_posix()
                 found.append(StageFolder(path, name, method, int(match["k"]), match["name"]))
     return sorted(found, key=lambda folder: (folder.run, folder.k))
@@ -68,14 +89,16 @@ def _method(parts: Sequence[str], methods: Sequence[str]) -> str | None:
     return tuned[0] if len(tuned) == 1 else None
 
 
-def loss_curve(folder: StageFolder) -> dict[int, float]:
+def loss_curve(folder: StageFolder, damage: Damage) -> dict[int, float]:
     """Step -> training loss; a step logged twice (a resumed run) counts as logged last."""
-    curve = {}
-    for line in read_jsonl(folder.path / "metrics.jsonl"):
+
+    def known(line: Mapping[str, Any]) -> bool:
         step, loss = line.get("step"), line.get("loss")
-        if isinstance(step, int) and isinstance(loss, (int, float)) and math.isfinite(loss):
-            curve[step] = float(loss)
-    return dict(sorted(curve.items()))
+        numbers = isinstance(step, int) and isinstance(loss, (int, float))
+        return numbers and 0 <= step <= LARGEST and abs(loss) <= LARGEST
+
+    lines = read_jsonl(folder.path / "metrics.jsonl", known, damage)
+    return dict(sorted({line["step"]: float(line["loss"]) for line in lines}.items()))
 
 
 def sample_files(folder: StageFolder) -> list[SampleFile]:
@@ -87,26 +110,63 @@ def sample_files(folder: StageFolder) -> list[SampleFile]:
     return sorted(found, key=lambda file: (file.task, file.shots, file.step))
 
 
-def configs(workdir: Path) -> dict[str, str]:
+def configs(workdir: Path, damage: Damage) -> dict[str, str]:
     """Path relative to the work directory -> text of each config.gin, repeated texts once."""
     texts: dict[str, str] = {}
     for depth in ("", "*/", "*/*/"):
         for path in sorted(workdir.glob(f"{depth}config.gin")):
-            text = path.read_text(encoding="utf-8", errors="replace")
+            try:
+                text = path.read_text(encoding="utf-8", errors="replace")
+            except OSError as error:
+                damage.add(path, str(error.strerror))
+                continue
             if text not in texts.values():
                 texts[path.relative_to(workdir).as_posix()] = text
     return texts
 
 
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file; nothing if it is missing."""
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                value = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(value, dict):
-                yield value
+def read_jsonl(
+    path: Path, known: Callable[[Mapping[str, Any]], bool], damage: Damage
+) -> list[dict[str, Any]]:
+    """The objects of a JSONL file that are `known`; none if it is missing.
+
+    A last line without its end is one that was being written: no damage.
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        damage.add(path, str(error.strerror))
+        return []
+    *lines, rest = text.split(b"\n")
+    found = [value for line in lines if (value := _parsed(line, known)) is not None]
+    if bad := len(lines) - len(found):
+        damage.add(path, f"{bad} of {len(lines)} lines")
+    return found + [value for value in [_parsed(rest, known)] if value is not None]
+
+
+def _parsed(line: bytes, known: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any] | None:
+    with contextlib.suppress(ValueError):
+        value = parse_json(line.decode())
+        if isinstance(value, dict) and known(value):
+            return value
+    return None
+
+
+def write_all(folder: Path, contents: Mapping[str, bytes | None]) -> None:
+    """Replaces files, and removes those of None; all or, where one cannot be written, none.
+
+    Raises: OSError, with its file name.
+    """
+    made = {name: folder / f".{name}.tmp" for name, data in contents.items() if data is not None}
+    try:
+        for name, temporary in made.items():
+            temporary.write_bytes(contents[name])
+        for name, temporary in made.items():
+            temporary.replace(folder / name)
+    finally:
+        for temporary in made.values():
+            temporary.unlink(missing_ok=True)
+    for name in contents.keys() - made.keys():
+        (folder / name).unlink(missing_ok=True)

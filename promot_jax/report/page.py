@@ -6,44 +6,80 @@ nothing on the page is asserted that is not computed from the results.
 
 import base64
 import html
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from promot_jax.report.canvas import looks
-from promot_jax.report.files import StageFolder, configs, stage_folders
-from promot_jax.report.plots import draw_all
-from promot_jax.report.results import BASE, TARGET, Checkpoint, read_rows
-from promot_jax.report.samples import comparison
-from promot_jax.report.scores import Score
-from promot_jax.report.table import Line, Results, number, percent, rate_text, spread
-from promot_jax.report.template import PAGE, STYLE
+from rich.table import Table as RichTable
 
-escape = html.escape
+from promot_jax.errors import UserError
+from promot_jax.paths import expand
+from promot_jax.report.canvas import looks
+from promot_jax.report.files import Damage, StageFolder, configs, stage_folders, write_all
+from promot_jax.report.grid import Cell, columns, terminal_table, unit
+from promot_jax.report.plots import PICTURES, draw_all
+from promot_jax.report.results import Checkpoint
+from promot_jax.report.rows import BASE, TARGET
+from promot_jax.report.samples import comparison
+from promot_jax.report.sources import Source, gather
+from promot_jax.report.table import Line, Results
+from promot_jax.report.template import PAGE, STYLE
+from promot_jax.report.text import clean, count, number, percent, rate_text, shortened
+
+NAME = "report.html"
+SAMPLE = 2000  # characters that are shown of an input or output
+
+
+def escape(text: str) -> str:
+    """Text as HTML that is nothing but text, in an element or in an attribute."""
+    return html.escape(clean(text))
 
 
 def report(workdir: str) -> Path:
     """Writes WORKDIR/report.html and its pictures; returns the page's path.
 
-    Raises: UserError if results.json is missing, empty or malformed.
+    Raises:
+      UserError: there are no results, or malformed ones, or no place to write.
+      OSError: it could not be written; an older page is as it was.
     """
-    root = Path(workdir)
-    results = Results(read_rows(root))
+    root, source = _gathered(workdir)
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise UserError(f"{workdir!r} has no permission to write: copy it, and report the copy")
+    results, damage = Results(source.rows), Damage(root)
     folders = stage_folders(root, results.methods)
-    pictures = draw_all(results, folders, root)
-    names = dict.fromkeys(row.task for row in results.rows if row.group == TARGET)
-    title = f"Tuning on {', '.join(names)}" if names else "Held-out scores"
+    folders = [folder for folder in folders if folder.run not in source.left_out]
+    pictures = draw_all(results, folders, damage)
     body = [
         statement(results),
-        *(f'<p class="note">{escape(note)}</p>' for note in results.notes()),
-        table(results),
+        "",
+        table(results, source.remarks),
         *sections(results, pictures),
-        samples(results, folders),
-        reproduce(root),
+        samples(results, folders, damage),
+        reproduce(root, damage),
     ]
-    page = root / "report.html"
+    notes = [*results.notes(), *source.notes, *damage.notes()]
+    body[1] = "\n".join(f'<p class="note">{escape(note)}</p>' for note in notes)
+    names = dict.fromkeys(row.task for row in results.rows if row.group == TARGET)
+    title = f"Tuning on {', '.join(names)}" if names else "Held-out scores"
     text = PAGE.substitute(title=escape(title), style=STYLE, body="\n".join(filter(None, body)))
-    page.write_text(text, encoding="utf-8")
-    return page
+    files: dict[str, bytes | None] = {NAME: text.encode()}
+    write_all(root, files | {f"{name}.png": pictures.get(name) for name in PICTURES})
+    return root / NAME
+
+
+def summary(workdir: str) -> tuple[RichTable, list[str]]:
+    """What a terminal shows of the page: its table and its notes.
+
+    Raises: UserError as `report`.
+    """
+    _, source = _gathered(workdir)
+    notes = [*Results(source.rows).notes(), *source.notes]
+    return terminal_table(source.rows), [clean(note) for note in notes]
+
+
+def _gathered(workdir: str) -> tuple[Path, Source]:
+    root = Path(expand(workdir))
+    return root, gather(root)
 
 
 def statement(results: Results) -> str:
@@ -53,7 +89,8 @@ def statement(results: Results) -> str:
     if keys:
         tasks, shots = {task for task, _ in keys}, sorted({shots for _, shots in keys})
         sentences.append(
-            f"Held out: {_count(len(tasks), 'task')}, with {' and '.join(map(str, shots))}"
+            f"Held out: {count(len(tasks), 'task')}, with"
+            f" {' and '.join(filter(None, [', '.join(map(str, shots[:-1])), str(shots[-1])]))}"
             f" {'shot' if shots == [1] else 'shots'}."
         )
     for line in results.shown:
@@ -68,10 +105,10 @@ def _sentence(results: Results, line: Line) -> str:
     share, kept = line.final(Checkpoint.format_share), results.kept(line)
     parts = []
     if target:
-        parts.append(f"scores {number(target.value)} on the target")
+        parts.append(f"scores {number(target.value, results.top)} on the target")
     if held:
         of_base = f" ({percent(kept)} of the base model's)" if kept and line.method != BASE else ""
-        parts.append(f"{number(held.value)} on held-out tasks{of_base}")
+        parts.append(f"{number(held.value, results.top)} on held-out tasks{of_base}")
     if share:
         parts.append(f"answers {percent(share.value)} of held-out questions in the target's format")
     rate = f" at learning rate {rate_text(line.learning_rate)}" if results.sweep else ""
@@ -79,43 +116,31 @@ def _sentence(results: Results, line: Line) -> str:
     return f"<strong>{escape(line.method)}</strong>{rate}: {', '.join(parts)}." if parts else ""
 
 
-def table(results: Results) -> str:
-    """Method x (target, held-out by group and mean, kept, format share)."""
-    columns, color = results.columns(), looks(results.methods)
-    kept = {id(line): results.kept(line) for line in results.lines}
-    has_kept = any(share is not None for share in kept.values())
-    heads = ["method", *["learning rate"] * results.sweep, *(name for name, _ in columns)]
-    heads += ["kept"] * has_kept
+def table(results: Results, remarks: Sequence[str]) -> str:
+    """A line a method; on a narrow screen a card a method, whose cells have their names."""
+    found, color = columns(results), looks(results.methods)
+    head = "".join(f'<th scope="col">{escape(column.name)}</th>' for column in found)
     rows = []
-    for line in results.lines:
+    for i, line in enumerate(results.lines):
         dot = f'<span class="dot" style="background:{color[line.method][0]}"></span>'
         cells = [f'<th scope="row">{dot}{escape(line.method)}</th>']
-        cells += [f"<td>{rate_text(line.learning_rate)}</td>"] * results.sweep
-        cells += [_cell(line.final(measure), name) for name, measure in columns]
-        if has_kept:
-            share = kept[id(line)]
-            cells.append(f"<td>{'–' if share is None else percent(share)}</td>")
+        cells += [_cell(column.name, column.cells[i]) for column in found[1:]]
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
     return (
         '<h2>Scores</h2>\n<div class="scroll"><table class="scores">'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-        f'\n<p class="soft">{_caption(results)}</p>'
+        f'\n<p class="soft">{_caption(results, remarks)}</p>'
     )
 
 
-def _cell(score: Score | None, name: str) -> str:
-    if score is None:
-        return "<td>–</td>"
-    small = [spread(score)] if spread(score) else []
-    small.append(_count(score.seeds, "seed") if score.seeds > 1 else f"n = {score.n}")
-    return f"<td>{number(score.value)}{''.join(f'<small>{text}</small>' for text in small)}</td>"
+def _cell(name: str, cell: Cell) -> str:
+    small = "".join(f"<small>{escape(text)}</small>" for text in (cell.spread, cell.of) if text)
+    return f'<td data-name="{escape(name)}">{escape(cell.text)}{small}</td>'
 
 
-def _caption(results: Results) -> str:
-    parts = ["The selected checkpoint of each method's last stage."]
-    scores = [line.final(measure) for line in results.lines for _, measure in results.columns()]
-    seeds = {score.seeds for score in scores if score}
+def _caption(results: Results, remarks: Sequence[str]) -> str:
+    parts = [f"The selected checkpoint of each method's last stage. {unit(results)}", *remarks]
+    seeds = {len(line.finals) for line in results.lines}
     if 1 in seeds:
         parts.append("[low, high]: 95 % interval over n test examples.")
     if max(seeds, default=1) > 1:
@@ -137,7 +162,7 @@ def _caption(results: Results) -> str:
     return escape(" ".join(parts))
 
 
-def sections(results: Results, pictures: Mapping[str, Path]) -> list[str]:
+def sections(results: Results, pictures: Mapping[str, bytes]) -> list[str]:
     """The pictures that were drawn, each with a heading and how to read it."""
     rates = {line.learning_rate for line in results.shown if line.method != BASE} - {None}
     at = (
@@ -160,13 +185,11 @@ def sections(results: Results, pictures: Mapping[str, Path]) -> list[str]:
         "learning_rate": ("Learning rates", "The selected checkpoint at each learning rate."),
         "loss": ("Training loss", "Thin: as logged. Thick: running mean."),
     }
-    return [
-        _figure(*texts[name], path) for name in texts if (path := pictures.get(name)) is not None
-    ]
+    return [_figure(*texts[name], pictures[name]) for name in texts if name in pictures]
 
 
-def _figure(heading: str, text: str, path: Path) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
+def _figure(heading: str, text: str, png: bytes) -> str:
+    data = base64.b64encode(png).decode("ascii")
     return (
         f'<h2>{escape(heading)}</h2>\n<figure><div class="scroll"><img alt="{escape(heading)}"'
         f' src="data:image/png;base64,{data}"></div><figcaption>{escape(text)}</figcaption>'
@@ -174,9 +197,9 @@ def _figure(heading: str, text: str, path: Path) -> str:
     )
 
 
-def samples(results: Results, folders: Sequence[StageFolder]) -> str:
+def samples(results: Results, folders: Sequence[StageFolder], damage: Damage) -> str:
     """The same few held-out inputs, answered before and after each method's last stage."""
-    found = comparison(results, folders)
+    found = comparison(results, folders, damage)
     if found is None:
         return ""
     cards = []
@@ -186,14 +209,14 @@ def samples(results: Results, folders: Sequence[StageFolder]) -> str:
             for method, (before, after) in item.answers.items()
         )
         cards.append(
-            f'<div class="sample"><pre>{escape(item.input)}</pre><p class="soft">expected:'
-            f" <strong>{escape(item.target)}</strong></p><table><thead><tr><th></th><th>before</th>"
+            f'<div class="sample"><pre>{_text(item.input)}</pre><p class="soft">expected:'
+            f" <strong>{_text(item.target)}</strong></p><table><thead><tr><th></th><th>before</th>"
             f"<th>after</th></tr></thead><tbody>{rows}</tbody></table></div>"
         )
     runs = "; ".join(f"{method}: {origin}" for method, origin in found.origins.items())
     return (
-        f"<h2>Samples</h2>\n<p>The first {_count(len(cards), 'example')} of held-out"
-        f" {escape(found.task)}, {_count(found.shots, 'shot')}, before and after each method's last"
+        f"<h2>Samples</h2>\n<p>The first {count(len(cards), 'example')} of held-out"
+        f" {escape(found.task)}, {count(found.shots, 'shot')}, before and after each method's last"
         f' stage.</p>{"".join(cards)}<p class="soft">{escape(runs)}</p>'
     )
 
@@ -208,12 +231,17 @@ def _answer(answer: tuple[str, float | None] | None) -> str:
         kind, mark = ' class="wrong"', "✗ "
     else:
         kind, mark = "", "" if score is None else f"{score:.3g}: "
-    return f"<td{kind}>{mark}{escape(text) or '<em>nothing</em>'}</td>"
+    return f"<td{kind}>{mark}{_text(text) or '<em>nothing</em>'}</td>"
 
 
-def reproduce(root: Path) -> str:
+def _text(text: str) -> str:
+    """The beginning of a sample."""
+    return escape(shortened(text, SAMPLE))
+
+
+def reproduce(root: Path, damage: Damage) -> str:
     """The configuration that was in force."""
-    texts = configs(root)
+    texts = configs(root, damage)
     if not texts:
         return ""
     blocks = "".join(
@@ -224,7 +252,3 @@ def reproduce(root: Path) -> str:
         "<h2>How to reproduce</h2>\n<p>Save the configuration, then run <code>promot run"
         " --gin_file=config.gin --gin.WORKDIR='\"new/directory\"'</code>.</p>" + blocks
     )
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -4,9 +4,10 @@ Bands are 95 % intervals over test examples, or one standard deviation over seed
 several. Each drawing returns None when the results have nothing for it.
 """
 
+import io
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -25,32 +26,39 @@ from promot_jax.report.canvas import (
     score_limits,
     steps_axis,
 )
-from promot_jax.report.files import StageFolder, loss_curve
-from promot_jax.report.results import BASE, Checkpoint
+from promot_jax.report.files import Damage, StageFolder, loss_curve
+from promot_jax.report.results import Checkpoint
+from promot_jax.report.rows import BASE
 from promot_jax.report.scores import Score
-from promot_jax.report.table import Line, Measure, Results, rate_text
+from promot_jax.report.table import Line, Measure, Results
+from promot_jax.report.text import label, rate_text
 
 Curves = list[tuple[Line, dict[int, Score]]]
 
 
-def draw_all(results: Results, folders: Sequence[StageFolder], out: Path) -> dict[str, Path]:
-    """Writes each picture that has something to show; returns name -> path of the PNG."""
-    paths = {}
+PICTURES = ("forgetting_curve", "format_share", "tradeoff", "learning_rate", "loss")
+
+
+def draw_all(results: Results, folders: Sequence[StageFolder], damage: Damage) -> dict[str, bytes]:
+    """Each picture that has something to show: name -> PNG."""
     with matplotlib.rc_context(STYLE):
         figures = {
             "forgetting_curve": forgetting_curve(results),
             "format_share": format_share(results),
             "tradeoff": tradeoff(results),
             "learning_rate": learning_rate(results),
-            "loss": loss(results, folders),
+            "loss": loss(results, folders, damage),
         }
-        for name, figure in figures.items():
-            path = out / f"{name}.png"
-            path.unlink(missing_ok=True)  # never a picture of earlier results beside a new page
-            if figure is not None:
-                figure.savefig(path, dpi=DPI, facecolor="white")
-                paths[name] = path
-    return paths
+        return {name: _png(figure) for name, figure in figures.items() if figure is not None}
+
+
+def _png(figure: Figure) -> bytes:
+    """A foreign name may have characters that the font lacks: they are boxes, and no warning."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(buffer, dpi=DPI, facecolor="white")
+    return buffer.getvalue()
 
 
 def forgetting_curve(results: Results) -> Figure | None:
@@ -62,7 +70,7 @@ def forgetting_curve(results: Results) -> Figure | None:
     figure, axes = figure_with(len(panels))
     for axis, (title, measure, curves) in zip(axes, panels, strict=True):
         _draw(axis, results, curves, measure)
-        axis.set_title(title)
+        axis.set_title(label(title))
     _legend(figure, results, [line for *_, curves in panels for line, _ in curves])
     return figure
 
@@ -102,10 +110,11 @@ def tradeoff(results: Results) -> Figure | None:
         edge = "black" if final else "none"
         alpha, layer = (0.9, 4) if final else (0.4, 3)
         axis.scatter(
-            x, y, size, color, marker, edgecolors=edge, linewidths=0.8, alpha=alpha, zorder=layer
-        )
+            x, y, size, color, marker=marker, edgecolors=edge, linewidths=0.8, alpha=alpha,
+            zorder=layer,
+        )  # fmt: skip
     axis.set_title("Every evaluated checkpoint (outlined: the selected ones)")
-    axis.set_xlabel(results.target_name())
+    axis.set_xlabel(label(results.target_name()))
     axis.set_ylabel("held-out mean")
     score_limits(axis)
     score_limits(axis, "x")
@@ -134,19 +143,19 @@ def learning_rate(results: Results) -> Figure | None:
         reference(axis, results.base and results.base.final(measure))
         rates_axis(axis, rates)
         score_limits(axis)
-        axis.set_title(title)
+        axis.set_title(label(title))
         axis.set_xlabel("learning rate (log scale)")
     shown = [*lines, *[BASE] * (results.base is not None)]
     legend(figure, style, {method: method for method in shown})
     return figure
 
 
-def loss(results: Results, folders: Sequence[StageFolder]) -> Figure | None:
+def loss(results: Results, folders: Sequence[StageFolder], damage: Damage) -> Figure | None:
     """Training loss over steps, a panel a stage name; thin: as logged, thick: running mean."""
     stages: dict[str, list[tuple[str, dict[int, float]]]] = {}
     place: dict[str, int] = {}
     for folder in folders:
-        if len(curve := loss_curve(folder)) > 1:
+        if len(curve := loss_curve(folder, damage)) > 1:
             stages.setdefault(folder.name, []).append((folder.method, curve))
             place[folder.name] = max(place.get(folder.name, 0), folder.k)
     if not stages:
@@ -159,7 +168,7 @@ def loss(results: Results, folders: Sequence[StageFolder]) -> Figure | None:
             color, values = style[method][0], list(curve.values())
             axis.plot(list(curve), values, color=color, alpha=0.25, linewidth=0.7)
             axis.plot(list(curve), _smooth(values), color=color, linewidth=1.4)
-        axis.set_title(f"Training loss, stage '{stage}'")
+        axis.set_title(label(f"Training loss, stage '{stage}'"))
         axis.set_xlabel("step")
         axis.set_ylim(bottom=0)
         steps_axis(axis)
@@ -169,9 +178,10 @@ def loss(results: Results, folders: Sequence[StageFolder]) -> Figure | None:
 
 
 def _measures(results: Results) -> list[tuple[str, Measure]]:
+    percent = " in %" if results.top == 100 else ""
     return [
-        (results.target_name().replace("target", "Target", 1), Checkpoint.target),
-        ("Held-out mean", lambda checkpoint: checkpoint.held(results.keys)),
+        (f"Target{results.target_name()[6:]}{percent}", Checkpoint.target),
+        (f"Held-out mean{percent}", lambda checkpoint: checkpoint.held(results.keys)),
     ]
 
 

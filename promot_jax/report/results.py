@@ -1,11 +1,9 @@
-"""results.json -> checkpoints: what was measured, of whom, and which numbers count.
+"""Rows -> checkpoints: what was measured, of whom, and which numbers count.
 
 A row of results.json is one metric of one task at one evaluated step. The rows of one (method,
-learning rate, seed, stage, step) are a *checkpoint*. Scores are shares of what right answers score;
-where a metric goes to 100, as BLEU does, all are percentages. A checkpoint's target score is
-measured the way the method uses the target task: with the prompt where there is one, and with the
-fewest shots. Its held-out scores are measured the way everybody else would use the model: without
-the prompt.
+learning rate, seed, stage, step) are a *checkpoint*. Its target score is measured the way the
+method uses the target task: with the prompt where there is one, and with the fewest shots. Its
+held-out scores are measured the way everybody else would use the model: without the prompt.
 
 Two means stand for them. The plain one is the paper's, which takes it over the tasks with one shot.
 But guessing alone scores 50 in WiC and 0 in translation, so a mean can rise by coming nearer to
@@ -13,47 +11,11 @@ chance; and the groups have different numbers of tasks. The *chance-adjusted* me
 (score - chance) / (1 - chance), 0 for guessing, and gives every group the same weight.
 """
 
-import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from promot_jax.errors import UserError
-from promot_jax.report.scores import NAN, Score, over_tasks, proportion
-
-TARGET, BASE = "target", "base"
-Key = tuple[str, int]  # (task, shots)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of results.json; `adjusted` is `score` above chance, `format_share` 0..1 or None.
-
-    `too_long` rows were shortened, which left all rows with `mean_shots` shots on average.
-    """
-
-    method: str
-    stage: str
-    step: int
-    task: str
-    group: str
-    shots: int
-    prompt: bool
-    metric: str
-    score: Score
-    adjusted: Score
-    format_share: Score | None
-    selected: bool
-    seed: int | None
-    learning_rate: float | None
-    too_long: int
-    mean_shots: float
-
-    @property
-    def key(self) -> Key:
-        return self.task, self.shots
+from promot_jax.report.rows import TARGET, Key, Row
+from promot_jax.report.scores import Score, over_tasks
 
 
 @dataclass(frozen=True)
@@ -115,55 +77,6 @@ def shared_keys(checkpoints: Iterable[Checkpoint]) -> frozenset[Key]:
     return frozenset(set.intersection(*sets)) if sets else frozenset()
 
 
-def read_rows(workdir: Path) -> list[Any]:
-    """The contents of WORKDIR/results.json.
-
-    Raises: UserError if the file is missing or is not a JSON list.
-    """
-    path = workdir / "results.json"
-    if not path.is_file():
-        raise UserError(
-            f"no results to report: {path} does not exist; give the work directory of a run that"
-            " has evaluated at least once (the value of WORKDIR in 'promot run')"
-        )
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(
-            f"{path} is not valid JSON ({error}); remove it and start 'promot run' on this WORKDIR"
-            " again"
-        ) from error
-    if not isinstance(rows, list) or not rows:
-        raise UserError(
-            f"{path} must hold a list with at least one row; remove it and start 'promot run' on"
-            " this WORKDIR again"
-        )
-    return rows
-
-
-def parse_rows(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """The rows that have a value; of repeated ones the last counts.
-
-    Raises: UserError for a row that lacks a field or has one of the wrong type, by its number.
-    """
-    unique = {}
-    top = max((_scale(raw) for raw in rows), default=1.0)
-    for number, raw in enumerate(rows, start=1):
-        try:
-            row = _row(raw, top)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"row {number} of results.json is not a result ({type(error).__name__}: {error});"
-                " it needs at least method, task, group and value"
-            ) from error
-        if math.isfinite(row.score.value):
-            run = (row.method, row.learning_rate, row.seed, row.stage, row.step)
-            unique[run, row.key, row.prompt, row.metric] = row
-    if not unique:
-        raise UserError("results.json has no row with a value; let the run reach an evaluation")
-    return list(unique.values())
-
-
 def checkpoints_of(rows: Sequence[Row]) -> list[Checkpoint]:
     """All evaluated checkpoints, in the order of their first rows."""
     first_metric: dict[str, str] = {}
@@ -180,35 +93,3 @@ def checkpoints_of(rows: Sequence[Row]) -> list[Checkpoint]:
         if row.key not in kept or row.prompt == wants_prompt:
             kept[row.key] = row
     return [Checkpoint(*run, run in selected, tuple(kept.values())) for run, kept in found.items()]
-
-
-def _scale(raw: Any) -> float:
-    """What right answers score: 100 or 1; rows of other makers may not say."""
-    return float(raw.get("scale") or 1.0) if isinstance(raw, Mapping) else 1.0
-
-
-def _row(raw: Mapping[str, Any], top: float) -> Row:
-    """A row, its score on the scale 0 to `top`."""
-    n, rate, share = int(raw.get("n") or 0), raw.get("learning_rate"), raw.get("format_share")
-    seed, chance, factor = raw.get("seed"), float(raw.get("chance") or 0.0), top / _scale(raw)
-    named = [raw["value"], raw.get("low"), raw.get("high")]
-    values = [NAN if value is None else float(value) * factor for value in named]
-    above = [(value - chance * top) / (1 - chance) for value in values]
-    return Row(
-        method=str(raw["method"]),
-        stage=str(raw.get("stage") or ""),
-        step=int(raw.get("step") or 0),
-        task=str(raw["task"]),
-        group=str(raw["group"]),
-        shots=int(raw.get("shots") or 0),
-        prompt=bool(raw.get("prompt")),
-        metric=str(raw.get("metric") or "score"),
-        score=Score(*values, n),
-        adjusted=Score(*above, n),
-        format_share=None if share is None else proportion(float(share), n),
-        selected=bool(raw.get("selected")),
-        seed=None if seed is None else int(seed),
-        learning_rate=None if rate is None else float(rate),
-        too_long=int(raw.get("too_long") or 0),
-        mean_shots=float(raw.get("mean_shots", raw.get("shots")) or 0),
-    )

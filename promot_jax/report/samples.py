@@ -4,11 +4,12 @@ The examples are the first ones of the file, not the most telling ones. "Before"
 evaluated step of the method's last stage, "after" its selected step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from promot_jax.report.files import SampleFile, StageFolder, read_jsonl, sample_files
-from promot_jax.report.results import BASE, TARGET
+from promot_jax.report.files import Damage, SampleFile, StageFolder, read_jsonl, sample_files
+from promot_jax.report.rows import BASE, LARGEST, TARGET
 from promot_jax.report.table import Results
 
 Answer = tuple[str, float | None]  # output, score
@@ -34,7 +35,9 @@ class Comparison:
     origins: dict[str, str]
 
 
-def comparison(results: Results, folders: Sequence[StageFolder]) -> Comparison | None:
+def comparison(
+    results: Results, folders: Sequence[StageFolder], damage: Damage
+) -> Comparison | None:
     """Samples of the first held-out (task, shots) that any method has, or None."""
     files = {
         method: [
@@ -60,7 +63,7 @@ def comparison(results: Results, folders: Sequence[StageFolder]) -> Comparison |
                 # the first run by name, and of that run the last stage
                 first_run = min(folder.run for folder, _ in steps)
                 folder, picked = next(pair for pair in steps if pair[0].run == first_run)
-                _add(found, results, method, folder, picked)
+                _add(found, results, method, folder, picked, damage)
         if found.items:
             return found
     return None
@@ -72,11 +75,12 @@ def _add(
     method: str,
     folder: StageFolder,
     picked: Sequence[SampleFile],
+    damage: Damage,
 ) -> None:
     selected = {c.step for line in results.lines if line.method == method for c in line.finals}
     after = next((f for f in reversed(picked) if f.step in selected), picked[-1])
     before = picked[0] if picked[0].step < after.step else None
-    old, new = _read(before), _read(after)
+    old, new = _read(before, damage), _read(after, damage)
     if not found.items:
         found.items = [Item(text, target) for text, (target, _) in list(new.items())[:ROWS]]
     for item in found.items:
@@ -93,14 +97,15 @@ def _add(
     )
 
 
-def _read(file: SampleFile | None) -> dict[str, tuple[str, Answer]]:
+def _read(file: SampleFile | None, damage: Damage) -> dict[str, tuple[str, Answer]]:
     """Input -> (expected, (output, score))."""
-    rows = {}
-    for line in read_jsonl(file.path) if file else ():
+
+    def known(line: Mapping[str, Any]) -> bool:
+        texts = all(isinstance(line.get(name), str) for name in ("input", "target", "output"))
         score = line.get("score")
-        answer = (
-            str(line.get("output", "")),
-            float(score) if isinstance(score, (int, float)) else None,
-        )
-        rows.setdefault(str(line.get("input", "")), (str(line.get("target", "")), answer))
+        return texts and (score is None or type(score) in (int, float) and abs(score) <= LARGEST)
+
+    rows: dict[str, tuple[str, Answer]] = {}
+    for line in read_jsonl(file.path, known, damage) if file else ():
+        rows.setdefault(line["input"], (line["target"], (line["output"], line.get("score"))))
     return rows

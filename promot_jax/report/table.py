@@ -1,4 +1,7 @@
-"""The table: a line a method (and learning rate), its selected checkpoint, the mean over seeds."""
+"""What a page is made of: a line a method (and learning rate), over seeds.
+
+A line's scores are those of its selected checkpoint; its curve has all of its last stage.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,20 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table as RichTable
-
-from promot_jax.report.results import (
-    BASE,
-    TARGET,
-    Checkpoint,
-    Key,
-    Row,
-    checkpoints_of,
-    parse_rows,
-    shared_keys,
-)
+from promot_jax.report.results import Checkpoint, checkpoints_of, shared_keys
+from promot_jax.report.rows import BASE, TARGET, Key, Row, parse_rows, top_of
 from promot_jax.report.scores import Score, over_seeds
+from promot_jax.report.text import number
 
 Measure = Callable[[Checkpoint], Score | None]
 
@@ -56,10 +49,13 @@ class Results:
     """Everything the page and the pictures draw from.
 
     Args: rows as in results.json. Raises: UserError for malformed ones.
+
+    Attributes: `top`, what right answers score: scores are shares of 1, or percentages.
     """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]]):
         self.rows: list[Row] = parse_rows(rows)
+        self.top = top_of(rows)
         self.checkpoints = checkpoints_of(self.rows)
         self.methods = sorted(
             dict.fromkeys(row.method for row in self.rows), key=lambda method: method != BASE
@@ -83,13 +79,13 @@ class Results:
             lines.append(Line(method, rate, tuple(latest.values()), tuple(here)))
         return lines
 
-    def _held(self) -> list[Row]:
+    def held(self) -> list[Row]:
         return [row for checkpoint in self.checkpoints for row in checkpoint.held_rows()]
 
     @cached_property
     def guessable(self) -> list[str]:
         """The held-out groups in which guessing scores."""
-        guessable = (row for row in self._held() if row.adjusted.value != row.score.value)
+        guessable = (row for row in self.held() if row.adjusted.value != row.score.value)
         return list(dict.fromkeys(row.group for row in guessable))
 
     @cached_property
@@ -132,32 +128,6 @@ class Results:
         base = self.base.final(lambda c: c.held(keys))
         return mine.value / base.value if mine and base and base.value > 0 else None
 
-    def columns(self) -> list[tuple[str, Measure]]:
-        """Header and measure of each score column that has any number in it."""
-        columns: list[tuple[str, Measure]] = [(self.target_name(), Checkpoint.target)]
-        if len(self.groups) > 1:
-            columns += [(name, lambda c, name=name: c.group(name)) for name in self.groups]
-        columns += [("held-out mean", Checkpoint.held)]
-        shots = sorted({row.shots for row in self._held()})
-        columns += [
-            (f"held-out mean, {k}-shot", lambda c, k=k: c.held_with(k))
-            for k in shots
-            if len(shots) > 1
-        ]
-        if self.guessable:
-            columns += [
-                (f"{name}, chance-adjusted", lambda c, name=name: c.adjusted_group(name))
-                for name in self.guessable
-                if len(self.groups) > 1
-            ]
-            columns += [("chance-adjusted mean", Checkpoint.adjusted)]
-        columns += [("format share", Checkpoint.format_share)]
-        return [
-            (name, measure)
-            for name, measure in columns
-            if any(line.final(measure) is not None for line in self.lines)
-        ]
-
     def target_name(self) -> str:
         """`target: lab_nli (accuracy)`."""
         rows = [row for row in self.rows if row.group == TARGET]
@@ -179,7 +149,7 @@ class Results:
             notes.append(
                 f"No checkpoint selected yet, the last one is shown: {', '.join(unfinished)}."
             )
-        finals = (row for line in self.lines for c in line.finals for row in c.rows)
+        finals = [row for line in self.lines for c in line.finals for row in c.rows]
         shortened = {
             f"{row.task} {row.shots}-shot ({row.too_long} of {row.score.n} rows; all have"
             f" {row.mean_shots:.2g} shots on average)": None
@@ -188,7 +158,17 @@ class Results:
         }
         if shortened:
             notes.append(f"Too long inputs lost shots, then tokens: {'; '.join(shortened)}.")
+        limited = {
+            f"{row.task} ({row.unwritable} of {row.score.n} rows{self._at_most(row)})": None
+            for row in finals
+            if row.unwritable
+        }
+        if limited:
+            notes.append(f"Targets that the model's vocabulary cannot write: {'; '.join(limited)}.")
         return notes
+
+    def _at_most(self, row: Row) -> str:
+        return "" if row.ceiling is None else f"; at most {number(row.ceiling, self.top)}"
 
     def _of(self, method: str) -> list[Checkpoint]:
         return [c for c in self.checkpoints if c.method == method]
@@ -204,83 +184,3 @@ def _gentlest(by_rate: Mapping[float | None, Sequence[Line]]) -> float | None:
     best = max(goals.values(), default=0.0)
     good = [rate for rate, value in goals.items() if value >= best - 0.02 * abs(best)]
     return min(good, key=lambda rate: rate or 0.0, default=None)
-
-
-def number(value: float) -> str:
-    """Three decimals for shares and accuracies, two for scores on a 0-100 scale."""
-    return f"{value:.3f}" if abs(value) <= 1 else f"{value:.2f}"
-
-
-def spread(score: Score) -> str:
-    """`± 0.004` over seeds, `[0.97, 0.99]` over test examples, or nothing."""
-    if score.seeds > 1:
-        return f"± {number(score.sd)}"
-    known = not (math.isnan(score.low) or math.isnan(score.high))
-    return f"[{number(score.low)}, {number(score.high)}]" if known else ""
-
-
-def percent(share: float) -> str:
-    """`97 %`; one decimal where rounding would claim all or nothing."""
-    whole = round(100 * share)
-    exact = abs(100 * share - whole) < 0.05
-    return f"{100 * share:.1f} %" if whole in (0, 100) and not exact else f"{whole} %"
-
-
-def rate_text(rate: float | None) -> str:
-    """`3e-4`, as people write learning rates."""
-    if rate is None:
-        return "–"
-    mantissa, exponent = f"{rate:.6e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
-
-
-def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The page's table in Markdown, from the rows of results.json: a line a method.
-
-    Raises: UserError for malformed rows.
-    """
-    head, *lines = _cells(Results(rows))
-    table = [[name for name, _ in head], ["---", *["---:"] * (len(head) - 1)]]
-    table += [[f"{value} {interval}".strip() for value, interval in line] for line in lines]
-    escaped = [[cell.replace("|", "\\|") for cell in cells] for cells in table]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in escaped)
-
-
-def terminal_table(rows: Sequence[Mapping[str, Any]]) -> RichTable:
-    """The same for a terminal of 80 characters, without intervals.
-
-    A column a method; of several learning rates a line each, and no groups of tasks.
-
-    Raises: UserError for malformed rows.
-    """
-    results = Results(rows)
-    grid = [[text for text, _ in line] for line in _cells(results)]
-    if results.sweep:
-        kept = [i for i, name in enumerate(grid[0]) if name not in results.groups]
-        grid = [[line[i] for i in kept] for line in grid]
-    else:
-        grid[0][0] = ""
-        grid = list(map(list, zip(*grid, strict=True)))
-    table = RichTable(*grid[0], box=SIMPLE_HEAD)
-    table.columns[0].no_wrap = results.sweep
-    for line in grid[1:]:
-        table.add_row(*line)
-    return table
-
-
-def _cells(results: Results) -> list[list[tuple[str, str]]]:
-    """The head and a line a method; a cell is its text and, of a score, the interval."""
-    columns = results.columns()
-    kept = any(results.kept(line) is not None for line in results.lines)
-    names = ["method", *["learning rate"] * results.sweep, *(name for name, _ in columns)]
-    table = [[(name, "") for name in [*names, *["kept"] * kept]]]
-    for line in results.lines:
-        cells = [(line.method, ""), *[(rate_text(line.learning_rate), "")] * results.sweep]
-        for _, measure in columns:
-            score = line.final(measure)
-            cells.append(("–", "") if score is None else (number(score.value), spread(score)))
-        if kept:
-            share = results.kept(line)
-            cells.append(("–" if share is None else percent(share), ""))
-        table.append(cells)
-    return table

@@ -25,6 +25,17 @@ th { font-size: .875rem; vertical-align: bottom; overflow-wrap: break-word; }
 tbody th, th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
 tbody th { white-space: nowrap; font-size: 1rem; vertical-align: top; }
 td small { display: block; color: var(--soft); white-space: nowrap; }
+@media (max-width: 44rem) {
+  .scores, .scores tbody { display: block; } .scores thead { display: none; }
+  .scores tr { display: grid; grid-template-columns: 1fr 1fr; gap: .1rem 1rem; padding: .7rem 0;
+    border-bottom: 1px solid var(--line); }
+  .scores th { grid-column: 1 / -1; position: static; white-space: normal; }
+  .scores th, .scores td { padding: .1rem 0; border: 0; text-align: left;
+    overflow-wrap: anywhere; }
+  .scores td::before { content: attr(data-name); display: block; color: var(--soft);
+    font-size: .8rem; }
+  .scores small { display: inline-block; margin-left: .4em; }
+}
 .dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .5em; }
 figure { margin: 1rem 0; }
 figure .scroll { background: #fff; border-radius: .5rem; border: 1px solid var(--line); }

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from rich.text import Text
 
 from promot_jax import models
-from promot_jax.console import console, say
+from promot_jax.console import say
 from promot_jax.errors import UserError
 from promot_jax.models import Variables
 from promot_jax.run.agreement import agree, counted
 from promot_jax.run.prepare import Context, data_digests, prepare
+from promot_jax.run.progress import Progress
 from promot_jax.run.stage import Run, selecting_score
 from promot_jax.run.workdir import Results, check, claim
 from promot_jax.training import (
@@ -250,10 +250,14 @@ class _StageRun:
             raise
         self._save(state, frozen, seconds, score)
 
-    def _leave_if_asked(self, *_: int) -> None:
+    def _leave_if_asked(self) -> None:
         """Stops an evaluation, after each batch."""
         if self.stop():
             raise Interrupted(f"stopped in stage {self.name}: run the same command to go on")
+
+    def _due(self, evaluator: Evaluator, step: int) -> bool:
+        every = evaluator.evaluation.every
+        return every is None or step % every == 0 or step == self.stage.steps
 
     def _evaluate(self, state: State, frozen: Variables) -> list[dict[str, Any]]:
         """The rows of results.json."""
@@ -261,12 +265,11 @@ class _StageRun:
         variables = state.trained | frozen
         generate = functools.partial(self.context.generator, variables)
         rows: list[dict[str, Any]] = []
-        with console.status(Text(f"{self.name}: evaluating at step {step}")):
-            for evaluator in self.prepared.evaluators:
-                every = evaluator.evaluation.every
-                if every is None or step % every == 0 or step == self.stage.steps:
-                    samples = self.root / self.name / "samples"
-                    rows += evaluator(generate, step, samples, self._leave_if_asked)
+        due = [each for each in self.prepared.evaluators if self._due(each, step)]
+        said, asked = f"{self.name}: evaluating at step {step}", sum(each.rows for each in due)
+        with contextlib.closing(Progress(said, asked, self._leave_if_asked)) as progress:
+            for evaluator in due:
+                rows += evaluator(generate, step, self.root / self.name / "samples", progress)
         rates = [part.peak(self.stage.steps) for part in self.stage.train]
         for row in rows:
             if row["task"] in settings.targets:

@@ -16,6 +16,7 @@ from promot_jax.evaluation import Evaluation, Evaluator
 VOCAB_SIZE = 384
 PROMPTS = {"nli": np.arange(384, 388), "other": np.arange(388, 390)}
 COPY = [("True", "True"), ("Rome", "Rome"), ("True", "no"), ("x", "y"), ("Oslo", "Oslo")]
+MANY = [("x" * (60 if i % 11 == 10 else 1 + i % 9), "y") for i in range(130)]
 LONG = [("short", "short"), ("a longer input", "a longer input"), ("tiny", "tiny")]
 NLI = TaskInfo(group="nli", answer_format=("True", "False"))
 
@@ -70,6 +71,7 @@ def tasks():
     names = [
         add("ev_copy", COPY, [accuracy], info=NLI),
         add("ev_long", LONG, [accuracy]),
+        add("ev_many", MANY, [accuracy]),
         add("ev_two", [], [accuracy], splits={"train": LONG, "validation": LONG[:1]}),
         add("ev_lower", [("ROME", "rome"), ("Bonn", "BONN")], [accuracy], lower),
         add("ev_bleu", [(f"a b c d {i}", f"a b c d {i % 2}") for i in range(8)], [bleu]),
@@ -86,6 +88,12 @@ def tasks():
     seqio.MixtureRegistry.remove("ev_mixture")
     for name in names:
         seqio.TaskRegistry.remove(name)
+
+
+@pytest.fixture
+def many():
+    """A task of 130 rows, every eleventh of them long."""
+    return "ev_many"
 
 
 class Echo:
@@ -131,14 +139,28 @@ def test_a_row_as_results_json_has_it():
     }
 
 
-def test_batches_have_one_shape_and_the_last_one_counts_what_is_real():
+def test_a_batch_is_no_larger_than_what_is_left():
     echo, seen = Echo(), []
     (row,) = evaluator(["ev_copy"])(echo, 0, on_batch=lambda *done: seen.append(done))
-    assert [batch.shape for batch in echo.batches] == [(2, 32)] * 3
+    assert [batch.shape for batch in echo.batches] == [(2, 32), (2, 32), (1, 32)]
     assert [batch.dtype for batch in echo.batches] == [np.int32] * 3
-    assert seen == [(1, 3), (2, 3), (3, 3)]
-    assert row["n"] == 5
-    assert np.array_equal(*echo.batches[-1])  # filled up with the last row
+    assert seen == [("ev_copy", 0, 2), ("ev_copy", 0, 2), ("ev_copy", 0, 1)]
+    assert row["n"] == evaluator(["ev_copy"]).rows == 5
+
+
+def test_batches_have_few_shapes(many):
+    """64 rows a batch, then powers of two, filled up with the last row."""
+    echo = Echo()
+    for limit in range(1, 131):
+        evaluator([many], limit=limit, batch_size=64)(echo, 0)
+    assert {len(batch) for batch in echo.batches} == {1, 2, 4, 8, 16, 32, 64}
+    echo = Echo()
+    evaluator([many], limit=83, batch_size=48)(echo, 0)
+    assert [len(batch) for batch in echo.batches] == [48, 48]
+    assert (echo.batches[1][34:] == echo.batches[1][34]).all()
+    echo = Echo()
+    evaluator([many], limit=5, batch_size=64)(echo, 0)
+    assert [len(batch) for batch in echo.batches] == [8]
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 64])
@@ -146,6 +168,30 @@ def test_the_batch_size_changes_no_score(size):
     assert evaluator(["ev_copy"], NLI, batch_size=size)(Echo(), 0) == evaluator(["ev_copy"], NLI)(
         Echo(), 0
     )
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64])
+def test_answers_and_numbers_are_those_of_the_rows_whatever_the_batch(many, tmp_path, size):
+    """Of inputs of many lengths; what is generated depends on the row's number."""
+
+    def numbered(tokens, decoding, rows):
+        outputs = np.zeros((len(tokens), 8), int)
+        for output, row in zip(outputs, rows, strict=True):
+            text = f"{row}"
+            output[: len(text)] = [ord(letter) + 3 for letter in text]
+        return outputs
+
+    evaluator([many], limit=23, batch_size=size)(numbered, 0, tmp_path)
+    lines = read(tmp_path / f"{many}.0shot.0.jsonl")
+    assert [(line["input"], line["output"]) for line in lines] == [
+        (text, str(i)) for i, (text, _) in enumerate(MANY[:23])
+    ]
+
+
+def test_one_long_row_costs_nothing_to_the_others(many):
+    echo = Echo()
+    evaluator([many], limit=30, batch_size=8)(echo, 0)
+    assert [batch.shape[1] for batch in echo.batches] == [32, 32, 32, 64]
 
 
 def test_samples_hold_every_row_in_order(tmp_path):
@@ -174,15 +220,16 @@ def test_too_long_rows_are_counted_and_none_is_lost(tmp_path):
     (row,) = evaluator(["ev_long"], input_length=8)(echo, 0, tmp_path)
     assert (row["n"], row["too_long"]) == (3, 1)
     assert row["value"] == pytest.approx(2 / 3)
-    assert {batch.shape for batch in echo.batches} == {(2, 8)}
+    assert [batch.shape for batch in echo.batches] == [(2, 8), (1, 8)]
     samples = read(tmp_path / "ev_long.0shot.0.jsonl")
     assert [line["input"] for line in samples] == ["short", "a loput", "tiny"]
 
 
 def test_without_an_input_length_nothing_is_too_long():
-    made = evaluator(["ev_long"], shots=(0, 2))
-    assert made.lengths == {("ev_long", 0): 32, ("ev_long", 2): 64}
-    assert all("too_long" not in row for row in made(Echo(), 0))
+    echo = Echo()
+    rows = evaluator(["ev_long"], shots=(0, 2), batch_size=4)(echo, 0)
+    assert [batch.shape for batch in echo.batches] == [(4, 32), (4, 64)]
+    assert all("too_long" not in row for row in rows)
 
 
 def test_the_prompt_is_in_front_and_nowhere_else():
@@ -204,8 +251,9 @@ def test_a_mapping_gives_each_task_its_split():
 
 
 def test_inputs_are_padded_no_longer_than_a_task_needs():
-    made = evaluator(["ev_copy", "ev_long"], input_length=1000, shots=(0, 2))
-    assert set(made.lengths.values()) == {32, 64}
+    echo = Echo()
+    evaluator(["ev_copy", "ev_long"], input_length=1000, shots=(0, 2))(echo, 0)
+    assert {batch.shape[1] for batch in echo.batches} == {32, 64}
 
 
 def test_ids_without_text_are_survived():
@@ -217,7 +265,7 @@ def test_ids_without_text_are_survived():
 
 
 def test_nothing_generated_is_an_empty_answer(tmp_path):
-    (row,) = evaluator(["ev_copy"])(lambda tokens, *_: np.zeros((2, 4), int), 0, tmp_path)
+    (row,) = evaluator(["ev_copy"])(lambda tokens, *_: np.zeros((len(tokens), 4), int), 0, tmp_path)
     assert row["value"] == 0
     assert row["high"] > 0.4  # none of five is not none at all
     assert {line["output"] for line in read(tmp_path / "ev_copy.0shot.0.jsonl")} == {""}

@@ -8,7 +8,7 @@ import pytest
 from report_workdirs import demo_workdir, rows_of, write_metrics, write_results, write_samples
 
 from promot_jax.report import report
-from promot_jax.report.files import loss_curve, stage_folders
+from promot_jax.report.files import Damage, loss_curve, stage_folders
 
 VOID = {"meta", "img", "br"}
 PICTURES = {"forgetting_curve", "format_share", "tradeoff", "loss"}
@@ -167,4 +167,4 @@ def test_loss_curve_of_a_killed_and_resumed_run(tmp_path):
              '{"step": 3, "loss": NaN}', '{"step": 4, "lo']  # fmt: skip
     (folder / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (stage,) = stage_folders(tmp_path, ["promot"])
-    assert loss_curve(stage) == {1: 3.0, 2: 1.5}
+    assert loss_curve(stage, Damage(tmp_path)) == {1: 3.0, 2: 1.5}

@@ -9,8 +9,10 @@ from rich.console import Console
 
 from promot_jax.errors import UserError
 from promot_jax.report import markdown_table, report, terminal_table
-from promot_jax.report.results import Checkpoint, read_rows
-from promot_jax.report.table import Results, percent, rate_text
+from promot_jax.report.results import Checkpoint
+from promot_jax.report.rows import read_rows
+from promot_jax.report.table import Results
+from promot_jax.report.text import percent, rate_text
 
 
 def row(**changes):
@@ -80,7 +82,7 @@ def test_kept_uses_the_tasks_that_base_has_too():
     rows = [held(**base, value=0.8), held(value=0.6), row(task="x", group="qa", value=0.0)]
     results = Results(rows)
     assert results.kept(results.lines[1]) == pytest.approx(0.75)
-    assert "75 %" in markdown_table(rows)
+    assert "| 0.750 |" in markdown_table(rows)
     assert "same held-out tasks" in results.notes()[0]
 
 
@@ -179,9 +181,9 @@ def test_markdown_is_rectangular_whatever_the_names():
     ("text", "says"),
     [
         (None, "does not exist"),
-        ("{", "not valid JSON"),
+        ("{", "is damaged"),
         ("[]", "at least one row"),
-        ('{"rows": []}', "must hold a list"),
+        ('{"rows": []}', "holds no JSON list"),
         ("[3]", "row 1"),
         ('[{"method": "m", "task": "t", "group": "qa"}]', "row 1 .*value"),
         (json.dumps([row(), row(value="high")]), "row 2"),
