@@ -1,14 +1,55 @@
 """Text files that others may have changed: always UTF-8, JSON that is JSON."""
 
+import codecs
 import hashlib
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from promot_jax.errors import UserError
 
 KINDS = {dict: "a JSON object", list: "a JSON list"}
+# UTF-32's mark of little-endian files begins with UTF-16's.
+MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
+
+def text_lines(file: IO[bytes], name: str) -> Iterator[str]:
+    """The lines of a text file with their ends: \\n, \\r\\n or \\r, in any mixture.
+
+    A byte order mark of UTF-8 is left out. The file is read as far as lines are asked for.
+
+    Raises:
+      UserError: it is not UTF-8; `name` says what is, the message what it seems to be or the line.
+    """
+    start = file.read(1024)
+    file.seek(0)
+    seen = next((kind for mark, kind in MARKS.items() if start.startswith(mark)), None)
+    if seen is None and start.count(0) > len(start) / 5:  # every other byte of Latin letters
+        seen = "UTF-16LE" if start[1::2].count(0) > start[::2].count(0) else "UTF-16BE"
+    if seen:
+        raise UserError(
+            f"{name} is {seen}, not UTF-8: save it as UTF-8 (iconv -f {seen} -t UTF-8 does)"
+        )
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    for number, line in enumerate(text, start=1):
+        try:
+            line.encode()
+        except UnicodeEncodeError as error:
+            place = len(line[: error.start].encode())
+            latin = line[:40].strip().encode(errors="surrogateescape").decode("latin-1")
+            raise UserError(
+                f"{name}, line {number}: not UTF-8 at byte {place} (in latin-1 it would be"
+                f" {latin!r}): save the file as UTF-8"
+            ) from error
+        yield line
+    text.detach()  # the caller closes his file
 
 
 def parse_json(text: str | bytes) -> Any:
