@@ -3,13 +3,18 @@
     promot infer WORKDIR --input=in.jsonl --output=out.jsonl --prompt=target --beams=4
     promot infer WORKDIR --input=in.jsonl --output=out.jsonl --score    lines have "targets" too
 
-Started again, it goes on where it stopped.
+Started again, it goes on where it stopped. An input of more than --input_length tokens is named and
+not answered: its output is null, and its line says "too_long".
 """
 
 import argparse
 import contextlib
 from pathlib import Path
 
+from promot_jax.errors import UserError
+from promot_jax.paths import expand
+
+# Defaults are those of `models.Decoding`, which must not be imported for --help.
 DECODING = {
     "max_length": (64, "most tokens of an output"),
     "beams": (1, "beam search; 1 for greedy search or sampling"),
@@ -21,32 +26,55 @@ DECODING = {
     "seed": (0, "of the sampling"),
 }
 BASE = "where the base of WORKDIR lies now, if it was moved; again for the base of that base"
+SAMPLING, BEAMS = ("top_k", "top_p", "seed"), ("length_penalty", "beam_search")
+NAMED = 5  # long lines; of the rest only the number
 
 
 def add_arguments(infer: argparse.ArgumentParser) -> None:
     """The arguments of the verb."""
-    infer.add_argument("workdir")
+    infer.add_argument("workdir", type=path, help="work directory, a stage in one, or an export")
     infer.add_argument(
-        "--input", required=True, type=Path, help=".jsonl with 'inputs' (and 'prompt'), or text"
+        "--input",
+        required=True,
+        type=path,
+        help=".jsonl with 'inputs' (and 'prompt'), or text, a line an input; UTF-8",
     )
     infer.add_argument(
-        "--output", required=True, type=Path, help=".jsonl; an unfinished one is continued"
+        "--output", required=True, type=path, help=".jsonl; an unfinished one is continued"
     )
     infer.add_argument("--prompt", help="soft prompt of the lines that name none")
     infer.add_argument(
         "--score", action="store_true", help="log-likelihood of each line's 'targets', no outputs"
     )
-    infer.add_argument("--batch_size", type=int, default=64)
     infer.add_argument(
-        "--input_length", type=int, help="most tokens of an input with its prompt (no limit)"
+        "--batch_size",
+        type=int,
+        default=64,
+        help="rows at once, of up to 512 tokens; of longer ones fewer (64)",
     )
     infer.add_argument(
-        "--too_long", default="error", help="inputs of more tokens: error, or flag and go on"
+        "--input_length",
+        type=int,
+        default=4096,
+        help="most tokens of an input with its prompt, and of targets to score (4096)",
+    )
+    infer.add_argument(
+        "--too_long",
+        default="flag",
+        help="inputs of more tokens: flag them and answer the others, or error before any (flag)",
     )
     infer.add_argument("--base", action="append", default=[], help=BASE)
     infer.add_argument("--mesh", type=mesh, help="such as fsdp=4,tensor=2 (all devices as data)")
     for name, (default, help_) in DECODING.items():
-        infer.add_argument(f"--{name}", type=type(default), default=default, help=help_)
+        infer.add_argument(f"--{name}", type=type(default), help=f"{help_} ({default})")
+
+
+def path(text: str) -> str:
+    """A path, its `~` expanded."""
+    try:
+        return expand(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def mesh(text: str) -> dict[str, int]:
@@ -67,19 +95,54 @@ def infer(args: argparse.Namespace) -> int:
     from promot_jax.run import Answering, LanguageModel
     from promot_jax.run import infer as infer_file
     from promot_jax.run.answers import read_records
+    from promot_jax.run.output import check_files
     from promot_jax.training import Bar
 
+    given = {name: getattr(args, name) for name in DECODING if getattr(args, name) is not None}
     how = Answering(
         args.prompt,
-        Decoding(**{name: getattr(args, name) for name in DECODING}),
+        Decoding(**given),
         args.score,
         args.batch_size,
         args.input_length,
         args.too_long,
     )
-    total = sum(1 for _ in read_records(args.input, how))
+    _check_options(args.score, {name: getattr(how.decoding, name) for name in DECODING})
+    source, output = Path(args.input), Path(args.output)
+    check_files(source, output)
+    total, long, shown = sum(1 for _ in read_records(source, how)), 0, 0
+    every = max(1, total // 100)
+
+    def on_rows(done: int) -> None:
+        nonlocal shown
+        if bar.interactive or done // every > shown // every or done == total:
+            bar.update(shown := done, "")
+
+    def on_long(line: int, tokens: int) -> None:
+        nonlocal long
+        if (long := long + 1) <= NAMED:
+            say(
+                f"--input {source}, line {line}, is not answered: {tokens} tokens, more than"
+                f" --input_length = {how.input_length}"
+            )
+
     model = LanguageModel(args.workdir, args.mesh, args.base)
     with contextlib.closing(Bar("infer", 0, total, 1)) as bar:
-        done = infer_file(model, args.input, args.output, how, lambda done: bar.update(done, ""))
-    say(f"{done} {'scores' if args.score else 'outputs'} in {args.output}")
+        done = infer_file(model, source, output, how, on_rows, on_long)
+    nulls = f', {long} of them null ("too_long")' if long else ""
+    say(f"{done} {'scores' if args.score else 'outputs'} in {output}{nulls}")
     return 0
+
+
+def _check_options(score: bool, decoding: dict[str, int | float | str]) -> None:
+    """Raises UserError for options that would have no effect."""
+    why = {}
+    if decoding["temperature"] == 0:
+        why |= dict.fromkeys(SAMPLING, "nothing is sampled: add --temperature=1, or leave it out")
+    if decoding["beams"] == 1:
+        why |= dict.fromkeys(BEAMS, "there is one beam: add --beams=4, or leave it out")
+    if score:
+        why = dict.fromkeys(DECODING, "--score generates nothing: leave it out")
+    for name, reason in why.items():
+        if decoding[name] != DECODING[name][0]:
+            raise UserError(f"--{name} = {decoding[name]} has no effect, {reason}")

@@ -64,7 +64,7 @@ from promot_jax.data.tasks import (  # noqa: E402
     mixture,
     task_info,
 )
-from promot_jax.data.tokens import padded_length  # noqa: E402
+from promot_jax.data.tokens import padded_length, rows_at_once  # noqa: E402
 from promot_jax.data.vocabularies import (  # noqa: E402
     byte,
     decode,
@@ -95,6 +95,7 @@ __all__ = [
     "mixture",
     "padded_length",
     "rouge2",
+    "rows_at_once",
     "same_vocabulary",
     "sentencepiece",
     "squad",

@@ -19,11 +19,24 @@ from promot_jax.data.vocabularies import same_vocabulary
 from promot_jax.errors import UserError
 
 CUE = 16  # tokens at the end of an input that are cut last
+FULL_LENGTH = 512  # up to this length batches have all their rows
 
 
 def padded_length(longest: int) -> int:
     """What inputs are padded to where nothing sets it: few lengths, so few compilations."""
     return max(32, 1 << (longest - 1).bit_length())
+
+
+def rows_at_once(batch_size: int, length: int) -> int:
+    """How many rows of `length` tokens are computed together: `batch_size`, halved until they fit.
+
+    Attention needs memory as rows * length ** 2 does, of which a batch may take as much as
+    `batch_size` rows of `FULL_LENGTH` tokens; one row always goes. Few sizes, so few compilations.
+    """
+    rows = batch_size
+    while rows > 1 and rows * length**2 > batch_size * FULL_LENGTH**2:
+        rows = -(-rows // 2)
+    return rows
 
 
 def prompt_room(prompt_ids: np.ndarray, input_length: int, name: str = "") -> int:

@@ -26,6 +26,14 @@ NEVER = -1e7  # log-probability of what must not happen; finite, so that sums st
 #                                        at max_length without EOS too   (early_stopping=False)
 # after t5x.decoding.beam_search (its penalty: Wu et al. 2016) and transformers' generate.
 BEAM_SEARCHES = ("t5x", "huggingface")
+# More is a slip of the hand, and would ask for all memory there is, or overflow float32.
+RANGES = {
+    "max_length": (1, 2**14),
+    "beams": (1, 2**8),
+    "top_k": (0, 2**31 - 1),
+    "length_penalty": (-5, 5),
+}
+COLDEST, HOTTEST = 1e-6, 1e6  # of temperatures; below, logits divided by them overflow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Decoding:
     """How to generate.
 
     Attributes:
-      max_length: most tokens of an output, EOS included.
+      max_length: most tokens of an output, EOS included; up to 16384.
       beams: 1 for greedy search or sampling.
       temperature: 0 takes the likeliest token; above, samples from the softmax at this temperature.
       top_k: sample among the k likeliest tokens; 0 for all. Of equally likely ones, here and for
@@ -59,9 +67,13 @@ class Decoding:
 
     def __post_init__(self):
         check_types(self)
-        for name, low in (("max_length", 1), ("beams", 1), ("temperature", 0), ("top_k", 0)):
-            if getattr(self, name) < low:
-                raise UserError(f"Decoding.{name} = {getattr(self, name)}: set at least {low}")
+        for name, (low, high) in RANGES.items():
+            if not low <= (value := getattr(self, name)) <= high:
+                raise UserError(f"Decoding.{name} = {value}: set {low} to {high}")
+        if self.temperature != 0 and not COLDEST <= self.temperature <= HOTTEST:
+            raise UserError(
+                f"Decoding.temperature = {self.temperature}: set 0, or {COLDEST:g} to {HOTTEST:g}"
+            )
         if not 0 < self.top_p <= 1:
             raise UserError(f"Decoding.top_p = {self.top_p}: set a probability in (0, 1]")
         if self.beams > 1 and self.temperature > 0:

@@ -4,29 +4,36 @@ promot infer WORKDIR --input=in.jsonl --output=out.jsonl --prompt=target
 
 A line {"inputs": text} becomes {"inputs": text, "prompt": name or null, "output": text}; a line may
 name a "prompt" of its own, and keeps whatever else it has. With scoring, lines have "targets" too
-and get "score" (the log-likelihood in nats), "tokens" and "greedy". Lines are computed and written
-in windows, each a function of its lines alone: a file that was continued is the file of one
-uninterrupted call. `<output>.made_by.json` says which model and settings made it: only they may
-continue it.
+and get "score" (the log-likelihood in nats), "tokens" and "greedy". An input that is too long gets
+null answers, and its number of tokens as "too_long". Lines are computed and written in windows,
+each a function of its lines alone: a file that was continued with the same batch size is the file
+of one uninterrupted call. How it is kept whole and continued: `promot_jax.run.output`.
 """
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
 
 from promot_jax.errors import UserError, check_types
+from promot_jax.files import parse_json, text_lines
 from promot_jax.models import Decoding
-from promot_jax.run.inference import BATCH_SIZE, GREEDY, LanguageModel
-from promot_jax.training import digest
+from promot_jax.run.inference import (
+    BATCH_SIZE,
+    GREEDY,
+    INPUT_LENGTH,
+    MOST_ROWS,
+    Ids,
+    LanguageModel,
+    check_batch_size,
+)
+from promot_jax.run.output import Numbered, Output, Record, check_files
 
-WINDOW = 8  # batches that are read, sorted by length and written together
+WINDOW = MOST_ROWS  # lines that are read, sorted by length and written together
 ANSWERS = {True: ("score", "tokens", "greedy"), False: ("output",)}
-ADDED = {name for names in ANSWERS.values() for name in names} | {"too_long"}
-
-Record = dict[str, Any]
+LONG = ("error", "flag")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +44,11 @@ class Answering:
       prompt: the soft prompt of lines that name none.
       decoding: how to generate.
       score: score each line's targets in the place of generating.
-      batch_size: rows that are computed at once.
-      input_length: most tokens of an input, its prompt and EOS included; None for no limit.
-      too_long: what an input of more tokens is: an "error" before any line is answered, or a line
-        with null answers and its number of tokens as "too_long" ("flag"). None is ever cut.
+      batch_size: rows that are computed at once, where they have up to 512 tokens; longer ones go
+        in smaller batches. Up to 1024.
+      input_length: most tokens of an input, its prompt and EOS included, and of targets to score.
+      too_long: what an input of more tokens is: a line with null answers and its number of tokens
+        as "too_long" ("flag"), or an "error" before any line is answered. None is ever cut.
 
     Raises:
       UserError: a value out of range.
@@ -50,16 +58,21 @@ class Answering:
     decoding: Decoding = GREEDY
     score: bool = False
     batch_size: int = BATCH_SIZE
-    input_length: int | None = None
-    too_long: str = "error"
+    input_length: int = INPUT_LENGTH
+    too_long: str = "flag"
 
     def __post_init__(self):
         check_types(self)
-        for name in ("batch_size", "input_length"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UserError(f"--{name} = {value}: set at least 1")
-        if self.too_long not in ("error", "flag"):
+        check_batch_size(self.batch_size, "--batch_size")
+        if self.input_length < 1:
+            raise UserError(f"--input_length = {self.input_length}: set at least 1")
+        if self.too_long not in LONG:
             raise UserError(f"--too_long = {self.too_long!r}: set 'error' or 'flag'")
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """Names of what a line may get."""
+        return ANSWERS[self.score] + (("too_long",) if self.too_long == "flag" else ())
 
 
 def infer(
@@ -68,171 +81,177 @@ def infer(
     output: Path,
     how: Answering = Answering(),
     on_rows: Callable[[int], None] = lambda done: None,
+    on_long: Callable[[int, int], None] = lambda line, tokens: None,
 ) -> int:
     """Answers a file; goes on where an earlier call stopped.
 
     Args:
       source: JSONL with "inputs" ("targets", "prompt"); or text, a line an input.
       output: JSONL, as this module's docstring says.
-      on_rows: called with the number of lines done.
+      on_rows: called after each batch, with the number of lines answered.
+      on_long: called with number and tokens of a line whose input is too long to be answered.
 
     Returns:
       The number of lines in `output`.
 
     Raises:
       UserError: a file that cannot be read or written, a malformed line (nothing is answered then),
-        or an output that belongs to another input.
+        an output that belongs to another input, or an input that changes.
     """
+    check_files(source, output)
+    before = _stamp(source)
     _check(model, source, how)
-    window = WINDOW * how.batch_size
-    _check_maker(model, output, how)
-    done = _kept(output, source, how, window)
-    records = (record for _, record in islice(read_records(source, how), done, None))
-    with _open(output, "a", encoding="utf-8") as file:
-        while lines := list(islice(records, window)):
-            for record, answer in zip(lines, _answers(model, lines, how, done), strict=True):
-                file.write(json.dumps(record | answer, ensure_ascii=False) + "\n")
-            file.flush()
-            done += len(lines)
-            on_rows(done)
-    return done
+    settings = dataclasses.asdict(how)
+    settings |= settings.pop("decoding")
+    del settings["batch_size"], settings["too_long"]  # they change no answer
+    with Output(output, model.fingerprints() | settings) as out:
+        for line, written in out.keep(read_records(source, how), source, WINDOW):
+            if "too_long" in how.added and "too_long" in written:
+                on_long(line, written["too_long"])
+        records = islice(read_records(source, how), out.done, None)
+        while window := list(islice(records, WINDOW)):
+            answers = _answers(model, [record for _, record in window], how, out, on_rows)
+            if _stamp(source) != before:
+                raise UserError(
+                    f"--input {source} changed while it was answered: run the command again when it"
+                    " is complete, and it goes on from what is done"
+                )
+            numbered = list(zip(window, answers, strict=True))
+            out.add([_line(record | answer) for (_, record), answer in numbered])
+            for (line, _), answer in numbered:
+                if "too_long" in answer:
+                    on_long(line, answer["too_long"])
+        return out.done
+
+
+def _stamp(source: Path) -> tuple[int, ...]:
+    """Changes when a file does."""
+    try:
+        found = source.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False, allow_nan=False)
 
 
 def _answers(
-    model: LanguageModel, records: list[Record], how: Answering, first: int
+    model: LanguageModel,
+    records: Sequence[Record],
+    how: Answering,
+    out: Output,
+    on_rows: Callable[[int], None],
 ) -> list[Record]:
-    """What is added to each record; `first`: the number of the first one in the file."""
-    rows = [model.encode(record["inputs"], record["prompt"]) for record in records]
-    fits = [i for i, row in enumerate(rows) if not _too_long(row, how)]
-    inputs = [rows[i] for i in fits]
+    """What is added to each record of a window."""
+    columns = [_encoded(model, record, how) for record in records]
+    longest = [max(map(len, column)) for column in columns]
+    answers = out.begin(records)
+    for i, length in enumerate(longest):
+        if length > how.input_length and i not in answers:
+            answers[i] = dict.fromkeys(ANSWERS[how.score]) | {"too_long": length}
+    fits = [i for i, length in enumerate(longest) if length <= how.input_length]
+    parts = [[columns[i][k] for i in fits] for k in range(1 + how.score)]
+    for batch in model.batches(how.batch_size, *parts):
+        rows = [fits[i] for i in batch.rows]
+        if not set(rows) <= answers.keys():
+            with _naming_shortage(batch.size, max(longest[i] for i in rows)):
+                found = _batch(model, [columns[i] for i in rows], batch.size, how, out.done, rows)
+            out.note(rows, found)
+            answers |= zip(rows, found, strict=True)
+        on_rows(out.done + len(answers))
+    return [answers[i] for i in range(len(records))]
+
+
+def _batch(
+    model: LanguageModel,
+    columns: Sequence[list[Ids]],
+    size: int,
+    how: Answering,
+    first: int,
+    rows: Sequence[int],
+) -> list[Record]:
+    """Answers to a batch; its rows are counted from the file's record number `first`."""
+    parts = list(zip(*columns, strict=True))
     if how.score:
-        targets = [model.encode(records[i]["targets"], None) for i in fits]
-        found = model.score_ids(inputs, targets, how.batch_size)
+        found = model.score_batch(*parts, size)
     else:
-        numbers = [first + i for i in fits]
-        texts = model.generate_ids(inputs, how.decoding, how.batch_size, numbers)
-        found = [(text,) for text in texts]
-    names = ANSWERS[how.score]
-    answers = [dict.fromkeys(names) | {"too_long": len(row)} for row in rows]
-    for i, values in zip(fits, found, strict=True):
-        answers[i] = dict(zip(names, values, strict=True))
-    return answers
+        numbers = [first + i for i in rows]
+        found = [(text,) for text in model.generate_batch(*parts, size, how.decoding, numbers)]
+    return [dict(zip(ANSWERS[how.score], values, strict=True)) for values in found]
 
 
-def _too_long(row: Any, how: Answering) -> bool:
-    return how.input_length is not None and len(row) > how.input_length
+@contextlib.contextmanager
+def _naming_shortage(rows: int, tokens: int) -> Iterator[None]:
+    """Says what there was no memory for; with smaller settings the same command goes on."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            raise MemoryError(f"with {rows} rows at once of up to {tokens} tokens") from error
+        raise
+
+
+def _encoded(model: LanguageModel, record: Record, how: Answering) -> list[Ids]:
+    """A record's input and, with scoring, its targets."""
+    inputs = model.encode(record["inputs"], record["prompt"])
+    return [inputs, model.encode(record["targets"], None)] if how.score else [inputs]
 
 
 def _check(model: LanguageModel, source: Path, how: Answering) -> None:
     """Raises UserError unless all lines can be answered."""
-    measured = how.input_length is not None and how.too_long == "error"
+    measured = how.too_long == "error"
     for line, record in read_records(source, how):
         try:
-            row = model.encode(record["inputs"] if measured else "", record["prompt"])
+            texts = record if measured else record | {"inputs": "", "targets": ""}
+            length = max(map(len, _encoded(model, texts, how)))
         except UserError as error:
             raise UserError(f"--input {source}, line {line}: {error}") from error
-        if measured and _too_long(row, how):
+        if measured and length > how.input_length:
             raise UserError(
-                f"--input {source}, line {line}, has {len(row)} tokens with its prompt, but"
+                f"--input {source}, line {line}, has {length} tokens with its prompt, but"
                 f" --input_length = {how.input_length}: set more, or --too_long=flag"
             )
 
 
-def read_records(source: Path, how: Answering) -> Iterator[tuple[int, Record]]:
+def read_records(source: Path, how: Answering) -> Iterator[Numbered]:
     """The lines of an input file that are not empty, numbered: "inputs", "prompt", "targets"."""
     try:
-        with source.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
+        with source.open("rb") as file:
+            for number, line in enumerate(text_lines(file, f"--input {source}"), start=1):
                 if line.strip():
-                    yield number, _record(line, number, source, how)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--input {source} cannot be read as UTF-8 text ({error})") from error
+                    yield number, _record(line, f"--input {source}, line {number}", source, how)
+    except OSError as error:
+        raise UserError(
+            f"--input {source} cannot be read ({error.strerror}): check the path"
+        ) from error
 
 
-def _record(line: str, number: int, source: Path, how: Answering) -> Record:
+def _record(line: str, where: str, source: Path, how: Answering) -> Record:
+    if "\0" in line:
+        raise UserError(f"{where} has a NUL character: save the file as UTF-8 text, without any")
     if source.suffix.lower() not in (".jsonl", ".json") and not how.score:
         return {"inputs": line.rstrip("\r\n"), "prompt": how.prompt}
     texts = ("inputs", "targets") if how.score else ("inputs",)
     try:
-        row = json.loads(line)
-        record = {name: value for name, value in row.items() if name not in ADDED}
-        record |= {name: row[name] for name in texts} | {"prompt": row.get("prompt", how.prompt)}
+        row = parse_json(line)
+        record = row | {name: row[name] for name in texts}
+        record["prompt"] = row.get("prompt", how.prompt)
         named = record["prompt"] is None or isinstance(record["prompt"], str)
         if not named or not all(isinstance(record[name], str) for name in texts):
             raise TypeError
-        json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is no text
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _line(record).encode()  # half a surrogate pair is no text, and 1e999 no number
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         example = json.dumps(dict.fromkeys(texts, "text"))
+        reason = f" ({error})" if isinstance(error, ValueError) else ""
         raise UserError(
-            f"--input {source}, line {number}: each line must be like {example}, with"
-            ' "prompt": a name or null where it wants its own'
+            f"{where}: each line must be like {example}, with"
+            f' "prompt": a name or null where it wants its own{reason}'
         ) from error
-    return record
-
-
-def _open(output: Path, mode: str, **options: Any) -> IO:
-    try:
-        return output.open(mode, **options)
-    except OSError as error:
+    if own := [name for name in how.added if name in record]:
         raise UserError(
-            f"--output {output} cannot be written ({error.strerror}): give another --output"
-        ) from error
-
-
-def _check_maker(model: LanguageModel, output: Path, how: Answering) -> None:
-    """Raises UserError where an output was begun by another model or with other settings.
-
-    Which prompt a line has, the line itself says.
-    """
-    settings = {k: v for k, v in dataclasses.asdict(how).items() if k != "prompt"}
-    maker = {"model": digest(model.variables)} | settings.pop("decoding") | settings
-    path = output.with_name(f"{output.name}.made_by.json")
-    if not output.exists() or not output.stat().st_size:
-        with _open(output, "w", encoding="utf-8"), _open(path, "w", encoding="utf-8") as file:
-            file.write(json.dumps(maker) + "\n")
-        return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        other = [k for k in maker if maker[k] != found.get(k)]
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"--output {output} exists, but not {path.name}, which says how it was made: give"
-            " another --output, or remove it"
-        ) from error
-    if other:
-        name = other[0]
-        raise UserError(
-            f"--output {output} was begun with {name} = {found.get(name)!r}, not {maker[name]!r}:"
-            " continue it as it was begun, or give another --output"
+            f"{where} has a field {own[0]!r} of its own, where the answer would go: rename it"
+            + (", or set --too_long=error" if own[0] == "too_long" else "")
         )
-
-
-def _kept(output: Path, source: Path, how: Answering, window: int) -> int:
-    """Answers in an output file; those of an unfinished window are removed."""
-    if not output.exists():
-        return 0
-    count = size = kept = end = 0
-    records = (record for _, record in read_records(source, how))
-    with _open(output, "rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            _check_same(line, next(records, None), f"--output {output}, line {count + 1},", source)
-            count, size = count + 1, size + len(line)
-            if count % window == 0:
-                kept, end = count, size
-    if next(records, None) is None:
-        kept, end = count, size
-    with _open(output, "r+b") as file:
-        file.truncate(end)
-    return kept
-
-
-def _check_same(line: bytes, record: Record | None, where: str, source: Path) -> None:
-    """Raises UserError unless a line of an output answers this record."""
-    try:
-        same = record == {k: v for k, v in json.loads(line).items() if k not in ADDED}
-    except (ValueError, AttributeError):
-        same = False
-    if not same:
-        raise UserError(f"{where} does not answer {source}: give another --output")
+    return record

@@ -8,10 +8,15 @@ model.generate(["..."], prompt="target", decoding=Decoding(max_length=20, beams=
 model.score(["Is the sky blue?"], ["yes"])  # [Score(log_likelihood=-0.7, tokens=2, greedy=True)]
 
 However many texts a call has, they are computed in batches of `batch_size` rows of nearly one
-length, padded to a power of two: few shapes, so few compilations.
+length, padded to a power of two: few shapes, so few compilations. Rows of more than 512 tokens go
+in smaller batches, since attention's memory grows as rows * length ** 2 (`data.rows_at_once`), and
+an input of more than `input_length` tokens is refused.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,18 +24,20 @@ import numpy as np
 from jaxtyping import Int
 
 from promot_jax.convert import load_checkpoint
-from promot_jax.data import decode, padded_length
+from promot_jax.data import decode, padded_length, rows_at_once
 from promot_jax.errors import UserError, near
 from promot_jax.models import Decoding, Prompt, Variables, prompt_ids
+from promot_jax.paths import resolve
 from promot_jax.run.generation import Generator
 from promot_jax.run.workdir import load_vocabulary, make_vocabulary
-from promot_jax.training import make_mesh
+from promot_jax.training import digest, make_mesh
 from promot_jax.training.bases import Bases
 from promot_jax.training.description import Description
 from promot_jax.training.variables import Layout, load, stage_directory
 
 GREEDY = Decoding()
-BATCH_SIZE = 64
+BATCH_SIZE, MOST_ROWS = 64, 1024
+INPUT_LENGTH = 4096  # one row of T5 base needs 0.8 GB for one layer's attention then
 
 Ids = Int[np.ndarray, " tokens"]
 PromptNames = str | None | Sequence[str | None]
@@ -50,16 +57,36 @@ class Score(NamedTuple):
     greedy: bool
 
 
+class Batch(NamedTuple):
+    """Numbers of rows that are computed together, filled up to `size` rows."""
+
+    rows: list[int]
+    size: int
+
+
+def check_batch_size(batch_size: int, name: str = "batch_size") -> None:
+    """Raises UserError for a number of rows that is none, or a slip of the hand."""
+    if not 1 <= batch_size <= MOST_ROWS:
+        raise UserError(f"{name} = {batch_size}: set 1 to {MOST_ROWS}")
+
+
 class LanguageModel:
     """A model with its vocabulary and prompts, loaded from where it lies.
 
     Attributes:
       description: architecture, prompts and vocabulary.
+      input_length: most tokens of an input with its prompt, and of a target.
       variables: its arrays, flat.
       prompts: names of its soft prompts.
     """
 
-    def __init__(self, path: str, mesh: Mapping[str, int] | None = None, bases: Sequence[str] = ()):
+    def __init__(
+        self,
+        path: str,
+        mesh: Mapping[str, int] | None = None,
+        bases: Sequence[str] = (),
+        input_length: int = INPUT_LENGTH,
+    ):
         """Loads a model.
 
         Args:
@@ -67,19 +94,23 @@ class LanguageModel:
             directory in one; or a directory of Transformers, with `prompts/<name>/` in it.
           mesh: sizes of the mesh axes; None: all devices along `data`.
           bases: where the bases that a work directory refers to may lie, if they were moved.
+          input_length: most tokens of an input with its prompt, and of a target.
 
         Raises:
           UserError: `path` is none of these, or damaged.
         """
-        devices = make_mesh(mesh)
-        if (Path(path) / "config.json").exists():
-            self.description, sentencepiece, self.variables = load_checkpoint(path, devices)
-            self.vocabulary = make_vocabulary(self.description, sentencepiece)
+        if input_length < 1:
+            raise UserError(f"input_length = {input_length}: set at least 1")
+        devices, self.input_length = make_mesh(mesh), input_length
+        if (Path(resolve(path)) / "config.json").exists():
+            self.description, self._pieces, self.variables = load_checkpoint(path, devices)
+            self.vocabulary = make_vocabulary(self.description, self._pieces)
             model = self.description.module()
         else:
             workdir, _ = stage_directory(path)
             self.description = Description.read(workdir)
             self.vocabulary = load_vocabulary(workdir)
+            self._pieces = self.description.sentencepiece(workdir)
             model = self.description.module()
             self.variables: Variables = load(
                 path, Layout(model, devices), bases=Bases(tuple(bases))
@@ -105,7 +136,7 @@ class LanguageModel:
           batch_size: most rows that are computed at once.
 
         Raises:
-          UserError: no such prompt, or not one a text.
+          UserError: no such prompt, not one a text, or a text that is too long.
         """
         return self.generate_ids(self._encode_all(texts, prompt), decoding, batch_size)
 
@@ -123,91 +154,146 @@ class LanguageModel:
         """
         if len(texts) != len(targets):
             raise UserError(f"{len(targets)} targets for {len(texts)} texts: give one a text")
-        rows = [self.encode(target, None) for target in targets]
-        return self.score_ids(self._encode_all(texts, prompt), rows, batch_size)
+        inputs, rows = self._encode_all(texts, prompt), self._encode_all(targets, None, "target")
+        return self.score_ids(inputs, rows, batch_size)
 
     def generate_ids(
         self,
         inputs: Sequence[Ids],
         decoding: Decoding = GREEDY,
         batch_size: int = BATCH_SIZE,
-        numbers: Sequence[int] | None = None,
     ) -> list[str]:
-        """`generate` for inputs that are token ids already, as `encode` makes them.
+        """`generate` for inputs that are token ids already, as `encode` makes them; of any length.
 
-        What is sampled for an input depends on its number (None: 0, 1, ...), not on its batch.
+        What is sampled for an input depends on its number, 0, 1, ..., not on its batch.
         """
-        numbers = range(len(inputs)) if numbers is None else numbers
-
-        def outputs(rows, tokens):
-            ids = self.generator(self.variables, tokens, decoding, [numbers[i] for i in rows])
-            return [decode(self.vocabulary, row) for row in ids]
-
-        return _in_batches(outputs, batch_size, inputs)
+        outputs = [""] * len(inputs)
+        for rows, size in self.batches(batch_size, inputs):
+            texts = self.generate_batch([inputs[i] for i in rows], size, decoding, rows)
+            for i, text in zip(rows, texts, strict=True):
+                outputs[i] = text
+        return outputs
 
     def score_ids(
         self, inputs: Sequence[Ids], targets: Sequence[Ids], batch_size: int = BATCH_SIZE
     ) -> list[Score]:
-        """`score` for token ids; a target need not end in EOS."""
+        """`score` for token ids, of any length; a target need not end in EOS."""
+        scores: dict[int, Score] = {}
+        for rows, size in self.batches(batch_size, inputs, targets):
+            pairs = [inputs[i] for i in rows], [targets[i] for i in rows]
+            scores.update(zip(rows, self.score_batch(*pairs, size), strict=True))
+        return [scores[i] for i in range(len(inputs))]
 
-        def scores(_, *batch):
-            found = self.generator.score(self.variables, *batch)
-            return zip(*(values.tolist() for values in found), strict=True)
+    def batches(self, batch_size: int, *columns: Sequence[Ids]) -> Iterator[Batch]:
+        """Rows of nearly one length, shortest first; fewer at once where they are long.
 
-        found = _in_batches(scores, batch_size, inputs, targets)
-        return [
-            Score(log_likelihood, len(target), greedy)
-            for (log_likelihood, greedy), target in zip(found, targets, strict=True)
-        ]
+        A short last batch is filled up, so that its shape, too, has been compiled already.
+        """
+        check_batch_size(batch_size)
+        rows = list(zip(*columns, strict=True))
+        order = sorted(range(len(rows)), key=lambda i: list(map(len, rows[i])))
+        full = min(batch_size, 1 << max(len(rows) - 1, 0).bit_length())
+        start = 0
+        while start < len(order):
+            batch = order[start : start + full]
+            size = full
+            while size > self._most_rows(batch_size, [rows[i] for i in batch]):
+                size = -(-size // 2)
+                batch = batch[:size]
+            yield Batch(batch, size)
+            start += size
 
-    def _encode_all(self, texts: Sequence[str], prompt: PromptNames) -> list[Ids]:
+    def _most_rows(self, batch_size: int, rows: Sequence[Sequence[Ids]]) -> int:
+        longest = max(len(ids) for row in rows for ids in row)
+        fitting = rows_at_once(batch_size, padded_length(longest))
+        return max(fitting, self.generator.rows)  # every place of the mesh computes one anyway
+
+    def generate_batch(
+        self, inputs: Sequence[Ids], size: int, decoding: Decoding, numbers: Sequence[int]
+    ) -> list[str]:
+        """Outputs of one batch; what is sampled for an input depends on its number."""
+        numbers = [*numbers, *[numbers[-1]] * (size - len(numbers))]
+        ids = self.generator(self.variables, _padded(inputs, size), decoding, numbers)
+        return [decode(self.vocabulary, row) for row in ids[: len(inputs)]]
+
+    def score_batch(self, inputs: Sequence[Ids], targets: Sequence[Ids], size: int) -> list[Score]:
+        """Scores of one batch."""
+        padded = _padded(inputs, size), _padded(targets, size)
+        log_likelihoods, greedy = self.generator.score(self.variables, *padded)
+        if not np.isfinite(log_likelihoods).all():
+            raise UserError(
+                "the model's log-likelihoods are no finite numbers: its weights are damaged, or too"
+                " large for its dtype; restore it, or import it as float32"
+            )
+        columns = log_likelihoods.tolist(), map(len, targets), greedy.tolist()
+        return [Score(*values) for values in zip(*columns, strict=False)]
+
+    def _encode_all(
+        self, texts: Sequence[str], prompt: PromptNames, what: str = "text"
+    ) -> list[Ids]:
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise UserError(f"texts = {repr(texts)[:40]}: give a list of texts")
+            raise UserError(f"{what}s = {repr(texts)[:40]}: give a list of texts")
         names = [prompt] * len(texts) if prompt is None or isinstance(prompt, str) else list(prompt)
         if len(names) != len(texts):
             raise UserError(
                 f"prompt has {len(names)} names for {len(texts)} texts: give one a text, or one"
                 " for all"
             )
-        return [self.encode(text, name) for text, name in zip(texts, names, strict=True)]
+        rows = [self.encode(text, name) for text, name in zip(texts, names, strict=True)]
+        self.check_lengths(rows, what)
+        return rows
 
     def encode(self, text: str, prompt: str | None) -> Ids:
-        """The prompt's ids, the text's tokens, EOS."""
+        """The prompt's ids, the text's tokens, EOS.
+
+        Raises:
+          UserError: no such prompt, what is no text, or a vocabulary that is not the model's.
+        """
         if prompt is not None and prompt not in self.prompt_ids:
             raise UserError(
                 f"there is no prompt {prompt!r}{near(prompt, self.prompts)}; the model's prompts"
                 f" are {list(self.prompts)}"
             )
+        try:
+            ids = self.vocabulary.encode(text)
+        except UnicodeEncodeError as error:
+            raise UserError(f"{text[:40]!r} is no text ({error.reason}): correct it") from error
+        if ids and max(ids) >= (size := self.description.model.vocab_size):
+            raise UserError(
+                f"the vocabulary gives id {max(ids)} in {text[:40]!r}, but the model has vocab_size"
+                f" = {size}: restore the vocabulary that it was made with"
+            )
         soft = self.prompt_ids[prompt] if prompt is not None else np.zeros(0, np.int32)
-        return np.concatenate(
-            [soft, [*self.vocabulary.encode(text), self.vocabulary.eos_id]]
-        ).astype(np.int32)
+        return np.concatenate([soft, [*ids, self.vocabulary.eos_id]]).astype(np.int32)
+
+    def check_lengths(self, rows: Iterable[Ids], what: str = "text") -> None:
+        """Raises UserError for a row of more tokens than `input_length`."""
+        for i, row in enumerate(rows):
+            if len(row) > self.input_length:
+                raise UserError(
+                    f"{what} {i} has {len(row)} tokens, more than input_length ="
+                    f" {self.input_length}: shorten it, or load the model with a larger one"
+                )
+
+    def fingerprints(self) -> dict[str, str]:
+        """What all its answers come from: weights with prompts, architecture, vocabulary."""
+        built = [dataclasses.asdict(self.description.model), self.description.prompts]
+        return {
+            "model": digest(self.variables),
+            "architecture": _fingerprint(built),
+            "vocabulary": _fingerprint(self.description.vocabulary, self._pieces or b""),
+        }
 
 
-def _in_batches(
-    function: Callable[..., Iterable[Any]], batch_size: int, *columns: Sequence[Ids]
-) -> list[Any]:
-    """`function(rows, *columns)` of batches of nearly one length; its results in the rows' order.
-
-    A short last batch is filled up, so that its shape, too, has been compiled already.
-    """
-    if batch_size < 1:
-        raise UserError(f"batch_size = {batch_size}: set at least 1")
-    count = len(columns[0])
-    size = min(batch_size, 1 << max(count - 1, 0).bit_length())
-    order = sorted(range(count), key=lambda i: [len(column[i]) for column in columns])
-    results = [None] * count
-    for start in range(0, count, size):
-        rows = order[start : start + size]
-        filled = rows + rows[-1:] * (size - len(rows))
-        answers = function(filled, *(_padded([column[i] for i in filled]) for column in columns))
-        for i, answer in zip(rows, answers, strict=False):
-            results[i] = answer
-    return results
+def _fingerprint(settings: Any, content: bytes = b"") -> str:
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode() + b"\0" + content, digest_size=8).hexdigest()
 
 
-def _padded(rows: Sequence[Ids]) -> Int[np.ndarray, "batch length"]:
-    tokens = np.zeros((len(rows), padded_length(max(map(len, rows)))), np.int32)
-    for row, ids in zip(tokens, rows, strict=True):
-        row[: len(ids)] = ids
+def _padded(rows: Sequence[Ids], size: int) -> Int[np.ndarray, "size length"]:
+    """Rows in one array; the last one fills it up."""
+    tokens = np.zeros((size, padded_length(max(map(len, rows)))), np.int32)
+    for i in range(size):
+        row = rows[min(i, len(rows) - 1)]
+        tokens[i, : len(row)] = row
     return tokens

@@ -1,11 +1,15 @@
 """A work directory as a model: batches change nothing, files of any size, and going on."""
 
+import copy as copying
+import dataclasses
 import json
+import shutil
 import tracemalloc
 
 import numpy as np
 import pytest
 
+from promot_jax.data import padded_length
 from promot_jax.errors import UserError
 from promot_jax.models import Decoding
 from promot_jax.run import Answering, LanguageModel, infer
@@ -63,40 +67,196 @@ def lines(path):
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
-    """Lines of two and a half windows of batches of two."""
-    rows = [{"inputs": TEXTS[i % 9], "prompt": PROMPTS[i % 9]} for i in range(40)]
+    """Lines of two and a half windows."""
+    rows = [{"inputs": f"{TEXTS[i % 9][:20]} {i}", "prompt": PROMPTS[i % 9]} for i in range(2600)]
     return write(tmp_path_factory.mktemp("asked") / "in.jsonl", rows)
 
 
-def test_a_continued_file_is_the_uninterrupted_one(model, asked, tmp_path):
-    """Wherever it was cut off, and even when outputs are sampled."""
-    how = Answering(batch_size=2, decoding=Decoding(4, temperature=1.0))
-    output, seen = tmp_path / "out.jsonl", []
-    assert infer(model, asked, output, how, seen.append) == 40
-    assert seen == [16, 32, 40]
-    whole = output.read_bytes()
+SAMPLED = Answering(batch_size=256, decoding=Decoding(4, temperature=1.0))
+
+
+@pytest.fixture(scope="module")
+def answered(model, asked, tmp_path_factory):
+    """Their answers, in one go, sampled."""
+    output = tmp_path_factory.mktemp("answered") / "out.jsonl"
+    assert infer(model, asked, output, SAMPLED) == 2600
+    return output
+
+
+def copy(answered, tmp_path):
+    """An output with what lies beside it."""
+    for path in answered.parent.iterdir():
+        shutil.copy(path, tmp_path)
+    return tmp_path / answered.name
+
+
+def test_a_continued_file_is_the_uninterrupted_one(model, asked, answered, tmp_path):
+    """Wherever it was cut off."""
+    whole, output = answered.read_bytes(), copy(answered, tmp_path)
     assert [(row["inputs"], row["prompt"]) for row in lines(output)] == [
         (row["inputs"], row["prompt"]) for row in lines(asked)
     ]
-    for kept, redone in ((0, 3), (5, 3), (16, 2), (23, 2), (39, 1), (40, 0)):
-        cut = sum(map(len, whole.splitlines(keepends=True)[:kept]))
+    for kept, first in ((0, 256), (1500, 1024 + 256), (2599, 2048 + 256), (2600, None)):
+        cut, seen = sum(map(len, whole.splitlines(keepends=True)[:kept])), []
         output.write_bytes(whole[: cut + 9])
-        seen.clear()
-        assert infer(model, asked, output, how, seen.append) == 40
-        assert (output.read_bytes(), len(seen)) == (whole, redone)
+        assert infer(model, asked, output, SAMPLED, seen.append) == 2600
+        assert output.read_bytes() == whole
+        assert seen[:1] == ([first] if first else [])
 
 
-def test_too_long(model, asked, tmp_path):
-    output = tmp_path / "out.jsonl"
-    with pytest.raises(UserError, match=r"line 3, has 105 tokens .* --input_length = 64"):
-        infer(model, asked, output, Answering(batch_size=2, input_length=64))
+class Stop(Exception):
+    """What a test ends a call with."""
+
+
+def stop_at(rows):
+    def on_rows(done):
+        if done >= rows:
+            raise Stop
+
+    return on_rows
+
+
+def test_a_batch_that_is_done_is_kept(model, asked, answered, tmp_path):
+    """Whatever ends the process: the next one computes no finished batch again."""
+    output, progress = tmp_path / "out.jsonl", tmp_path / "out.jsonl.progress"
+    with pytest.raises(Stop):
+        infer(model, asked, output, SAMPLED, stop_at(1024 + 2 * 256))
+    left = progress.read_bytes()
+    assert left.count(b"\n") == 1 + 2  # a window, two batches of the next
+    with progress.open("ab") as file:
+        file.write(b'{"window": "half a li')
+    with pytest.raises(Stop):
+        infer(model, asked, output, SAMPLED, stop_at(1024 + 2 * 256))
+    assert progress.read_bytes() == left
+    assert infer(model, asked, output, SAMPLED) == 2600
+    assert output.read_bytes() == answered.read_bytes()
+
+
+def test_batches_of_lines_that_changed_are_done_again(model, asked, tmp_path):
+    """They are in no output yet, so that only their texts tell."""
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    shutil.copy(asked, source)
+    with pytest.raises(Stop):
+        infer(model, source, output, SAMPLED, stop_at(1024 + 2 * 256))
+    rows = lines(source)
+    rows[1024:] = [row | {"inputs": "something else"} for row in rows[1024:]]
+    write(source, rows)
+    assert infer(model, source, output, SAMPLED) == 2600
+    other = tmp_path / "other.jsonl"
+    assert infer(model, source, other, SAMPLED) == 2600
+    assert output.read_bytes() == other.read_bytes()
+
+
+def test_an_input_that_grows(model, asked, answered, tmp_path):
+    """Continued where whole windows end; an input that changes meanwhile is refused."""
+    source, output = tmp_path / "in.jsonl", copy(answered, tmp_path)
+    write(source, [*lines(asked), {"inputs": "one more"}])
+    assert infer(model, source, output, SAMPLED) == 2601
+    assert output.read_bytes().startswith(answered.read_bytes()[:100_000])
+    assert lines(output)[-1]["inputs"] == "one more"
+
+    def grow(_):
+        with source.open("a", encoding="utf-8") as file:
+            file.write('{"inputs": "late"}\n')
+
+    with pytest.raises(UserError, match="in.jsonl changed while it was answered: run"):
+        infer(model, source, tmp_path / "new.jsonl", SAMPLED, grow)
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def overwrite(start: bytes, more: bytes = b""):
+    """Damage: other bytes at a file's beginning, and more at its end."""
+    return lambda path: path.write_bytes(start + path.read_bytes()[len(start) :] + more)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "says"),
+    [
+        ("", lambda path: flip(path, path.read_bytes().index(b'"output": "') + 11), "1 to 1024"),
+        ("", lambda path: flip(path, path.stat().st_size - 4), "2049 to 2600 are not as"),
+        ("", lambda path: flip(path, 15), "line 1, does not answer"),
+        ("", overwrite(b"\xff" * 50), "line 1, does not answer"),
+        ("", overwrite(b"[" * 5000 + b"\n"), "line 1, does not answer"),
+        ("", overwrite(b"", b"{}\n"), "line 2601, does not answer"),
+        (".made_by.json", lambda path: flip(path, 40), "out.jsonl.made_by.json"),
+        (".made_by.json", lambda path: path.write_bytes(b"[]"), "damaged: give another"),
+        (".made_by.json", overwrite(b"\xff"), "damaged: give another"),
+        (".made_by.json", lambda path: path.unlink(), "damaged: give another"),
+        (".progress", lambda path: path.unlink(), "out.jsonl.progress"),
+        (".progress", lambda path: flip(path, 30), "line 1 of out.jsonl.progress"),
+    ],
+)
+def test_nothing_is_added_to_a_damaged_output(model, asked, answered, tmp_path, name, damage, says):
+    copy(answered, tmp_path)
+    damage(tmp_path / f"out.jsonl{name}")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=says):
+        infer(model, asked, tmp_path / "out.jsonl", SAMPLED)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_made_an_output(model, asked, answered, served, tmp_path):
+    """Other settings, weights, prompts or vocabularies do not continue it; other batches do."""
+    output = copy(answered, tmp_path)
+    for changes, says in (
+        ({"prompt": "target"}, "prompt = None, not 'target', of the lines that name none"),
+        ({"decoding": Decoding(4)}, "temperature = 1.0, not 0.0"),
+        ({"input_length": 5000}, "input_length = 4096, not 5000"),
+    ):
+        with pytest.raises(UserError, match=says):
+            infer(model, asked, output, dataclasses.replace(SAMPLED, **changes))
+    fewer = dataclasses.replace(SAMPLED, batch_size=8, input_length=2000)
+    assert infer(model, asked, output, fewer) == 2600
+    with pytest.raises(UserError, match="input_length = 2000, not 4096"):
+        infer(model, asked, output, SAMPLED)
+    other = LanguageModel(str(served), {"data": 1})
+    other.variables = other.variables | {"prompt/target": other.variables["prompt/target"] + 1}
+    with pytest.raises(UserError, match="begun with another model"):
+        infer(other, asked, output, fewer)
+
+
+LONG = [{"inputs": text} for text in ("a", "b" * 99, "c", "d" * 199)]
+
+
+def test_too_long(model, tmp_path):
+    source, output, named = write(tmp_path / "in.jsonl", LONG), tmp_path / "out.jsonl", []
+    refused = Answering(batch_size=2, input_length=64, too_long="error")
+    with pytest.raises(UserError, match=r"line 2, has 100 tokens .* --input_length = 64"):
+        infer(model, source, output, refused)
     assert not output.exists()
-    how = Answering(batch_size=2, input_length=64, too_long="flag", decoding=SHORT)
-    assert infer(model, asked, output, how) == 40
-    for i, row in enumerate(lines(output)):
-        length = len(model.encode(TEXTS[i % 9], PROMPTS[i % 9]))
-        assert row.get("too_long") == (length if length > 64 else None)
-        assert (row["output"] is None) == (length > 64)
+    how = Answering(input_length=64, decoding=SHORT)
+    for _ in range(2):  # the second time it is done already
+        named.clear()
+        assert infer(model, source, output, how, on_long=lambda *long: named.append(long)) == 4
+        assert named == [(2, 100), (4, 200)]
+    assert [row.get("too_long") for row in lines(output)] == [None, 100, None, 200]
+    assert [row["output"] is None for row in lines(output)] == [False, True, False, True]
+    with pytest.raises(UserError, match="text 1 has 100 tokens, more than input_length = 64"):
+        at_most(model, 64).generate([row["inputs"] for row in LONG])
+
+
+def at_most(model, tokens):
+    """The same model with another bound."""
+    short = copying.copy(model)
+    short.input_length = tokens
+    return short
+
+
+def test_long_rows_go_in_smaller_batches(model):
+    """Their numbers do not depend on it, and no batch is larger than 64 rows of 512 tokens."""
+    rows = [np.full(n, 5, np.int32) for n in (9, 513, 700, 3000, 20, 5000, 9, 2049, 1025, 40)]
+    found = list(model.batches(64, rows))
+    assert sorted(i for batch in found for i in batch.rows) == list(range(10))
+    assert all(len(batch.rows) <= batch.size for batch in found)
+    for batch in found:
+        length = max(padded_length(len(rows[i])) for i in batch.rows)
+        assert batch.size == 1 or batch.size * length**2 <= 64 * 512**2
+    assert [batch.size for batch in found] == [4, 2, 1, 1, 1, 1]
 
 
 def test_scoring_a_file(model, tmp_path):
