@@ -15,6 +15,7 @@ import jax
 from promot_jax import models
 from promot_jax.console import say
 from promot_jax.errors import UserError
+from promot_jax.evaluation import Evaluator
 from promot_jax.models import Variables
 from promot_jax.run.agreement import agree, counted
 from promot_jax.run.prepare import Context, data_digests, prepare
