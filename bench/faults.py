@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import absl.logging
 from rich.progress import track
 from rich.table import Table
 
@@ -204,6 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--workers", type=int, default=2, help="faults at a time")
     args = parser.parse_args(argv)
+    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of what it was asked to do
     with tempfile.TemporaryDirectory(prefix="faults-") as root:
         world = World(Path(root), Promot(Path(root)))
         if world.promot.library is None and "write" in args.kinds:
