@@ -28,6 +28,7 @@ from promot_jax.errors import UserError
 from promot_jax.models import Prompt, Variables
 from promot_jax.paths import absolute
 from promot_jax.training import Bar, Checkpoints, begin, make_mesh
+from promot_jax.training.checkpoints import check_directory
 from promot_jax.training.description import RUN, VOCABULARY, Description
 from promot_jax.training.variables import Layout, load, reference, stage_directory
 
@@ -213,6 +214,7 @@ def compare(path: str, source: Source, target: Mapping[str, jax.ShapeDtypeStruct
 @contextlib.contextmanager
 def _claimed(workdir: str) -> Iterator[Path]:
     """The work directory, made; what an import leaves that fails or was killed is removed."""
+    check_directory(workdir, "WORKDIR")
     root = Path(workdir)
     try:
         fresh = not root.exists()

@@ -30,6 +30,7 @@ from promot_jax.files import read_json, seal, unseal
 from promot_jax.hosts import of_first, write_atomically
 from promot_jax.paths import resolve
 from promot_jax.run.stage import Run
+from promot_jax.training.checkpoints import check_directory
 from promot_jax.training.description import CONFIG, RESTORE, RUN, VOCABULARY, Description
 
 RESULTS, DATA = "results.json", "data.json"
@@ -103,6 +104,7 @@ def _check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:
         raise UserError(
             f"WORKDIR = {run.workdir!r} is a URL: mount the bucket and give the directory"
         )
+    check_directory(run.workdir, "WORKDIR")
     root = Path(run.workdir)
     try:
         if begun := _begun(root):
@@ -333,10 +335,12 @@ class Results:
         return [row["step"] for row in self.rows if row["stage"] == stage]
 
     def add(self, rows: list[dict[str, Any]]) -> None:
-        """Appends rows and writes the file."""
+        """Adds rows, in the order of the stages, and writes the file."""
         if rows:
-            self.write(self.rows + rows)
-            self.rows += rows  # only what is written counts
+            place = lambda row: int(row["stage"].partition("-")[0])  # noqa: E731
+            every = sorted(self.rows + rows, key=place)
+            self.write(every)
+            self.rows = every  # only what is written counts
 
     def select(self, stage: str, step: int) -> None:
         """Marks the rows of a stage's best checkpoint."""

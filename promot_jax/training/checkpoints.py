@@ -33,6 +33,7 @@ from promot_jax.training.digests import described, parsed, sums
 from promot_jax.training.step import State
 
 REMOVED, UNFINISHED = ".removed-", ".orbax-checkpoint-tmp"
+LONGEST = 3500  # bytes of a path that leave room for the names below it
 GROUP = 2**30  # bytes of variables that are read at a time, where they are to be another type
 
 
@@ -48,6 +49,25 @@ class _Local(gpath.PosixGPath):
     def glob(self, pattern: str) -> Iterator["_Local"]:
         """The files whose path below this one fits the pattern."""
         return (self / found for found in glob.glob(pattern, root_dir=self))
+
+
+def check_directory(path: str | Path, setting: str) -> None:
+    """Raises UserError where no checkpoint can be written or read; `setting` named the directory.
+
+    TensorStore takes a backslash for a slash and Orbax `gs:/` for a bucket, anywhere in a path.
+    """
+    whole = f"{Path(path).resolve()}/"
+    for found, problem in (
+        ("\\" in whole, "has a backslash"),
+        ("gs:/" in whole, "has a directory whose name ends with 'gs:'"),
+        (whole != whole.encode(errors="replace").decode(), "is no UTF-8"),
+        (len(os.fsencode(whole)) > LONGEST, f"has more than {LONGEST} bytes"),
+    ):
+        if found:
+            raise UserError(
+                f"{setting} = {str(path)[:200]!r}: its path {problem}, so that checkpoints in it"
+                " could not be read: choose another"
+            )
 
 
 @dataclasses.dataclass
@@ -69,7 +89,8 @@ class Checkpoints:
     writing_gb: float | None = None
 
     def __post_init__(self):
-        self.directory = Path(os.path.abspath(self.directory))
+        check_directory(self.directory, "the directory of checkpoints")
+        self.directory = Path(self.directory).resolve()
         self._notes = self._read_notes()
         self._tidy()
         self.checkpointer = ocp.AsyncCheckpointer(
@@ -137,7 +158,7 @@ class Checkpoints:
 
     def score(self, step: int) -> float | None:
         """A checkpoint's score; None where it has none."""
-        return self._notes[step]["score"]
+        return self.note(step)["score"]
 
     def rescore(self, step: int, score: float | None, **more: Any) -> None:
         """Gives a checkpoint another score: its evaluation was stopped when it was saved.
@@ -149,23 +170,30 @@ class Checkpoints:
         wait_for_all("checkpoint scored")
 
     def note(self, step: int) -> dict[str, Any]:
-        """The note saved with a checkpoint."""
+        """The note saved with a checkpoint.
+
+        Raises:
+          UserError: there is no such checkpoint.
+        """
+        if step not in self._notes:
+            have = ", ".join(map(str, self.steps())) or "none"
+            raise UserError(f"there is no checkpoint {self._path(step)}: those there are {have}")
         return self._notes[step]
 
     def written(self, step: int) -> int:
         """When a checkpoint was written, in ns."""
-        return self._notes[step]["written"]
+        return self.note(step)["written"]
 
     def shapes(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of the variables in a checkpoint, without reading them."""
-        return {path: parsed(entry) for path, entry in self._notes[step]["variables"].items()}
+        return {path: parsed(entry) for path, entry in self.note(step)["variables"].items()}
 
     def variables(self, step: int, abstract: Mapping[str, jax.ShapeDtypeStruct]) -> Variables:
         """Reads variables, each device its part; `abstract` gives shape, dtype and sharding.
 
         They are read and verified in the type that they were saved in.
         """
-        entries, found = self._notes[step]["variables"], {}
+        entries, found = self.note(step)["variables"], {}
         for group in _groups(abstract):
             wanted = {
                 path: jax.ShapeDtypeStruct(
@@ -182,7 +210,7 @@ class Checkpoints:
 
     def state(self, step: int, like: State) -> State:
         """Reads optimizer state, key and step into the form of `like`, whose variables are kept."""
-        wanted, entries = _rest(like), self._notes[step]["state"]
+        wanted, entries = _rest(like), self.note(step)["state"]
         kinds = {path: described(x) for path, x in _named(wanted).items()}
         if kinds != {path: entry.split(" ")[0] for path, entry in entries.items()}:
             raise self._damaged(step, "its optimizer state is of other settings")
@@ -203,8 +231,10 @@ class Checkpoints:
             args = ocp.args.Composite(**{name: restore})
             return self.checkpointer.restore(self._path(step), args=args)[name]
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise self._damaged(step, reason) from error
+            said = (str(error).splitlines() or [""])[0].split(". See")[0][:80]
+            raise self._damaged(
+                step, f"its {name} cannot be read: {type(error).__name__}: {said}"
+            ) from error
 
     def _verify(self, step: int, read: Mapping[str, jax.Array], entries: dict[str, str]) -> None:
         found = sums(read)

@@ -334,4 +334,10 @@ CONVERT = [
     Bad("inspect: rubbish", ["inspect", "bad.npy"], ["'bad.npy'", "npy"], {"bad.npy": "x"}),
 ]
 
-CASES = DATA + TRAINING + SETTINGS + VALUES + DIRECTORIES + INFER + CONVERT
+CHECKPOINTS = [
+    Bad(
+        "workdir with a backslash", run(WORKDIR="a\\b"), ["'a\\\\b'", "backslash", "choose another"]
+    ),
+]
+
+CASES = DATA + TRAINING + SETTINGS + VALUES + DIRECTORIES + INFER + CONVERT + CHECKPOINTS

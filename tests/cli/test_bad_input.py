@@ -81,11 +81,34 @@ def test_damaged_checkpoint(promot, trained, rows, tmp_path, use, part):
     bad = Bad(f"damaged {use} {part}", run(BASE="trained") if use == "base" else infer(), [], ASKED)
     arguments = prepare(bad, rows, tmp_path)
     before = tree(tmp_path)
-    one_line(promot(arguments, tmp_path), ["2-model/checkpoints/2 cannot be read", "delete"])
+    one_line(promot(arguments, tmp_path), ["2-model/checkpoints/2 is damaged", "restore it"])
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("part", ["variables", "state", "note", "metrics"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        run(BASE="trained"),
+        infer(),
+        ["export", "trained", "o"],
+        ["eval", "trained", *run(WORKDIR="scores")[3:]],
+    ],
+    ids=lambda arguments: "_".join(arguments[::2][:2]),
+)
+def test_flipped_bits(promot, trained, rows, tmp_path, arguments):
+    """What decodes to other numbers is not read either, whoever reads."""
+    shutil.copytree(trained[0] / "out", tmp_path / "trained")
+    for path in (tmp_path / "trained").glob("2-model/checkpoints/2/variables/*/d/*"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    arguments = prepare(Bad("flipped", arguments, [], ASKED), rows, tmp_path)
+    before = tree(tmp_path)
+    one_line(promot(arguments, tmp_path), ["2-model/checkpoints/2 is damaged", "restore it"])
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("part", ["variables", "note"])
 def test_damaged_checkpoint_of_a_run_that_goes_on(promot, trained, tmp_path, part):
     """Stage two is about to begin, from a checkpoint of stage one that cannot be read."""
     folder, arguments = trained
@@ -94,7 +117,8 @@ def test_damaged_checkpoint_of_a_run_that_goes_on(promot, trained, tmp_path, par
     shutil.rmtree(tmp_path / "run/out/2-model")
     before = tree(tmp_path)
     one_line(
-        promot(arguments, tmp_path / "run"), ["1-prompt/checkpoints/2 cannot be read", "delete"]
+        promot(arguments, tmp_path / "run"),
+        ["1-prompt/checkpoints/2 is damaged", "or delete", "1-prompt to begin the stage anew"],
     )
     after = tree(tmp_path)
     assert {path for path in after if after[path] != before.get(path)} == set()  # no file, that is
