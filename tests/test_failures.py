@@ -22,24 +22,24 @@ SAFETENSORS = (
     [
         (FULL, "run", "/runs/a[1]/note: the disk is full: make room"),
         (ValueError(TENSORSTORE), "run", "/runs/x/.zarray: the disk failed (input/output error)"),
-        (Exception(SAFETENSORS), "export", "/o/m: the disk quota is used up: make room"),
+        (Exception(SAFETENSORS), "export", "/m: the disk quota is used up: make room"),
         (ValueError('RESOURCE_EXHAUSTED: Error writing "/a/0" in OCDBT'), "run", "/a/0: the disk"),
         (ExceptionGroup("two", [ValueError("no"), FULL]), "run", "the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "/a"), "run", "/a: Permission denied"),
         (
-            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory."),
             "run",
             "BATCH_SIZE",
         ),
         (
             MemoryError(),
             "eval",
-            "out of memory: set a smaller EVAL_BATCH_SIZE or EVAL_INPUT_LENGTH",
+            "out of memory: set a smaller EVAL_BATCH_SIZE or EVAL",
         ),
         (
             MemoryError("no"),
             "infer",
-            "out of memory (no): give a smaller --batch_size or --input_l",
+            "out of memory (no): give a smaller --batch_size or",
         ),
         (MemoryError(), "import", "out of memory: use a machine with more"),
         (RuntimeError("can't start new thread"), "export", "use a machine with more"),
