@@ -1,12 +1,10 @@
-"""Near matches and shortages, as every command line message uses them."""
-
-import errno
+"""Near matches, as every command line message uses them."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promot_jax.errors import UserError, near, shortage
+from promot_jax.errors import UserError, near
 
 NAMES = ["prompt_tuning", "finetune", "promot", "promot_joint"]
 
@@ -30,24 +28,3 @@ def test_near_says_nothing_where_nothing_resembles():
 def test_near_offers_only_candidates(name, candidates):
     offered = near(name, candidates)
     assert offered == "" or any(repr(c) in offered for c in candidates)
-
-
-@pytest.mark.parametrize(
-    ("error", "says"),
-    [
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."), "BATCH_SIZE"),
-        (ValueError('RESOURCE_EXHAUSTED: Error writing "a/0" in OCDBT database'), "make room"),
-        (OSError(errno.ENOSPC, "No space left on device"), "make room"),
-        (ValueError("a damaged file"), None),
-    ],
-)
-def test_shortage(error, says):
-    """However deep: Orbax and JAX raise errors of errors."""
-    try:
-        try:
-            raise error
-        except Exception as inner:
-            raise ValueError("something failed") from inner
-    except ValueError as outer:
-        found = shortage(outer)
-    assert found is None if says is None else says in found

@@ -42,9 +42,14 @@ _sum = jax.jit(bit_sum)
 _sums_of_layers = jax.jit(jax.vmap(bit_sum))
 
 
+def _waited(found: Array) -> Array:
+    """One program at a time: two that add up over the devices of a CPU wait for each other."""
+    return jax.block_until_ready(found)
+
+
 def sums(arrays: Mapping[str, Array]) -> dict[str, str]:
     """What `described` says of each array, and its sum: `float32[4,8] 9f3c01d2`."""
-    found = jax.device_get({path: _sum(x) for path, x in arrays.items()})
+    found = jax.device_get({path: _waited(_sum(x)) for path, x in arrays.items()})
     return {path: f"{described(x)} {int(found[path]):08x}" for path, x in arrays.items()}
 
 
@@ -63,7 +68,7 @@ def digest(variables: Variables) -> str:
     """A fingerprint of variables, the same on every mesh, for scanned and for unrolled layers."""
     layers = {path: x for path, x in variables.items() if "/layers/" in path}
     found = sums({path: x for path, x in variables.items() if path not in layers})
-    of_layers = jax.device_get({path: _sums_of_layers(x) for path, x in layers.items()})
+    of_layers = jax.device_get({path: _waited(_sums_of_layers(x)) for path, x in layers.items()})
     for path, x in layers.items():
         kind = described(jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
         for i, each in enumerate(of_layers[path]):

@@ -1,7 +1,7 @@
 """A process that runs command lines one after the other: JAX and TensorFlow start only once.
 
-It reads a JSON line {"argv", "cwd"}, calls the real `main(argv)` with stdout and stderr in files,
-and writes a JSON line {"code", "out", "err"}.
+It reads a JSON line {"argv", "cwd", "disk"}, calls the real `main(argv)` with stdout and stderr in
+files, and writes a JSON line {"code", "out", "err"}. "disk": how it fails meanwhile, or null.
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 
+from bench.fail_io import FailingDisk
 from promot_jax.cli.main import main
 
 
@@ -33,11 +34,16 @@ def answer(request: dict, stdout: int, stderr: int) -> dict:
     ):
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
+        disk = FailingDisk() if request["disk"] else None
         try:
+            if disk is not None:
+                disk.arm(**request["disk"])
             code = call(request["argv"])
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
+            if disk is not None:
+                disk.disarm()
             os.dup2(stdout, 1)
             os.dup2(stderr, 2)
         out.seek(0)

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import pytest
 from command_lines import SCRIPT, SMALL, flags, own_task
 
+from bench.fail_io import build, preload
+
 HERE = Path(__file__).parent
 
 
@@ -44,16 +46,26 @@ def environment():
 
 
 @pytest.fixture(scope="session")
-def promot(environment):
-    """(arguments, cwd) -> Result, in the worker's long-lived process."""
+def fail_io(tmp_path_factory):
+    """The library that makes a disk fail; None where there is no compiler for it."""
+    return build(tmp_path_factory.mktemp("fail_io"))
+
+
+@pytest.fixture(scope="session")
+def promot(environment, fail_io):
+    """(arguments, cwd, disk) -> Result, in the worker's long-lived process.
+
+    `disk`: how the disk fails meanwhile, as `FailingDisk.arm` takes it.
+    """
+    loaded = {} if fail_io is None else preload(fail_io)
     process = subprocess.Popen(
         [sys.executable, HERE / "cli_server.py"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env=environment | {"PYTHONPATH": str(HERE.parents[1])},
+        env=environment | {"PYTHONPATH": str(HERE.parents[1])} | loaded,
     )  # fmt: skip
 
-    def call(arguments, cwd) -> Result:
-        request = {"argv": [str(argument) for argument in arguments], "cwd": str(cwd)}
+    def call(arguments, cwd, disk=None) -> Result:
+        request = {"argv": [str(argument) for argument in arguments], "cwd": str(cwd), "disk": disk}
         print(json.dumps(request), file=process.stdin, flush=True)
         return Result(**json.loads(process.stdout.readline()))
 
