@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from promot_jax.added_tokens import AddedToken, from_json
 from promot_jax.errors import UserError
 from promot_jax.hosts import write_atomically
 from promot_jax.models import T5, T5Config
@@ -31,7 +32,8 @@ class Description:
       modules: Python modules that register the tasks used.
       base: work directory whose variables the first stage starts from.
       seed: of random weights, prompts and dropout.
-      vocabulary: "kind" ("sentencepiece" or "byte") and "extra_ids".
+      vocabulary: "kind" ("sentencepiece" or "byte"), "extra_ids" and, where there are any,
+        "added_tokens" with the fields of `AddedToken`.
     """
 
     method: str
@@ -58,16 +60,21 @@ class Description:
             values["prompts"] = tuple((name, length) for name, length in values["prompts"])
             for name in ("stages", "targets", "modules"):
                 values[name] = tuple(values[name])
+            from_json(values["vocabulary"].get("added_tokens", ()))
             return cls(**values)
         except FileNotFoundError as error:
             raise UserError(
                 f"{workdir!r} is not a work directory (it has no run.json): give one that promot"
                 " run made"
             ) from error
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise UserError(
                 f"{path} is damaged ({error}): restore it, or run into another WORKDIR"
             ) from error
+
+    def added_tokens(self) -> tuple[AddedToken, ...]:
+        """What somebody added to the tokenizer."""
+        return from_json(self.vocabulary.get("added_tokens", ()))
 
     def sentencepiece(self, workdir: str) -> bytes | None:
         """The SentencePiece model in a work directory; None for a byte vocabulary.
