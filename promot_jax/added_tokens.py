@@ -9,12 +9,13 @@ normalised form: a newline added so is every space, since that is what T5 makes 
 
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from promot_jax.errors import UserError, check_types
+from sentencepiece import SentencePieceNormalizer
 
-WORD = re.compile(r"\w")
+from promot_jax.errors import UserError, check_types
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +64,12 @@ def to_json(tokens: Sequence[AddedToken]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(token) for token in tokens]
 
 
+def normalizer(model: bytes) -> Callable[[str], str]:
+    """What a SentencePiece model does to a text before it cuts it, white space left alone."""
+    spaces = ("add_dummy_prefix", "escape_whitespaces", "remove_extra_whitespaces")
+    return SentencePieceNormalizer(model_proto=model, **dict.fromkeys(spaces, False)).Normalize
+
+
 class Splitter:
     """Cuts texts at added tokens."""
 
@@ -89,6 +96,13 @@ class Splitter:
                 yield part
 
 
+def _in_word(letter: str) -> bool:
+    """Whether it is a letter, a mark, a digit or the like: what Rust's regular expressions call so,
+    without fractions and raised digits, which Python's have."""
+    kind = unicodedata.category(letter) if letter else ""
+    return kind[:1] in ("L", "M") or kind in ("Nd", "Nl", "Pc")
+
+
 class _Finder:
     """Tokens by what they are looked for as."""
 
@@ -104,7 +118,7 @@ class _Finder:
         done = 0
         for match in self._pattern.finditer(text) if self else ():
             token, start, end = self._tokens[match[0]], match.start(), match.end()
-            if token.single_word and (WORD.match(text[start - 1 : start]) or WORD.match(text, end)):
+            if token.single_word and any(map(_in_word, (text[:start][-1:], text[end:][:1]))):
                 continue
             if token.lstrip:
                 start = max(done, len(text[:start].rstrip()))
@@ -112,7 +126,8 @@ class _Finder:
                 end = len(text) - len(text[end:].lstrip())
             if done < start:
                 yield text[done:start]
-            yield token
+            if start < end:  # else it is white space that the one before has swallowed
+                yield token
             done = end
         if done < len(text):
             yield text[done:]

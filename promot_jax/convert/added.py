@@ -46,7 +46,7 @@ def resolved(
     """
     defaults = T5_NAMED if is_t5 else {}
     own = _of_tokenizer_json(directory, translated)
-    told, listed = _listed(directory, defaults | dict(told), own)
+    told, listed = _listed(directory, defaults | dict(told), own, is_t5)
     listed = sorted(listed, key=lambda token: token[0])
     listed = listed if is_t5 else own + listed
     named = [_fields(value) for value in _named(told)]
@@ -67,7 +67,7 @@ def resolved(
 
 def listed_ids(directory: Path, told: Mapping[str, Any]) -> list[tuple[str, int]]:
     """The texts and ids that the files give, tokenizer.json's apart."""
-    return [(fields["content"], i) for i, fields in _listed(directory, told, [])[1]]
+    return [(fields["content"], i) for i, fields in _listed(directory, told, [], False)[1]]
 
 
 def _numbered(listed: Iterable[Fields], pieces: Sequence[str]) -> dict[str, AddedToken]:
@@ -84,7 +84,7 @@ def _numbered(listed: Iterable[Fields], pieces: Sequence[str]) -> dict[str, Adde
 
 
 def _listed(
-    directory: Path, told: Mapping[str, Any], own: list[Listed]
+    directory: Path, told: Mapping[str, Any], own: list[Listed], is_t5: bool
 ) -> tuple[Mapping[str, Any], list[Listed]]:
     """What is told of named tokens, and the tokens that the files list."""
     if "added_tokens_decoder" in told:
@@ -96,6 +96,9 @@ def _listed(
     mapped = read_json_if_any(directory / "special_tokens_map.json")
     if any(name in told for name in OTHERS):
         mapped.pop("additional_special_tokens", None)
+    elif is_t5 and not any("<extra_id_" in str(x) for x in _others(mapped, False)):
+        more = [f"<extra_id_{i}>" for i in range(sentinels(told))]
+        mapped["additional_special_tokens"] = _others(mapped, False) + more
     told = {**told, **mapped}
     names = {_fields(value)["content"] for value in [*_named(told), *_others(told, False)]}
     where = f"{directory / 'added_tokens.json'}"

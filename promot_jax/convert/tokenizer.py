@@ -15,7 +15,7 @@ from typing import Any
 
 from sentencepiece import SentencePieceProcessor
 
-from promot_jax.added_tokens import AddedToken
+from promot_jax.added_tokens import AddedToken, Splitter, normalizer
 from promot_jax.console import say
 from promot_jax.convert import added, tokenizer_json
 from promot_jax.convert.source import Vocabulary, check_downloaded, first_few
@@ -134,7 +134,27 @@ def _with_tokens(
             f" {first_few(far, ', ')}: save it again after resize_token_embeddings"
         )
     own = tuple(sorted(own, key=lambda token: token.id))
+    _check_forms(directory, own, Splitter(own, normalizer(plain.model)))
     return dataclasses.replace(plain, extra_ids=count, added_tokens=own)
+
+
+def _check_forms(directory: Path, tokens: Sequence[AddedToken], splitter: Splitter) -> None:
+    """Says which tokens are looked for as something else, and refuses two looked for as one."""
+    found: dict[tuple[str, bool], AddedToken] = {}
+    for token in tokens:
+        form = splitter.form(token)
+        other = found.setdefault((form, token.normalized), token)
+        if other is not token:
+            raise UserError(
+                f"{str(directory)!r}: the added tokens {other.content!r} ({other.id}) and"
+                f" {token.content!r} ({token.id}) both become {form!r} by T5's normalisation:"
+                " add them with normalized=False, or one alone"
+            )
+        if form != token.content:
+            say(
+                f"{str(directory)!r}: the added token {token.content!r} is {form!r} by T5's"
+                f" normalisation: as in Transformers, each {form!r} is read as {token.id}"
+            )
 
 
 def _bytes_alone(directory: Path, told: Json, rows: int) -> Vocabulary:

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Sequence
 import seqio
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from sentencepiece import SentencePieceNormalizer
 
-from promot_jax.added_tokens import AddedToken, Splitter
+from promot_jax.added_tokens import AddedToken, Splitter, normalizer
 from promot_jax.errors import UserError
 from promot_jax.paths import resolve
 
@@ -37,11 +36,8 @@ class WithAddedTokens(seqio.SentencePieceVocabulary):
 
     def _splitter(self) -> Splitter:
         if self._cutter is None:
-            white_space_alone = dict.fromkeys(
-                ("add_dummy_prefix", "escape_whitespaces", "remove_extra_whitespaces"), False
-            )
-            spec = SentencePieceNormalizer(model_proto=self.sp_model, **white_space_alone)
-            self._cutter = Splitter([*self.added_tokens, *self._sentinels()], spec.Normalize)
+            tokens = [*self.added_tokens, *self._sentinels()]
+            self._cutter = Splitter(tokens, normalizer(self.sp_model))
         return self._cutter
 
     def _sentinels(self) -> list[AddedToken]:
