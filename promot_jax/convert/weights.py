@@ -68,12 +68,12 @@ def _shards(directory: Path, index: Path) -> list[Path]:
     if not isinstance(names, dict) or not names:
         raise UserError(f"{index} is damaged (it has no weight_map): download it again")
     where = f"{index}: the shard"
-    files = [directory / check_name(name, where) for name in dict.fromkeys(names.values())]
+    files = sorted({directory / check_name(name, where) for name in names.values()})
     if absent := [file.name for file in files if not file.is_file()]:
         raise UserError(
             f"{index} names {first_few(absent, ', ')}, absent from {str(directory)!r}: add them"
         )
-    return sorted(files)
+    return files
 
 
 def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
