@@ -5,6 +5,7 @@ from pathlib import Path
 from promot_jax.convert import hub, huggingface, npy, peft, t5x, t5x_files
 from promot_jax.convert.source import Source
 from promot_jax.errors import UserError
+from promot_jax.paths import resolve
 
 
 def open_source(path: str, prompt_name: str = "prompt") -> Source:
@@ -18,6 +19,13 @@ def open_source(path: str, prompt_name: str = "prompt") -> Source:
     Raises:
       UserError: it is none that is known, or damaged.
     """
+    try:
+        return _open(resolve(path), prompt_name)
+    except OSError as error:
+        raise UserError(f"{path!r} cannot be read ({error.strerror}): check it") from error
+
+
+def _open(path: str, prompt_name: str) -> Source:
     if not Path(path).exists() and hub.NAME.fullmatch(path):
         path = hub.download(path)
     if (Path(path) / peft.SETTINGS).exists():

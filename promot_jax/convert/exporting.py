@@ -8,17 +8,19 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from promot_jax.convert import huggingface, peft
-from promot_jax.convert.source import Vocabulary
+from promot_jax.convert import huggingface, kept, peft
+from promot_jax.convert.source import Vocabulary, new_path
 from promot_jax.convert.tokenizer import write_vocabulary
 from promot_jax.convert.weights import write_weights
 from promot_jax.errors import UserError
 from promot_jax.models import T5, T5Config, Variables
+from promot_jax.paths import check_name, expand
 from promot_jax.training import Bar, make_mesh
 from promot_jax.training.bases import Bases
 from promot_jax.training.description import Description
@@ -55,19 +57,23 @@ def export_model(
     description = Description.read(home)
     config = _exportable(description.model, workdir, dtype)
     dtype = config.param_dtype if dtype is None else dtype
-    vocabulary = Vocabulary(**description.vocabulary, model=description.sentencepiece(home))
+    told = description.vocabulary
+    model, added = description.sentencepiece(home), description.added_tokens()
+    vocabulary = Vocabulary(told["kind"], told["extra_ids"], model, added)
+    source = kept.read(home)
     layout = Layout(T5(config, description.prompts), make_mesh({"fsdp": -1}))
     with _new_directory(destination) as directory:
         variables = load(workdir, layout, bases=Bases(tuple(bases)))
-        _write(directory, destination, config, vocabulary, variables, dtype, size)
-    return Path(destination)
+        _write_settings(directory, config, vocabulary, dtype, source)
+        _write_variables(directory, destination, config, variables, dtype, size)
+    return Path(expand(destination))
 
 
 @contextlib.contextmanager
 def _new_directory(destination: str) -> Iterator[Path]:
     """A directory that takes DEST's place when all is written; else nothing of it is left."""
-    final = Path(destination).resolve()
-    part = final.with_name(f".{final.name}.part")
+    final = new_path(destination, "DEST").resolve()
+    part = final.parent / f".{final.name}.part"
     try:
         if final.exists() and (not final.is_dir() or any(final.iterdir())):
             raise UserError(
@@ -106,22 +112,33 @@ def _exportable(config: T5Config, workdir: str, dtype: str | None) -> T5Config:
     return huggingface.unrolled(config)
 
 
-def _write(
+def _write_settings(
     directory: Path,
-    name: str,
     config: T5Config,
     vocabulary: Vocabulary,
-    variables: Variables,
     dtype: str,
-    shard_size: int,
+    source: Mapping[str, Any],
 ) -> None:
-    values = huggingface.config_json(config, vocabulary, dtype)
-    generation = {k: values[k] for k in ("pad_token_id", "eos_token_id", "decoder_start_token_id")}
+    values = huggingface.config_json(config, vocabulary, dtype, source.get("model_type"))
+    generation = source.get("generation_config")
+    if generation is None:
+        names = ("pad_token_id", "eos_token_id", "decoder_start_token_id")
+        generation = {name: values[name] for name in names}
     for file, content in (("config.json", values), ("generation_config.json", generation)):
         (directory / file).write_text(
             json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8"
         )
     write_vocabulary(directory, vocabulary)
+
+
+def _write_variables(
+    directory: Path,
+    name: str,
+    config: T5Config,
+    variables: Variables,
+    dtype: str,
+    shard_size: int,
+) -> None:
     paths = {theirs: ours for ours, theirs in huggingface.names(config).items()}
 
     def read(theirs: str) -> np.ndarray:
@@ -135,5 +152,5 @@ def _write(
     bar.close()
     for path, prompt in variables.items():
         if path.startswith("prompt/"):
-            target = directory / "prompts" / path.removeprefix("prompt/")
-            peft.write(prompt, config, name, target)
+            own = check_name(path.removeprefix("prompt/"), "the prompt")
+            peft.write(prompt, config, name, directory / "prompts" / own)

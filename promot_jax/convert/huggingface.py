@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from promot_jax.console import say
 from promot_jax.convert import peft
 from promot_jax.convert.source import Source, Tensor, Vocabulary, family_of, read_json
 from promot_jax.convert.tokenizer import read_vocabulary
@@ -72,8 +73,11 @@ def read(path: str) -> Source:
     """
     directory = Path(path)
     values = read_json(directory / "config.json")
+    _check_kind(values, path)
     may_tie = values.get("tie_word_embeddings", True) is not False
-    stored = _with_embedding(open_weights(directory, FILES), may_tie)
+    stored = open_weights(directory, FILES)
+    _check_names(stored, path)
+    stored = _with_embedding(stored, may_tie, path)
     tied = _tied(stored, may_tie)
     config = settings(values, tied, {x.dtype for x in stored.values()}, path)
     table = names(config)
@@ -89,7 +93,50 @@ def read(path: str) -> Source:
         vocabulary=vocabulary,
         names=table,
         about={"transformers": values.get("transformers_version")},
+        kept={"model_type": values["model_type"], "generation_config": _generation(directory)},
     )
+
+
+def _check_kind(values: Mapping[str, Any], where: str) -> None:
+    kind = values.get("model_type")
+    if str(kind) not in CLASSES:
+        raise UserError(f"{where!r} is a model of type {kind!r}: only {', '.join(CLASSES)} convert")
+    if other := values.get("transformers_weights"):
+        raise UserError(
+            f"{where!r}: config.json has transformers_weights = {other!r}: save the model again,"
+            " with its weights in model.safetensors"
+        )
+
+
+def _check_names(stored: Mapping[str, Tensor], where: str) -> None:
+    """Raises UserError for weights that are a T5's but for what is wrong with all of them."""
+    prefixes = {name.partition(".")[0] for name in stored}
+    if len(prefixes) == 1 and not prefixes & {"encoder", "decoder", "shared", "lm_head"}:
+        raise UserError(
+            f"{where!r}: the names of all {len(stored)} tensors begin with '{prefixes.pop()}.',"
+            " where Transformers do not look for them: save the model without this prefix, as"
+            " save_pretrained of the T5 itself does"
+        )
+    if "encoder" in prefixes and "decoder" not in prefixes:
+        raise UserError(
+            f"{where!r} holds an encoder alone, and no decoder: only whole models, as"
+            " T5ForConditionalGeneration saves them, can be imported"
+        )
+
+
+def _generation(directory: Path) -> dict[str, Any] | None:
+    """The source's own settings of generation; None where it has none."""
+    path = directory / "generation_config.json"
+    if not path.exists():
+        return None
+    values = read_json(path)
+    for name in ("decoder_start_token_id", "eos_token_id"):
+        if values.get(name) not in (None, FIXED[name], [FIXED[name]]):
+            say(
+                f"{path} has {name} = {values[name]!r}: kept for Transformers; promot itself"
+                f" generates with {FIXED[name]}"
+            )
+    return values
 
 
 def _prompts(directory: Path) -> dict[str, Tensor]:
@@ -99,11 +146,27 @@ def _prompts(directory: Path) -> dict[str, Tensor]:
     return {name: tensor for source in adapters for name, tensor in source.tensors.items()}
 
 
-def _with_embedding(stored: dict[str, Tensor], tied: bool) -> dict[str, Tensor]:
-    """The tensors with the embedding under its name: some savers keep one name of several."""
-    names = ["shared", "encoder.embed_tokens", "decoder.embed_tokens", *["lm_head"] * tied]
-    found = [stored[f"{name}.weight"] for name in names if f"{name}.weight" in stored]
-    return {"shared.weight": found[0]} | stored if found else stored
+def _with_embedding(stored: dict[str, Tensor], may_tie: bool, where: str) -> dict[str, Tensor]:
+    """The tensors with the embedding under its name: some savers keep one name of several.
+
+    Transformers 5 read what lies under a stack's own name as that stack's table, whatever
+    `shared.weight` says, where it is no copy.
+
+    Raises:
+      UserError: the stacks, or the head that is tied, would have tables that differ.
+    """
+    own = ["shared", "encoder.embed_tokens", "decoder.embed_tokens"]
+    found = [f"{x}.weight" for x in [*own, *["lm_head"] * may_tie] if f"{x}.weight" in stored]
+    if not found:
+        return stored
+    copies = [name for name in found if name != "lm_head.weight"]
+    if len({_digest(stored[name]) for name in copies[1:] and copies}) > 1:
+        raise UserError(
+            f"{where!r}: the embedding tables {', '.join(copies)} differ, and Transformers give"
+            " encoder and decoder each its own: only models with one table can be imported; leave"
+            " the stale one out of the file"
+        )
+    return {"shared.weight": stored[found[0]]} | stored
 
 
 def _tied(stored: Mapping[str, Tensor], may_tie: bool) -> bool:
@@ -111,25 +174,27 @@ def _tied(stored: Mapping[str, Tensor], may_tie: bool) -> bool:
     head, table = stored.get("lm_head.weight"), stored.get("shared.weight")
     if head is None or table is None or not may_tie or head.shape != table.shape:
         return head is None
-    one, other = (hashlib.sha256(x.read().tobytes()).digest() for x in (head, table))  # not at once
-    return one == other
+    return _digest(head) == _digest(table)
+
+
+def _digest(tensor: Tensor) -> bytes:
+    """One at a time: two tables of the largest models are much memory."""
+    return hashlib.sha256(tensor.read().tobytes()).digest()
 
 
 def settings(values: Mapping[str, Any], tied: bool, dtypes: set[str], where: str) -> T5Config:
     """config.json as our settings.
 
     Args:
-      values: what the file says.
+      values: what the file says, of a model type in `CLASSES`.
       tied: whether the head is the embedding.
       dtypes: of the tensors; the parameters take the one that holds them all.
       where: for messages.
 
     Raises:
-      UserError: another kind of model, or a setting that no T5 of ours has.
+      UserError: a setting that no T5 of ours has.
     """
-    kind = values.get("model_type")
-    if str(kind) not in CLASSES:
-        raise UserError(f"{where!r} is a model of type {kind!r}: only {', '.join(CLASSES)} convert")
+    kind = values["model_type"]
     for name, value in FIXED.items():
         if values.get(name, value) not in (value, None):
             raise UserError(f"{where!r}: config.json has {name} = {values[name]!r}, not {value!r}")
@@ -176,10 +241,12 @@ def _scaled(kind: str, given: Mapping[str, Any]) -> bool:
     return given.get("scale_decoder_outputs", tied) if kind == "t5" else tied
 
 
-def config_json(config: T5Config, vocabulary: Vocabulary, dtype: str) -> dict[str, Any]:
-    """Our settings as config.json."""
+def config_json(
+    config: T5Config, vocabulary: Vocabulary, dtype: str, model_type: str | None = None
+) -> dict[str, Any]:
+    """Our settings as config.json; `model_type` is the source's, where there was one."""
     family = family_of(config, vocabulary)
-    kind = family if family in CLASSES else "t5"
+    kind = model_type or (family if family in CLASSES else "t5")
     projection = next(k for k, v in ACTIVATIONS.items() if v == config.mlp_activations)
     return {
         "architectures": [f"{CLASSES[kind]}ForConditionalGeneration"],

@@ -19,14 +19,24 @@ import numpy as np
 from jax.sharding import Mesh
 from rich.table import Table
 
+from promot_jax.added_tokens import to_json
 from promot_jax.console import show
+from promot_jax.convert import kept
 from promot_jax.convert.detect import open_source
-from promot_jax.convert.source import Source, Tensor, Vocabulary
+from promot_jax.convert.source import (
+    Source,
+    Tensor,
+    Vocabulary,
+    check_downloaded,
+    check_finite,
+    first_few,
+    new_path,
+)
 from promot_jax.convert.t5x_files import read_bytes
 from promot_jax.convert.tokenizer import byte_vocabulary, sentencepiece_vocabulary
 from promot_jax.errors import UserError
 from promot_jax.models import Prompt, Variables
-from promot_jax.paths import absolute
+from promot_jax.paths import absolute, resolve
 from promot_jax.training import Bar, Checkpoints, begin, make_mesh
 from promot_jax.training.checkpoints import check_directory
 from promot_jax.training.description import RUN, VOCABULARY, Description
@@ -60,8 +70,8 @@ def import_checkpoint(
       The work directory.
 
     Raises:
-      UserError: an unreadable checkpoint, one that does not fit its own settings (all tensors
-        concerned are named), no vocabulary, or a work directory that holds something.
+      UserError: an unreadable checkpoint, one that does not fit its own settings or holds a number
+        that is not finite, no vocabulary, or a work directory that holds something.
     """
     source = open_source(path, prompt_name)
     description, model = describe(path, source, vocabulary, extra_ids, dtype, activation)
@@ -71,7 +81,7 @@ def import_checkpoint(
         variables = stream(source, layout)
         _say(source.tensors)
         _save(root, path, source, description, variables, {}, model)
-    return Path(workdir)
+    return root
 
 
 def load_checkpoint(path: str, mesh: Mesh) -> tuple[Description, bytes | None, Variables]:
@@ -125,9 +135,15 @@ def describe(
         modules=(),
         base=None,
         seed=0,
-        vocabulary={"kind": own.kind, "extra_ids": own.extra_ids},
+        vocabulary={"kind": own.kind, "extra_ids": own.extra_ids} | _listed(own),
     )
     return description, own.model
+
+
+def _listed(vocabulary: Vocabulary) -> dict[str, Any]:
+    """What run.json says of added tokens; nothing where there are none."""
+    tokens = vocabulary.added_tokens
+    return {"added_tokens": to_json(tokens)} if tokens else {}
 
 
 def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
@@ -152,7 +168,13 @@ def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
     prompt = f"prompt/{name}"
     if set(source.tensors) != {prompt}:
         raise UserError(f"{path!r} is no prompt: import it without --base")
-    added = Prompt(name, source.tensors[prompt].shape[0])
+    length, width = source.tensors[prompt].shape
+    if width != theirs.model.emb_dim:
+        raise UserError(
+            f"{path!r} holds vectors of {width} numbers, but the model of --base={base} has"
+            f" {theirs.model.emb_dim} (token_dim): give the base that the prompt was trained with"
+        )
+    added = Prompt(name, length)
     description = Description(
         method="import",
         model=theirs.model,
@@ -169,10 +191,10 @@ def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
     with _claimed(workdir) as root:
         variables = load(base, layout)
         frozen = {path: x for path, x in variables.items() if not path.startswith("prompt/")}
-        kept = {path: x for path, x in variables.items() if path not in frozen}
-        kept |= stream(source, layout)
-        _save(root, path, source, description, kept, frozen, theirs.sentencepiece(home))
-    return Path(workdir)
+        own = {path: x for path, x in variables.items() if path not in frozen}
+        own |= stream(source, layout)
+        _save(root, path, source, description, own, frozen, theirs.sentencepiece(home))
+    return root
 
 
 def _vocabulary(path: str, source: Source, given: str | None, extra_ids: int) -> Vocabulary:
@@ -182,6 +204,8 @@ def _vocabulary(path: str, source: Source, given: str | None, extra_ids: int) ->
     if given is not None:
         try:
             model = read_bytes(given)
+            if "://" not in given:
+                check_downloaded(Path(resolve(given)))
         except OSError as error:
             raise UserError(f"--vocabulary={given} cannot be read ({error.strerror})") from error
         return sentencepiece_vocabulary(model, rows, extra_ids, given)
@@ -194,7 +218,7 @@ def _vocabulary(path: str, source: Source, given: str | None, extra_ids: int) ->
 
 
 def compare(path: str, source: Source, target: Mapping[str, jax.ShapeDtypeStruct]) -> None:
-    """Raises UserError that names every tensor missing, surplus or misshapen, by both names."""
+    """Raises UserError that names tensors missing, surplus or misshapen, by both names."""
     problems = []
     for ours, leaf in target.items():
         if ours not in source.tensors:
@@ -207,7 +231,7 @@ def compare(path: str, source: Source, target: Mapping[str, jax.ShapeDtypeStruct
     if problems:
         raise UserError(
             f"{path!r} does not fit the settings it comes with, {len(problems)} tensors:"
-            f" {'; '.join(sorted(problems))}"
+            f" {first_few(sorted(problems))}"
         )
 
 
@@ -215,7 +239,7 @@ def compare(path: str, source: Source, target: Mapping[str, jax.ShapeDtypeStruct
 def _claimed(workdir: str) -> Iterator[Path]:
     """The work directory, made; what an import leaves that fails or was killed is removed."""
     check_directory(workdir, "WORKDIR")
-    root = Path(workdir)
+    root = new_path(workdir, "WORKDIR")
     try:
         fresh = not root.exists()
         if not (fresh or (root.is_dir() and _is_unfinished(root))):
@@ -238,7 +262,7 @@ def _claimed(workdir: str) -> Iterator[Path]:
 def _is_unfinished(root: Path) -> bool:
     """Whether a directory holds nothing, or only what an import leaves that was killed."""
     marker = root / "config.gin"
-    names = {path.name for path in root.iterdir()} - {STAGE, marker.name, VOCABULARY}
+    names = {path.name for path in root.iterdir()} - {STAGE, marker.name, VOCABULARY, kept.FILE}
     stage = {path.name for path in (root / STAGE).glob("*")}
     about = marker.read_text(encoding="utf-8", errors="replace") if marker.exists() else ""
     ours = not about or about.startswith(IMPORTED)
@@ -263,7 +287,8 @@ def stream(source: Source, layout: Layout) -> Variables:
 
 
 def _place(tensor: Tensor, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-    array = tensor.read().astype(leaf.dtype, copy=False)
+    with np.errstate(over="ignore"):  # what does not fit is named next
+        array = check_finite(tensor.theirs, tensor.read().astype(leaf.dtype, copy=False))
     part = lambda index: np.ascontiguousarray(array[index])  # noqa: E731
     return jax.make_array_from_callback(leaf.shape, leaf.sharding, part).block_until_ready()
 
@@ -287,7 +312,7 @@ def _save(
     path: str,
     source: Source,
     description: Description,
-    kept: Variables,
+    variables: Variables,
     frozen: Variables,
     vocabulary: bytes | None,
 ) -> None:
@@ -298,10 +323,11 @@ def _save(
         "reference": reference(description.seed, frozen),
         "source": about | dict(source.about),
     }
-    largest = max(x.nbytes for x in kept.values())
+    largest = max(x.nbytes for x in variables.values())
     checkpoints = Checkpoints(root / STAGE / "checkpoints", writing_gb=2e-9 * largest)
     mesh = make_mesh(SPREAD)
-    checkpoints.save(begin(mesh, description.seed), kept, note, None)
+    checkpoints.save(begin(mesh, description.seed), variables, note, None)
     checkpoints.close()
     config = f"{IMPORTED}{path} ({source.kind}, {source.family}); see run.json\n"
+    kept.write(root, source.kept)
     description.write(root, config, vocabulary)

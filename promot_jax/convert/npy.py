@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from promot_jax.convert.source import Source, Tensor
+from promot_jax.convert.source import Source, Tensor, check_downloaded, check_finite, new_path
 from promot_jax.errors import UserError, near
 from promot_jax.training import Checkpoints
 from promot_jax.training.variables import stage_directory
@@ -32,6 +32,7 @@ def read(path: str, prompt_name: str = "prompt") -> Source:
     Raises:
       UserError: it is no array [length, embed] of floating-point numbers, or cut off.
     """
+    check_downloaded(Path(path))
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -54,24 +55,28 @@ def export_prompt(workdir: str, destination: str, name: str | None = None) -> Pa
       name: the prompt; None: the only one.
 
     Raises:
-      UserError: no checkpoint, no such prompt, or the file cannot be written.
+      UserError: no checkpoint, no such prompt, numbers that are not finite, or the file
+        cannot be written.
     """
+    target = new_path(destination, "DEST")
     _, stage = stage_directory(workdir)
     with contextlib.closing(Checkpoints(stage / "checkpoints", read_only=True)) as checkpoints:
         step = checkpoints.best()
         shapes = {p: x for p, x in checkpoints.shapes(step).items() if p.startswith("prompt/")}
         path = _chosen(workdir, [p.removeprefix("prompt/") for p in shapes], name)
         prompt = checkpoints.variables(step, {path: shapes[path]})[path]
-    target = Path(destination)
+    array = check_finite(path, np.asarray(prompt, np.float32))
     temporary = target.with_name(f".{target.name}.tmp")
     try:
         with temporary.open("wb") as file:  # np.save would give a name the ending .npy
-            np.save(file, np.asarray(prompt, np.float32))
+            np.save(file, array)
         temporary.replace(target)
     except OSError as error:
         raise UserError(
             f"DEST = {destination!r} cannot be written ({error.strerror}): choose another"
         ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
     return target
 
 

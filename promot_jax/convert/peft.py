@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from safetensors.numpy import save_file
 
-from promot_jax.convert.source import Source, Tensor, read_json
+from promot_jax.convert.source import Source, Tensor, check_finite, read_json
 from promot_jax.convert.weights import open_weights
 from promot_jax.errors import UserError
 from promot_jax.models import T5Config
@@ -28,10 +28,11 @@ def read(path: str, prompt_name: str = "prompt") -> Source:
       UserError: a file is absent or damaged, or the adapter is of another kind.
     """
     values = read_json(Path(path) / SETTINGS)
-    for name, wanted in (("peft_type", "PROMPT_TUNING"), ("task_type", "SEQ_2_SEQ_LM")):
-        if values.get(name) != wanted:
+    wanted = {"peft_type": ("PROMPT_TUNING",), "task_type": ("SEQ_2_SEQ_LM", None)}
+    for name, known in wanted.items():
+        if (found := values.get(name)) not in known:
             raise UserError(
-                f"{path!r}: {SETTINGS} has {name} = {values.get(name)!r}: only {wanted!r} converts"
+                f"{path!r}: {SETTINGS} has {name} = {found!r}: only {known[0]!r} converts"
             )
     stored = open_weights(Path(path), FILES)
     length = values.get("num_virtual_tokens")
@@ -45,6 +46,11 @@ def read(path: str, prompt_name: str = "prompt") -> Source:
         )
     whole = stored[KEY]
     shape = (length, whole.shape[1])
+    if values.get("token_dim") not in (None, shape[1]):
+        raise UserError(
+            f"{path!r}: {SETTINGS} has token_dim = {values['token_dim']!r}, but its vectors have"
+            f" {shape[1]} numbers: save the adapter again"
+        )
     tensor = Tensor(KEY, shape, whole.dtype, lambda: whole.read()[:length])
     about = {"base_model": values.get("base_model_name_or_path")}
     return Source("peft", "prompt", None, {f"prompt/{prompt_name}": tensor}, about=about)
@@ -75,5 +81,5 @@ def write(
     }
     directory.mkdir(parents=True)
     (directory / SETTINGS).write_text(json.dumps(values, indent=1), encoding="utf-8")
-    array = np.ascontiguousarray(prompt, np.float32)
+    array = check_finite(f"prompt {directory.name!r}", np.ascontiguousarray(prompt, np.float32))
     save_file({KEY: array}, directory / f"{FILES[0]}.safetensors", metadata={"format": "pt"})

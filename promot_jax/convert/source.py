@@ -6,15 +6,20 @@ with "?" in front, for import to report.
 """
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from promot_jax import files
+from promot_jax.added_tokens import AddedToken
 from promot_jax.errors import UserError
 from promot_jax.models import T5Config
+from promot_jax.paths import expand, is_url
+
+POINTER = b"version https://git-lfs.github.com/spec/"
+CHUNK = 1 << 22  # numbers that are checked at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +47,13 @@ class Vocabulary:
       kind: "sentencepiece" or "byte".
       extra_ids: sentinels behind the pieces or bytes.
       model: the SentencePiece model; None for bytes.
+      added_tokens: what somebody added to the tokenizer.
     """
 
     kind: str
     extra_ids: int
     model: bytes | None = None
+    added_tokens: tuple[AddedToken, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Source:
       vocabulary: None where the checkpoint has none with it.
       names: our path -> its name there, for what the settings ask for; paths alike are left out.
       about: what else the checkpoint says of itself, e.g. its "step".
+      kept: what an export gives back, of a directory of Transformers.
     """
 
     kind: str
@@ -70,6 +78,7 @@ class Source:
     vocabulary: Vocabulary | None = None
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    kept: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def family_of(config: T5Config, vocabulary: Vocabulary | None = None) -> str:
@@ -94,10 +103,59 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
       UserError: there is none.
     """
+    check_downloaded(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("no JSON object")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): download it again") from error
-    return values
+        return files.read_json(path, fix="download it again")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is absent: download it again") from error
+
+
+def first_few(texts: Sequence[str], between: str = "; ") -> str:
+    """At most four of them, and how many more there are."""
+    more = f"{between}and {len(texts) - 4} more" if len(texts) > 4 else ""
+    return between.join(texts[:4]) + more
+
+
+def check_downloaded(path: Path) -> None:
+    """Raises UserError for what Git leaves in the place of a large file that it did not fetch."""
+    try:
+        with path.open("rb") as file:
+            pointer = file.read(len(POINTER)) == POINTER
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check it") from error
+    if pointer:
+        raise UserError(
+            f"{path} is a Git LFS pointer, not the file itself: run git lfs pull in its directory,"
+            " or download the file"
+        )
+
+
+def new_path(path: str, setting: str) -> Path:
+    """Where something is to be made.
+
+    Raises:
+      UserError: it is no path of this machine.
+    """
+    if not path or is_url(path):
+        raise UserError(f"{setting} = {path!r} is no local path: give one, and copy what it holds")
+    return Path(expand(path))
+
+
+def check_finite(name: str, array: np.ndarray) -> np.ndarray:
+    """The array itself.
+
+    Raises:
+      UserError: a number in it is NaN or infinite; it says which.
+    """
+    order = "C" if array.flags.c_contiguous else "F"  # a transposed one, too, is not copied
+    flat = array.reshape(-1, order=order)
+    for start in range(0, flat.size, CHUNK):
+        wrong = ~np.isfinite(flat[start : start + CHUNK])
+        if wrong.any():
+            first = start + int(wrong.argmax())
+            place = [int(i) for i in np.unravel_index(first, array.shape, order)]
+            raise UserError(
+                f"{name} has {flat[first]} at {place}: every number of a model must be finite;"
+                " give weights that were saved before they overflowed"
+            )
+    return array

@@ -143,10 +143,17 @@ def _tree(root: ts.KvStore) -> dict[str, np.ndarray | str]:
 def _leaf(leaf: Any) -> np.ndarray | str:
     """A leaf of the msgpack tree. A spec's driver and bucket are the writer's; its key is ours."""
     if isinstance(leaf, dict):
-        return leaf["kvstore"].get("path", leaf.get("path"))
+        return _inside(leaf["kvstore"].get("path", leaf.get("path")))
     if isinstance(leaf, str):
-        return leaf.removeprefix("PLACEHOLDER://")
+        return _inside(leaf.removeprefix("PLACEHOLDER://"))
     return np.asarray(leaf)
+
+
+def _inside(key: str) -> str:
+    """The key, of an array that lies in the checkpoint."""
+    if key.startswith("/") or ".." in key.split("/") or "\0" in key:
+        raise ValueError(f"it names an array outside of itself, {key!r}")
+    return key
 
 
 def _opened(root: ts.KvStore, tree: Mapping[str, np.ndarray | str]) -> dict[str, Stored]:

@@ -1,31 +1,34 @@
 """Tokenizer files of Transformers and the vocabulary they come from.
 
 T5's tokenizer is a SentencePiece model (`spiece.model`) with sentinels behind it. Transformers 5
-saves a translation of it alone, `tokenizer.json`, which holds all that makes the ids: the pieces
-with their scores, and the table of the Unicode normalisation. So each of the two can be made of the
-other; both are written, since umT5's is opened from the translation alone.
+saves a translation of it alone, `tokenizer.json`, and reads that where both are there; both are
+written, since umT5's is opened from the translation alone. Tokens that somebody added come on top
+of the pieces; `added` finds them.
 """
 
-import base64
+import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
+from sentencepiece import SentencePieceProcessor
 
-from promot_jax.convert.source import Vocabulary, read_json
+from promot_jax.added_tokens import AddedToken, Splitter, normalizer
+from promot_jax.console import say
+from promot_jax.convert import added, tokenizer_json
+from promot_jax.convert.source import Vocabulary, check_downloaded, first_few
 from promot_jax.errors import UserError
 
 SENTINEL = re.compile(r"▁?<extra_id_\d+>")
-BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
-NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6  # SentencePiece's types of pieces
-SPECIAL = {"<pad>": CONTROL, "</s>": CONTROL, "<unk>": UNKNOWN}
 BYTES = 259  # padding, EOS, unknown and 256 bytes
+T5_CLASSES = ("T5Tokenizer", "MT5Tokenizer")
+ANY_CLASSES = ("TokenizersBackend", "PreTrainedTokenizer")
+Json = Mapping[str, Any]
 
 
-def read_vocabulary(directory: Path, config: Mapping[str, Any]) -> Vocabulary | None:
+def read_vocabulary(directory: Path, config: Json) -> Vocabulary | None:
     """The vocabulary of a directory of Transformers; None where it holds no tokenizer.
 
     Args:
@@ -33,24 +36,141 @@ def read_vocabulary(directory: Path, config: Mapping[str, Any]) -> Vocabulary | 
       config: what its config.json says.
 
     Raises:
-      UserError: a tokenizer that is no SentencePiece model, or of more ids than the model has.
+      UserError: a tokenizer that is no SentencePiece model, of more ids than the model has, or with
+        added tokens that cannot be honoured.
     """
     rows = config["vocab_size"]
-    told = _json(directory / "tokenizer_config.json")
-    kind = told.get("tokenizer_class") or config.get("tokenizer_class")
-    if str(kind).startswith("ByT5"):
-        return byte_vocabulary(rows)
-    if (directory / "spiece.model").exists():
-        model = (directory / "spiece.model").read_bytes()
-    elif (directory / "tokenizer.json").exists():
-        model = _from_tokenizer_json(directory / "tokenizer.json")
+    told = added.read_json_if_any(directory / "tokenizer_config.json")
+    kind = str(told.get("tokenizer_class") or config.get("tokenizer_class") or T5_CLASSES[0])
+    kind = kind.removesuffix("Fast")
+    if kind == "ByT5Tokenizer":
+        return _bytes_alone(directory, told, rows)
+    if kind not in T5_CLASSES + ANY_CLASSES:
+        raise UserError(
+            f"{str(directory)!r}: tokenizer_class = {kind!r}: only T5Tokenizer, ByT5Tokenizer and"
+            " their tokenizer.json can be imported"
+        )
+    model, translated = _model(directory)
+    if model is None:
+        return _bytes_alone(directory, told, rows) if rows == 384 else None
+    is_t5 = kind in T5_CLASSES and config.get("model_type") != "umt5"
+    plain = sentencepiece_vocabulary(model, rows, 0, str(directory))
+    processor = SentencePieceProcessor(model_proto=model)
+    if _holds_sentinels(processor):
+        told = {"extra_ids": 0} | told
+    pieces = _pieces(directory, processor, translated, told)
+    tokens = added.resolved(directory, told, translated, pieces, is_t5)
+    _check_end(directory, told, tokens)
+    return _with_tokens(directory, plain, pieces, tokens, rows)
+
+
+def _model(directory: Path) -> tuple[bytes | None, Json]:
+    """The SentencePiece model that Transformers read, and what tokenizer.json says."""
+    spiece, path = directory / "spiece.model", directory / "tokenizer.json"
+    model = None
+    if spiece.exists():
+        check_downloaded(spiece)
+        model = spiece.read_bytes()
+        sentencepiece_vocabulary(model, 1 << 31, 0, str(directory))  # so that it can be compared
+    translated = added.read_json_if_any(path)
+    if not translated:
+        return model, {}
+    made = tokenizer_json.to_sentencepiece(path, translated)
+    if model is None or tokenizer_json.alike(model, made):
+        return model or made, translated
+    say(f"{path} is read, as Transformers do; {spiece.name} has other pieces and is not")
+    return made, translated
+
+
+def _pieces(
+    directory: Path, model: SentencePieceProcessor, translated: Json, told: Json
+) -> list[str]:
+    """All pieces by their ids, sentinels behind the model's own."""
+    if translated:
+        path = directory / "tokenizer.json"
+        return [piece for piece, _ in tokenizer_json.pieces(path, translated)]
+    own = [model.id_to_piece(i) for i in range(model.get_piece_size())]
+    return own + [f"<extra_id_{i}>" for i in reversed(range(added.sentinels(told)))]
+
+
+def _check_end(directory: Path, told: Json, tokens: Sequence[AddedToken]) -> None:
+    name = told.get("eos_token") or "</s>"
+    name = name.get("content") if isinstance(name, dict) else name
+    if wrong := [t.id for t in tokens if t.content == name and t.id != 1]:
+        raise UserError(
+            f"{str(directory)!r}: eos_token = {name!r} has id {wrong[0]}: only 1, as T5's has, can"
+            " be imported"
+        )
+
+
+def _with_tokens(
+    directory: Path,
+    plain: Vocabulary,
+    pieces: Sequence[str],
+    tokens: Sequence[AddedToken],
+    rows: int,
+) -> Vocabulary:
+    """The vocabulary with its tokens. Sentinels that lie as SeqIO has them are not among these."""
+    model = SentencePieceProcessor(model_proto=plain.model)
+    size = model.get_piece_size()
+    # padding, EOS, unknown and the model's own control pieces are not written in text
+    own = [t for t in tokens if t.id > 2 and not (t.id < size and model.is_control(t.id))]
+    known = {t.content for t in own}
+    own += [
+        AddedToken(piece, i, special=True)
+        for i, piece in enumerate(pieces)
+        if i >= size and piece not in known
+    ]
+    marks = {t.content: t.id for t in own if SENTINEL.fullmatch(t.content) and t.id < rows}
+    count = len(marks)
+    if marks == {f"<extra_id_{i}>": size + count - 1 - i for i in range(count)}:
+        own = [t for t in own if t.content not in marks]
     else:
-        return byte_vocabulary(rows) if rows == 384 else None
-    extra_ids = told.get("extra_ids")
-    if extra_ids is None:  # T5's tokenizer has as many sentinels as it lists, or 100
-        listed = re.findall(r"<extra_id_\d+>", json.dumps(told))
-        extra_ids = len(set(listed)) or 100
-    return sentencepiece_vocabulary(model, rows, extra_ids, str(directory))
+        count = 0
+    own = [t for t in own if t.id < rows or not SENTINEL.fullmatch(t.content)]
+    if far := [f"{t.content!r} ({t.id})" for t in own if t.id >= rows]:
+        raise UserError(
+            f"{str(directory)!r}: the model has {rows} embeddings, and none for the added tokens"
+            f" {first_few(far, ', ')}: save it again after resize_token_embeddings"
+        )
+    own = tuple(sorted(own, key=lambda token: token.id))
+    _check_forms(directory, own, Splitter(own, normalizer(plain.model)))
+    return dataclasses.replace(plain, extra_ids=count, added_tokens=own)
+
+
+def _check_forms(directory: Path, tokens: Sequence[AddedToken], splitter: Splitter) -> None:
+    """Says which tokens are looked for as something else, and refuses two looked for as one."""
+    found: dict[tuple[str, bool], AddedToken] = {}
+    for token in tokens:
+        form = splitter.form(token)
+        other = found.setdefault((form, token.normalized), token)
+        if other is not token:
+            raise UserError(
+                f"{str(directory)!r}: the added tokens {other.content!r} ({other.id}) and"
+                f" {token.content!r} ({token.id}) both become {form!r} by T5's normalisation:"
+                " add them with normalized=False, or one alone"
+            )
+        if form != token.content:
+            say(
+                f"{str(directory)!r}: the added token {token.content!r} is {form!r} by T5's"
+                f" normalisation: as in Transformers, each {form!r} is read as {token.id}"
+            )
+
+
+def _bytes_alone(directory: Path, told: Json, rows: int) -> Vocabulary:
+    """ByT5's vocabulary.
+
+    Raises:
+      UserError: it has tokens that ByT5 has not.
+    """
+    listed = dict(added.listed_ids(directory, told))
+    extra = [name for name, i in listed.items() if i > 2 and not SENTINEL.fullmatch(name)]
+    if extra:
+        raise UserError(
+            f"{str(directory)!r}: the tokens {first_few(list(map(repr, extra)), ', ')} were added"
+            " to ByT5's bytes: only to SentencePiece's pieces they can be imported"
+        )
+    return byte_vocabulary(rows)
 
 
 def byte_vocabulary(rows: int) -> Vocabulary:
@@ -85,118 +205,42 @@ def sentencepiece_vocabulary(model: bytes, rows: int, extra_ids: int, where: str
             f"{where!r}: the vocabulary has {size} pieces, but the model only {rows} embeddings:"
             " give the vocabulary that the model was made with"
         )
-    tail = (pieces.id_to_piece(i) for i in range(max(0, size - 300), size))
-    inside = any(map(SENTINEL.fullmatch, tail))
+    inside = _holds_sentinels(pieces)
     return Vocabulary("sentencepiece", 0 if inside else min(extra_ids, rows - size), model)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
-
-
-def _from_tokenizer_json(path: Path) -> bytes:
-    """A SentencePiece model that gives the ids of a tokenizer.json.
-
-    Raises:
-      UserError: the file is not the translation of one.
-    """
-    told = _json(path)
-    model = told.get("model")
-    if not isinstance(model, dict) or (model.get("type"), model.get("unk_id")) != ("Unigram", 2):
-        raise UserError(
-            f"{path} is not T5's tokenizer (a Unigram model whose unknown is 2): add the"
-            " spiece.model that the model was made with"
-        )
-    proto = sentencepiece_model_pb2.ModelProto()
-    trainer = proto.trainer_spec
-    trainer.byte_fallback = model.get("byte_fallback") is True
-    try:
-        for piece, score in model["vocab"]:
-            if not re.fullmatch(r"<extra_id_\d+>", piece):  # behind the model, not in it
-                proto.pieces.add(piece=piece, score=score, type=_type(piece, trainer.byte_fallback))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: its vocab is damaged ({error!r}): download it again") from error
-    trainer.model_type, trainer.vocab_size = trainer.UNIGRAM, len(proto.pieces)
-    trainer.pad_id, trainer.eos_id, trainer.unk_id, trainer.bos_id = 0, 1, 2, -1
-    normalizer = proto.normalizer_spec
-    normalizer.add_dummy_prefix = normalizer.remove_extra_whitespaces = True
-    normalizer.escape_whitespaces = True
-    normalizer.precompiled_charsmap = next(_charsmaps(told.get("normalizer")), b"")
-    return proto.SerializeToString()
-
-
-def _type(piece: str, byte_fallback: bool) -> int:
-    if byte_fallback and BYTE_PIECE.fullmatch(piece):
-        return BYTE
-    return SPECIAL.get(piece, NORMAL)
-
-
-def _charsmaps(normalizer: Any) -> Iterator[bytes]:
-    """Tables of Unicode normalisation, however deep they lie."""
-    if isinstance(normalizer, dict):
-        if table := normalizer.get("precompiled_charsmap"):
-            yield base64.b64decode(table)
-        for part in normalizer.get("normalizers", ()):
-            yield from _charsmaps(part)
+def _holds_sentinels(pieces: SentencePieceProcessor) -> bool:
+    size = pieces.get_piece_size()
+    tail = (pieces.id_to_piece(i) for i in range(max(0, size - 300), size))
+    return any(map(SENTINEL.fullmatch, tail))
 
 
 def write_vocabulary(directory: Path, vocabulary: Vocabulary) -> None:
     """Writes what `AutoTokenizer.from_pretrained` opens."""
     sentinels = [f"<extra_id_{i}>" for i in range(vocabulary.extra_ids)]
+    special = [token.content for token in vocabulary.added_tokens if token.special]
     told = {
         "tokenizer_class": "ByT5Tokenizer" if vocabulary.kind == "byte" else "T5Tokenizer",
         "extra_ids": vocabulary.extra_ids,
-        "additional_special_tokens": sentinels,
-        "pad_token": "<pad>",
-        "eos_token": "</s>",
-        "unk_token": "<unk>",
+        "additional_special_tokens": sentinels + special,
     }
-    (directory / "tokenizer_config.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    names = ("<pad>", "</s>", "<unk>")
     if vocabulary.model is not None:
         (directory / "spiece.model").write_bytes(vocabulary.model)
-        text = json.dumps(_to_tokenizer_json(vocabulary.model, sentinels), ensure_ascii=False)
-        (directory / "tokenizer.json").write_text(text, encoding="utf-8")
+        translated = tokenizer_json.from_sentencepiece(
+            vocabulary.model, vocabulary.extra_ids, vocabulary.added_tokens
+        )
+        _write_json(directory / "tokenizer.json", translated)
+        names = [piece for piece, _ in translated["model"]["vocab"][:3]]
+        if vocabulary.added_tokens:
+            told["added_tokens_decoder"] = {
+                str(fields["id"]): {name: x for name, x in fields.items() if name != "id"}
+                for fields in translated["added_tokens"]
+            }
+    told |= dict(zip(("pad_token", "eos_token", "unk_token"), names, strict=True))
+    _write_json(directory / "tokenizer_config.json", told, indent=1)
 
 
-def _to_tokenizer_json(model: bytes, sentinels: list[str]) -> dict[str, Any]:
-    """A SentencePiece model with sentinels behind it as tokenizer.json."""
-    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
-    pieces = [[piece.piece, piece.score] for piece in proto.pieces]
-    pieces += [[sentinel, 0.0] for sentinel in reversed(sentinels)]
-    size = len(proto.pieces)
-    whole = [i for i, piece in enumerate(proto.pieces) if piece.type in (UNKNOWN, CONTROL)]
-    token = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    added = [
-        {"id": i, "content": pieces[i][0], **token, "special": True}
-        for i in [*whole, *range(size, len(pieces))]
-    ]
-    eos = proto.trainer_spec.eos_piece
-    ends = {"SpecialToken": {"id": eos, "type_id": 0}}
-    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
-    ids = {"id": eos, "ids": [proto.trainer_spec.eos_id], "tokens": [eos]}
-    space = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
-    fallback = proto.trainer_spec.byte_fallback
-    decoders = [{"type": "ByteFallback"}, space]
-    words = {"type": "WhitespaceSplit"}
-    table = base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
-        "normalizer": {"type": "Precompiled", "precompiled_charsmap": table} if table else None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [words, space]},
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [first, ends],
-            "pair": [first, ends, second, ends],
-            "special_tokens": {eos: ids},
-        },
-        "decoder": {"type": "Sequence", "decoders": decoders} if fallback else space,
-        "model": {
-            "type": "Unigram",
-            "unk_id": proto.trainer_spec.unk_id,
-            "vocab": pieces,
-            "byte_fallback": fallback,
-        },
-    }
+def _write_json(path: Path, values: Json, indent: int | None = None) -> None:
+    text = json.dumps(values, ensure_ascii=False, indent=indent)
+    path.write_text(text, encoding="utf-8")

@@ -14,8 +14,16 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from promot_jax.convert.source import Tensor
+from promot_jax.console import say
+from promot_jax.convert.source import (
+    Tensor,
+    check_downloaded,
+    check_finite,
+    first_few,
+    read_json,
+)
 from promot_jax.errors import UserError
+from promot_jax.paths import check_name
 
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
@@ -36,6 +44,8 @@ def open_weights(directory: Path, stems: tuple[str, str]) -> dict[str, Tensor]:
         stems, ("safetensors", "bin"), (_safetensors, _pytorch), strict=True
     ):
         if files := _files(directory, f"{stem}.{ending}"):
+            for file in files:
+                check_downloaded(file)
             return {name: tensor for file in files for name, tensor in read(file)}
     raise UserError(
         f"{str(directory)!r} has neither {stems[0]}.safetensors nor {stems[1]}.bin (nor an index"
@@ -44,18 +54,24 @@ def open_weights(directory: Path, stems: tuple[str, str]) -> dict[str, Tensor]:
 
 
 def _files(directory: Path, name: str) -> list[Path]:
-    """The file or its shards; empty where there is neither."""
-    index = directory / f"{name}.index.json"
-    if not index.exists():
-        return [directory / name] if (directory / name).exists() else []
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        files = [directory / file for file in names]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{index} is damaged ({error!r}): download it again") from error
-    if absent := [file.name for file in files if not file.exists()]:
+    """The file, or else its shards, in Transformers' order; empty where there is neither."""
+    whole, index = directory / name, directory / f"{name}.index.json"
+    if whole.is_file():
+        if index.exists():
+            say(f"{whole} is read, as Transformers do; {index.name} and its shards are not")
+        return [whole]
+    return _shards(directory, index) if index.exists() else []
+
+
+def _shards(directory: Path, index: Path) -> list[Path]:
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise UserError(f"{index} is damaged (it has no weight_map): download it again")
+    where = f"{index}: the shard"
+    files = sorted({directory / check_name(name, where) for name in names.values()})
+    if absent := [file.name for file in files if not file.is_file()]:
         raise UserError(
-            f"{index} names {', '.join(absent)}, absent from {str(directory)!r}: add them"
+            f"{index} names {first_few(absent, ', ')}, absent from {str(directory)!r}: add them"
         )
     return files
 
@@ -127,6 +143,9 @@ def write_weights(
 
     Yields:
       A name for each tensor written.
+
+    Raises:
+      UserError: a number is NaN or infinite.
     """
     itemsize = np.dtype(dtype).itemsize
     shards, room = [], 0
@@ -142,7 +161,10 @@ def write_weights(
         file = (
             f"model-{k:05}-of-{len(shards):05}.safetensors" if shards[1:] else "model.safetensors"
         )
-        arrays = {n: np.ascontiguousarray(read(n).astype(dtype, copy=False)) for n in names}
+        arrays = {
+            n: check_finite(n, np.ascontiguousarray(read(n).astype(dtype, copy=False)))
+            for n in names
+        }
         save_file(arrays, directory / file, metadata={"format": "pt"})
         files |= dict.fromkeys(names, file)
         yield from names

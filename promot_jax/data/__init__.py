@@ -66,6 +66,7 @@ from promot_jax.data.tasks import (  # noqa: E402
 )
 from promot_jax.data.tokens import padded_length, rows_at_once  # noqa: E402
 from promot_jax.data.vocabularies import (  # noqa: E402
+    added_tokens,
     byte,
     decode,
     same_vocabulary,
@@ -81,6 +82,7 @@ __all__ = [
     "TrainData",
     "accuracy",
     "add_task",
+    "added_tokens",
     "bleu",
     "byte",
     "decode",

@@ -5,20 +5,84 @@ EOS, which is 1.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import seqio
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from promot_jax.added_tokens import AddedToken, Splitter, normalizer
 from promot_jax.errors import UserError
 from promot_jax.paths import resolve
 
 
-def sentencepiece(path: str, extra_ids: int = 0) -> seqio.SentencePieceVocabulary:
+class WithAddedTokens(seqio.SentencePieceVocabulary):
+    """SentencePiece with tokens added at given ids, which may be those of pieces, or behind them.
+
+    It reads and writes as Transformers' T5 tokenizers with the same tokens do.
+    """
+
+    def __init__(self, path: str, extra_ids: int, added_tokens: Sequence[AddedToken]):
+        super().__init__(path, extra_ids=extra_ids)
+        self.added_tokens = tuple(added_tokens)
+        self._cutter: Splitter | None = None
+
+    def __getstate__(self):  # gin copies its arguments
+        return super().__getstate__() | {"_cutter": None}
+
+    @property
+    def _base_vocab_size(self) -> int:
+        return max(super()._base_vocab_size, 1 + max(token.id for token in self.added_tokens))
+
+    def _splitter(self) -> Splitter:
+        if self._cutter is None:
+            tokens = [*self.added_tokens, *self._sentinels()]
+            self._cutter = Splitter(tokens, normalizer(self.sp_model))
+        return self._cutter
+
+    def _sentinels(self) -> list[AddedToken]:
+        """Those behind the pieces: they are cut out like all others, whatever touches them."""
+        last = super()._base_vocab_size - 1
+        return [AddedToken(f"<extra_id_{i}>", last - i, True) for i in range(self.extra_ids)]
+
+    def _encode(self, s: str) -> list[int]:
+        ids = []
+        for part in self._splitter().split(s):
+            ids += [part.id] if isinstance(part, AddedToken) else super()._encode(part)
+        return ids
+
+    def _decode(self, ids: Iterable[int]) -> str:
+        tokens = {token.id: token for token in self.added_tokens}
+        text, unknown = "", self.tokenizer.decode([self.unk_id])
+        for added, part in itertools.groupby(ids, tokens.__contains__):
+            if added:
+                text += "".join(self._splitter().form(tokens[i]) for i in part)
+            elif text:  # a piece in front keeps the spaces that begin the part
+                text += super()._decode([self.unk_id, *part])[len(unknown) :]
+            else:
+                text += super()._decode(part)
+        return text
+
+    def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
+        encode = lambda x: tf.constant(self._encode(x.numpy().decode()), tf.int32)  # noqa: E731
+        return tf.ensure_shape(tf.py_function(encode, [s], tf.int32), [None])
+
+    def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
+        return tf.py_function(lambda x: self._decode(x.numpy().tolist()), [ids], tf.string)
+
+
+def added_tokens(vocabulary: seqio.Vocabulary) -> tuple[AddedToken, ...]:
+    """What somebody added to a vocabulary."""
+    return getattr(vocabulary, "added_tokens", ())
+
+
+def sentencepiece(
+    path: str, extra_ids: int = 0, added_tokens: Sequence[AddedToken] = ()
+) -> seqio.SentencePieceVocabulary:
     """The SentencePiece model at `path`, with T5's sentinels `<extra_id_0>` ... put at its end.
 
     T5 and mT5 need `extra_ids=100`. `path` is relative to the working directory or the package.
+    `added_tokens` are what somebody added to the tokenizer, as a work directory's run.json has it.
 
     Raises:
       UserError: no file there, not a SentencePiece model, or one without padding id 0 and EOS.
@@ -34,6 +98,8 @@ def sentencepiece(path: str, extra_ids: int = 0) -> seqio.SentencePieceVocabular
     if not there:
         raise UserError(f"vocabulary: there is no SentencePiece model at {path!r}; check the path")
     vocabulary = seqio.SentencePieceVocabulary(found, extra_ids=extra_ids)
+    if added_tokens:
+        vocabulary = WithAddedTokens(found, extra_ids, added_tokens)
     try:
         tokenizer = vocabulary.tokenizer
     except (DecodeError, RuntimeError) as error:
@@ -64,4 +130,6 @@ def same_vocabulary(a: seqio.Vocabulary, b: seqio.Vocabulary) -> bool:
     if a == b:
         return True
     kind = seqio.SentencePieceVocabulary
-    return isinstance(a, kind) and isinstance(b, kind) and a.sp_model == b.sp_model
+    if not (isinstance(a, kind) and isinstance(b, kind)):
+        return False
+    return a.sp_model == b.sp_model and added_tokens(a) == added_tokens(b)

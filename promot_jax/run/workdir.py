@@ -25,6 +25,7 @@ import seqio
 from etils import epath
 
 from promot_jax import data
+from promot_jax.added_tokens import to_json
 from promot_jax.errors import UserError
 from promot_jax.files import read_json, seal, unseal
 from promot_jax.hosts import of_first, write_atomically
@@ -45,6 +46,7 @@ NOT_IDENTITY = re.compile(
 def describe(run: Run) -> Description:
     """The description of a run."""
     kind = "byte" if isinstance(run.vocabulary, seqio.ByteVocabulary) else "sentencepiece"
+    added = data.added_tokens(run.vocabulary)
     return Description(
         method=run.method,
         model=run.model,
@@ -54,7 +56,8 @@ def describe(run: Run) -> Description:
         modules=tuple(run.modules),
         base=run.base,
         seed=run.seed,
-        vocabulary={"kind": kind, "extra_ids": run.vocabulary.extra_ids},
+        vocabulary={"kind": kind, "extra_ids": run.vocabulary.extra_ids}
+        | ({"added_tokens": to_json(added)} if added else {}),
     )
 
 
@@ -77,7 +80,8 @@ def _vocabulary(description: Description, directory: str) -> seqio.Vocabulary:
     extra_ids = description.vocabulary["extra_ids"]
     if description.vocabulary["kind"] == "byte":
         return data.byte(extra_ids)
-    return data.sentencepiece(str(Path(directory) / VOCABULARY), extra_ids)
+    path = str(Path(directory) / VOCABULARY)
+    return data.sentencepiece(path, extra_ids, description.added_tokens())
 
 
 def check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:

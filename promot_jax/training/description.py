@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from promot_jax.added_tokens import AddedToken, from_json
 from promot_jax.errors import UserError, check_types
 from promot_jax.files import read_json, seal, unseal
 from promot_jax.hosts import write_atomically
@@ -36,7 +37,8 @@ class Description:
       modules: Python modules that register the tasks used.
       base: work directory whose variables the first stage starts from.
       seed: of random weights, prompts and dropout.
-      vocabulary: "kind" ("sentencepiece" or "byte") and "extra_ids".
+      vocabulary: "kind" ("sentencepiece" or "byte"), "extra_ids" and, where there are any,
+        "added_tokens" with the fields of `AddedToken`.
       base_digest: of the base's variables as the run began with them; None where they are only
         referred to by a checkpoint.
       base_beside: the way from the work directory to its base, which holds after both were moved.
@@ -91,9 +93,14 @@ class Description:
             values["prompts"] = tuple((name, length) for name, length in values["prompts"])
             for name in ("stages", "targets", "modules"):
                 values[name] = tuple(values[name])
+            from_json(values["vocabulary"].get("added_tokens", ()))
             return cls(**values)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is damaged ({error}): {RESTORE}") from error
+
+    def added_tokens(self) -> tuple[AddedToken, ...]:
+        """What somebody added to the tokenizer."""
+        return from_json(self.vocabulary.get("added_tokens", ()))
 
     def sentencepiece(self, workdir: str) -> bytes | None:
         """The SentencePiece model in a work directory; None for a byte vocabulary.

@@ -226,12 +226,11 @@ def test_what_does_not_fit_is_named_at_once(copy, tmp_path):
 
 SPOILT = [
     ("config.json", b'{"model_type": "bert"}', "'bert'"),
-    ("config.json", b"{", "config.json cannot be read"),
+    ("config.json", b"{", "config.json is damaged"),
     ("model.safetensors", b"\x00" * 64, "damaged"),
     ("model.safetensors", None, "neither model.safetensors nor pytorch_model.bin"),
     ("spiece.model", b"no model", "no SentencePiece model"),
     ("spiece.model", None, "--vocabulary"),
-    ("model.safetensors.index.json", b'{"weight_map": {"a": "gone.safetensors"}}', "gone"),
 ]
 
 
@@ -330,9 +329,7 @@ def test_a_copy_of_the_embedding_is_a_head_where_it_must_not_be_tied(copy):
         ("config.json", {"num_layers": 2.5}, "num_encoder_layers = 2.5"),
         ("tokenizer_config.json", {"extra_ids": -3}, "extra_ids = -3"),
         ("tokenizer_config.json", {"extra_ids": "many"}, "extra_ids = 'many'"),
-        ("tokenizer_config.json", [], "cannot be read"),
-        ("model.safetensors.index.json", {"weight_map": {"a": 5}}, "is damaged"),
-        ("model.safetensors.index.json", [], "is damaged"),
+        ("tokenizer_config.json", [], "is damaged"),
     ],
 )
 def test_a_setting_that_cannot_be(copy, tmp_path, file, changes, says):
@@ -346,7 +343,7 @@ def test_a_setting_that_cannot_be(copy, tmp_path, file, changes, says):
 
 def test_sentinels_are_as_many_as_the_tokenizer_lists(tmp_path):
     listed = [f"<extra_id_{i}>" for i in range(300)]
-    told = {"tokenizer_class": "T5Tokenizer", "additional_special_tokens": listed}
+    told = {"extra_ids": 300, "additional_special_tokens": listed}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(told), encoding="utf-8")
     (tmp_path / "spiece.model").write_bytes(hf_models.SPIECE.read_bytes())
     assert read_vocabulary(tmp_path, {"vocab_size": 4096}).extra_ids == 300
