@@ -25,7 +25,7 @@ from promot_jax.data import (
     same_vocabulary,
     task_info,
 )
-from promot_jax.errors import UserError
+from promot_jax.errors import UserError, check_memory
 from promot_jax.evaluation import Evaluator
 from promot_jax.models import T5, Variables, prompt_ids
 from promot_jax.run.base import base_vocabulary
@@ -41,6 +41,7 @@ from promot_jax.training import (
     assign,
     begin,
     check_batch,
+    check_parts,
     local_rows,
     make_mesh,
     stop_requests,
@@ -117,6 +118,9 @@ def prepare(settings: Run) -> Context:
     model = T5(settings.model, tuple((p.name, p.length) for p in settings.prompts))
     layout = Layout(model, mesh)
     paths = layout.abstract()
+    if jax.default_backend() == "cpu":  # an accelerator says at once what it cannot hold
+        parameters = sum(x.size * x.dtype.itemsize for x in paths.values())
+        check_memory(parameters // jax.process_count(), "MODEL, with its prompts,")
     size = settings.vocabulary.vocab_size
     if size > settings.model.vocab_size:
         raise UserError(
@@ -134,6 +138,7 @@ def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh
     batches, owner = None, {}
     if stage.steps:
         owner = assign(stage.train, paths)
+        check_parts(stage.train, owner, paths, stage.steps)
         check_batch(
             mesh,
             stage.data.batch_size,
