@@ -22,9 +22,9 @@ from promot_jax.data.losses import Losses
 from promot_jax.data.order import Epochs, Mix, generator
 from promot_jax.data.packing import pack
 from promot_jax.data.shots import pick
-from promot_jax.data.tasks import get_task
+from promot_jax.data.tasks import rates
 from promot_jax.data.tokens import Encoder, prompt_room, trim
-from promot_jax.errors import UserError, check_types, near
+from promot_jax.errors import UserError, check_memory, check_range, check_types, near
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,8 @@ class TrainData:
     """What a stage trains on.
 
     Attributes:
-      task: name of a task or mixture. A mixture's rates are numbers of examples.
+      task: name of a task or mixture, or several, which have equal shares. A mixture's rates are
+        numbers of examples.
       input_length: tokens an input is padded to, its prompt included.
       target_length: tokens a target is padded to.
       batch_size: rows of the global batch.
@@ -47,7 +48,7 @@ class TrainData:
       seed: of order, mixture, packs and shots.
     """
 
-    task: str
+    task: str | Sequence[str]
     input_length: int
     target_length: int
     batch_size: int = 64
@@ -64,8 +65,16 @@ class TrainData:
         for name in ("input_length", "target_length", "batch_size", "max_rows"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)}: it must be at least 1")
+        check_range("TrainData.max_rows", self.max_rows, 1, 10**12)
         if self.too_long not in ("drop", "trim"):
             raise UserError(f"too_long={self.too_long!r}: it must be 'drop' or 'trim'")
+        sizes = f"input_length={self.input_length} and target_length={self.target_length}"
+        words = self.input_length * (1 + self.packing) + self.target_length * (3 + self.packing)
+        check_memory(
+            4 * words * self.batch_size, f"a batch of batch_size={self.batch_size}, {sizes}"
+        )
+        longest = max(self.input_length, self.target_length)
+        check_memory(4 * longest**2, f"attention (a row, a head) over {sizes}")
         shots = (self.shots,) if isinstance(self.shots, int) else tuple(self.shots)
         if not shots or min(shots) < 0:
             raise UserError(f"shots={self.shots!r}: give numbers of shots, such as (0,) or (0, 1)")
@@ -101,23 +110,18 @@ class Batches:
           UserError: anything about the data that training would stumble over.
         """
         self._data = data
-        found = get_task(data.task)
-        mixed = isinstance(found, seqio.Mixture)
-        rates = {t.name: found.get_rate(t) for t in found.tasks} if mixed else {found.name: 1.0}
-        rates = {name: rate for name, rate in rates.items() if rate != 0}
-        if not rates:
-            raise UserError(f"mixture {data.task!r}: all its rates are 0; set one above 0")
-        prompts = _prompts(data, list(rates), prompt_ids or {})
+        mixed = rates(data.task)
+        prompts = _prompts(data, list(mixed), prompt_ids or {})
         self._tasks = {}
-        for name in rates:
+        for name in mixed:
             encoder = Encoder(name, vocabulary, vocab_size, data.shots, data.seed)
             self._tasks[name] = _TaskData(data, encoder, name, prompts[name])
         # A rate counts examples, a place of the stream may hold several.
-        self._mix = Mix({n: r / self._tasks[n].packed for n, r in rates.items()}, data.seed)
+        self._mix = Mix({n: r / self._tasks[n].packed for n, r in mixed.items()}, data.seed)
         reports = {name: task.report for name, task in self._tasks.items()}
         totals = ("rows", "too_long", "examples", "unwritable", "units")
         self.report = {key: sum(r[key] for r in reports.values()) for key in totals}
-        self.report |= {"task": data.task, "split": data.split, "tasks": reports}
+        self.report |= {"split": data.split, "tasks": reports}
         self.digests = {n: f"{task.digest} x {rates[n]:g}" for n, task in self._tasks.items()}
 
     def __call__(self, step: int, rows: slice | None = None) -> dict[str, np.ndarray]:
