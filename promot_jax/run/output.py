@@ -47,9 +47,10 @@ def check_files(source: Path, output: Path) -> None:
                     " make it, or give another --output"
                 )
             return
-        kind = output.stat().st_mode
-    if not stat.S_ISREG(kind):
-        raise UserError(f"--output {output} is {_kind(kind)}: give the name of a file")
+        found = output.stat()
+    if not stat.S_ISREG(found.st_mode) or _is_stream(found):
+        kind = "where messages go" if _is_stream(found) else _kind(found.st_mode)
+        raise UserError(f"--output {output} is {kind}: give the name of a file")
     for path in (output, *_beside(output)):
         if path.exists() and path.samefile(source):
             raise UserError(f"--output {output} would overwrite the --input: give another --output")
@@ -60,6 +61,15 @@ def check_files(source: Path, output: Path) -> None:
 def _kind(mode: int) -> str:
     kinds = {"a directory": stat.S_ISDIR, "a pipe": stat.S_ISFIFO, "a socket": stat.S_ISSOCK}
     return next((name for name, holds in kinds.items() if holds(mode)), "a device")
+
+
+def _is_stream(found: os.stat_result) -> bool:
+    """Whether this is the file that stdout or stderr leads to, as /dev/stdout is."""
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(stream), found):
+                return True
+    return False
 
 
 def _real(output: Path) -> Path:
