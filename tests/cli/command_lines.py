@@ -370,6 +370,7 @@ INFER_MORE = [
     Bad("infer: NUL in a path", infer("--input=a\0b"), ["--input", "NUL character"]),
     Bad("infer: long name", infer(f"--output={'a' * 300}"), ["--output", "name in it is too long"]),
     Bad("infer: NUL in WORKDIR", ["infer", "a\0", "--input=a", "--output=b"], ["NUL character"]),
+    Bad("infer: rather long name", infer(f"--output={'a' * 245}"), ["File name too long"], ASKED),
     Bad("infer: to a device", infer("--output=/dev/null"), ["/dev/null is a device"], ASKED),
     Bad(
         "infer: to stdout",
