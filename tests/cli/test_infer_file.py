@@ -75,6 +75,18 @@ def test_an_output_goes_on_with_less(promot, folder):
     one_line(promot(infer(*SHORT), folder), ["input_length = 45, not 4096", "continue it as"])
 
 
+def test_out_of_memory_loses_nothing(promot, folder):
+    """One batch asks for terabytes; the others are kept, and with a bound the command goes on."""
+    asked(folder, [{"inputs": "lamp " * n} for n in (1, 500_000, 2)])
+    result = promot(infer(*SHORT, "--input_length=10000000"), folder)
+    assert result.code == 1 and result.err.count("out of memory (2 x 500001 tokens") == 1, result.err
+    assert result.err.startswith("infer 2/3\npromot infer:"), result.err
+    assert (folder / "o.jsonl.progress").read_text(encoding="utf-8").count('"answers"') == 1
+    result = promot(infer(*SHORT), folder)
+    assert result.code == 0 and "line 2, is not answered: 500" in result.err, result.err
+    assert [row["output"] is None for row in answers(folder / "o.jsonl")] == [False, True, False]
+
+
 def test_own_fields_are_kept(promot, folder):
     """Those that the answer does not overwrite: which these are depends on what is done."""
     row = {"id": 7, "inputs": "Q: what?", "targets": "a", "prompt": None, "note": {"x": [1.5, "é"]}}
