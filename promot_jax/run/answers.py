@@ -189,7 +189,7 @@ def _naming_shortage(rows: int, tokens: int) -> Iterator[None]:
         yield
     except Exception as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            raise MemoryError(f"with {rows} rows at once of up to {tokens} tokens") from error
+            raise MemoryError(f"{rows} x {tokens} tokens at once") from error
         raise
 
 

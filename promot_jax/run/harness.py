@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
 
 from promot_jax.errors import UserError
 from promot_jax.models import Decoding
-from promot_jax.run.inference import BATCH_SIZE, LanguageModel
+from promot_jax.run.inference import BATCH_SIZE, INPUT_LENGTH, LanguageModel, check_batch_size
 
 MAX_GEN_TOKS = 256  # the harness's default
 # What a task's `generation_kwargs` may say besides `until` and `do_sample`, and Decoding's names.
@@ -60,8 +60,9 @@ class HarnessModel(TemplateLM):
         max_batch_size: int | None = None,
         device: str | None = None,
         base: str | None = None,
+        input_length: int = INPUT_LENGTH,
     ):
-        """`path` and `mesh` as `LanguageModel` takes them; `base`: where its base lies, if moved.
+        """`path`, `mesh`, `input_length` as in `LanguageModel`; `base`: its base's place, if moved.
 
         The harness gives `max_batch_size` and `device` to every model; JAX chooses the device.
 
@@ -73,8 +74,9 @@ class HarnessModel(TemplateLM):
             batch_size = BATCH_SIZE
         if not str(batch_size).isdecimal() or int(batch_size) < 1:
             raise UserError(f"batch_size = {batch_size!r}: set a number of at least 1")
+        check_batch_size(int(batch_size))
         self.path, self.prompt, self.batch_size = path, prompt, int(batch_size)
-        self.model = LanguageModel(path, mesh, [base] if base else ())
+        self.model = LanguageModel(path, mesh, [base] if base else (), input_length)
         self.model.encode("", prompt)  # raises where there is no such prompt
 
     @property
@@ -100,6 +102,8 @@ class HarnessModel(TemplateLM):
         soft = [] if self.prompt is None else self.model.prompt_ids[self.prompt].tolist()
         contexts = [soft + context for _, context, _ in requests]
         continuations = [continuation for _, _, continuation in requests]
+        self.model.check_lengths(contexts, "context")
+        self.model.check_lengths(continuations, "continuation")
         scores = self.model.score_ids(contexts, continuations, self.batch_size)
         return [(score.log_likelihood, score.greedy) for score in scores]
 

@@ -11,6 +11,7 @@ was cut off, edited or damaged is taken for an answer. All lines of the other tw
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -40,26 +41,46 @@ def check_files(source: Path, output: Path) -> None:
     if not stat.S_ISREG(kind):
         raise UserError(f"--input {source} is {_kind(kind)}: give a file, it is read several times")
     with _naming("--output", output, "written"):
+        _check_place(output)
         if not output.exists():
-            if not (folder := _real(output).parent).is_dir():
-                raise UserError(
-                    f"--output {output} cannot be written (there is no directory {str(folder)!r}):"
-                    " make it, or give another --output"
-                )
             return
-        kind = output.stat().st_mode
-    if not stat.S_ISREG(kind):
-        raise UserError(f"--output {output} is {_kind(kind)}: give the name of a file")
-    for path in (output, *_beside(output)):
-        if path.exists() and path.samefile(source):
+        found = output.stat()
+        if not stat.S_ISREG(found.st_mode) or _is_stream(found):
+            kind = "where messages go" if _is_stream(found) else _kind(found.st_mode)
+            raise UserError(f"--output {output} is {kind}: give the name of a file")
+        if any(path.exists() and path.samefile(source) for path in (output, *_beside(output))):
             raise UserError(f"--output {output} would overwrite the --input: give another --output")
-    with _naming("--output", output, "written"), output.open("rb+") as file:
-        _lock(file, output)
+        with output.open("rb+") as file:
+            _lock(file, output)
+
+
+def _check_place(output: Path) -> None:
+    """Raises UserError, or OSError, where nothing can be made."""
+    folder = _real(output).parent
+    if not folder.is_dir():
+        raise UserError(
+            f"--output {output} cannot be written (there is no directory {str(folder)!r}): make it,"
+            " or give another --output"
+        )
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    for path in _beside(output):  # their names are longer
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(f".{path.name}.tmp").lstat()
 
 
 def _kind(mode: int) -> str:
     kinds = {"a directory": stat.S_ISDIR, "a pipe": stat.S_ISFIFO, "a socket": stat.S_ISSOCK}
     return next((name for name, holds in kinds.items() if holds(mode)), "a device")
+
+
+def _is_stream(found: os.stat_result) -> bool:
+    """Whether this is the file that stdout or stderr leads to, as /dev/stdout is."""
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(stream), found):
+                return True
+    return False
 
 
 def _real(output: Path) -> Path:

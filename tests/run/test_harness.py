@@ -137,5 +137,8 @@ def test_what_it_does_not_have(asked, served):
         asked.generate_until([request("generate_until", "a", {"repetition_penalty": 2.0})])
     with pytest.raises(UserError, match="no prompt 'taget'"):
         HarnessModel(str(served), "taget", mesh={"data": 1})
+    with pytest.raises(UserError, match="context 0 has 109 tokens, more than input_length = 64"):
+        short = HarnessModel(str(served), "target", mesh={"data": 1}, input_length=64)
+        short.loglikelihood([request("loglikelihood", "a" * 104, "b")])
     with pytest.raises(UserError, match="batch_size = 'many'"):
         HarnessModel(str(served), batch_size="many")
