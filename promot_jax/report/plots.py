@@ -20,12 +20,12 @@ from promot_jax.report.canvas import (
     band,
     figure_with,
     legend,
-    looks,
     rates_axis,
     reference,
     score_limits,
     steps_axis,
 )
+from promot_jax.report.colors import looks
 from promot_jax.report.files import Damage, StageFolder, loss_curve
 from promot_jax.report.results import Checkpoint
 from promot_jax.report.rows import BASE
@@ -34,9 +34,6 @@ from promot_jax.report.table import Line, Measure, Results
 from promot_jax.report.text import label, rate_text
 
 Curves = list[tuple[Line, dict[int, Score]]]
-
-
-PICTURES = ("forgetting_curve", "format_share", "tradeoff", "learning_rate", "loss")
 
 
 def draw_all(results: Results, folders: Sequence[StageFolder], damage: Damage) -> dict[str, bytes]:
