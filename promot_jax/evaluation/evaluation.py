@@ -24,7 +24,8 @@ class Evaluation:
         not named have none; or None.
       split: the tasks' split; or task -> its split.
       limit: the first rows of the split that are used; None for all.
-      batch_size: most rows that are generated for at once.
+      batch_size: most rows that are generated for at once; fewer where inputs have more than 512
+        tokens.
       input_length: most tokens of an input, its prompt included; what is longer loses shots, then
         tokens, and is counted as `too_long`. None: nothing is too long. Inputs are padded to the
         power of two, at least 32, that holds a batch's longest, or to `input_length` if less.

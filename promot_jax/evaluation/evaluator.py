@@ -26,6 +26,7 @@ from promot_jax.data import (
     eval_set,
     in_format,
     padded_length,
+    rows_at_once,
     task_info,
 )
 from promot_jax.evaluation.evaluation import Evaluation, prompts_of_tasks, splits_of_tasks
@@ -56,17 +57,19 @@ class _Set:
     ceilings: Mapping[str, float]  # metric -> what targets as the vocabulary writes them score
 
     def batches(self, most: int) -> Iterator[tuple[list[int], Int[np.ndarray, "batch length"]]]:
-        """Numbers of rows that are asked together, and their inputs.
+        """Numbers of rows that are asked together, at most `most`, and their inputs.
 
-        Rows of one padded length come together, so that one long row costs nothing to the others.
-        A batch is filled up by its last row, which ends when its neighbours do.
+        Rows of one padded length come together, so that one long row costs nothing to the others;
+        of long ones fewer. A batch is filled up by its last row, which ends when its neighbours do.
         """
         lengths = [padded_length(len(ids)) for ids in self.data.tokens]
-        order = sorted(range(len(lengths)), key=lengths.__getitem__)
-        for start in range(0, len(order), most):
-            rows = order[start : start + most]
-            length = min(lengths[rows[-1]], self.input_length)
-            batch = np.zeros((batch_rows(len(rows), most), length), np.int32)
+        lengths = [min(length, self.input_length) for length in lengths]
+        left = sorted(range(len(lengths)), key=lengths.__getitem__)
+        while left:
+            fits = (i < rows_at_once(most, lengths[row]) for i, row in enumerate(left[:most]))
+            count = sum(fits)  # of the first rows: the longer, the fewer
+            rows, left = left[:count], left[count:]
+            batch = np.zeros((batch_rows(len(rows), most), lengths[rows[-1]]), np.int32)
             for i, place in enumerate(batch):
                 ids = self.data.tokens[rows[min(i, len(rows) - 1)]]
                 place[: len(ids)] = ids

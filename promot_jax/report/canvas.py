@@ -14,18 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from promot_jax.report.colors import KNOWN
 from promot_jax.report.rows import BASE
 from promot_jax.report.scores import Score
 from promot_jax.report.text import label, rate_text
 
-KNOWN = {
-    "base": ("#6B6B6B", "*"),
-    "finetune": ("#D55E00", "s"),
-    "promot": ("#0072B2", "o"),
-    "promot_joint": ("#009E73", "D"),
-    "prompt_tuning": ("#CC79A7", "^"),
-}
-OTHERS = [("#E69F00", "v"), ("#56B4E9", "P"), ("#000000", "X"), ("#B8A900", "<"), ("#8C564B", ">")]
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -44,13 +37,6 @@ STYLE = {
 }
 WIDTH, DPI = 6.0, 150
 DASHED = (0, (4, 3))
-
-
-def looks(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Method -> (colour, marker); the recipes' own are fixed, others follow in order."""
-    unknown = [method for method in methods if method not in KNOWN]
-    spare = {name: OTHERS[i % len(OTHERS)] for i, name in enumerate(unknown)}
-    return {method: KNOWN.get(method) or spare[method] for method in methods}
 
 
 def figure_with(panels: int, height: float = 3.1) -> tuple[Figure, list[Axes]]:

@@ -6,18 +6,16 @@ nothing on the page is asserted that is not computed from the results.
 
 import base64
 import html
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table as RichTable
 
 from promot_jax.errors import UserError
-from promot_jax.paths import expand
-from promot_jax.report.canvas import looks
+from promot_jax.paths import expand, is_url
+from promot_jax.report.colors import looks
 from promot_jax.report.files import Damage, StageFolder, configs, stage_folders, write_all
 from promot_jax.report.grid import Cell, columns, terminal_table, unit
-from promot_jax.report.plots import PICTURES, draw_all
 from promot_jax.report.results import Checkpoint
 from promot_jax.report.rows import BASE, TARGET
 from promot_jax.report.samples import comparison
@@ -27,6 +25,7 @@ from promot_jax.report.template import PAGE, STYLE
 from promot_jax.report.text import clean, count, number, percent, rate_text, shortened
 
 NAME = "report.html"
+PICTURES = ("forgetting_curve", "format_share", "tradeoff", "learning_rate", "loss")
 SAMPLE = 2000  # characters that are shown of an input or output
 
 
@@ -43,8 +42,8 @@ def report(workdir: str) -> Path:
       OSError: it could not be written; an older page is as it was.
     """
     root, source = _gathered(workdir)
-    if not os.access(root, os.W_OK | os.X_OK):
-        raise UserError(f"{workdir!r} has no permission to write: copy it, and report the copy")
+    from promot_jax.report.plots import draw_all  # bad input need not wait for Matplotlib
+
     results, damage = Results(source.rows), Damage(root)
     folders = stage_folders(root, results.methods)
     folders = [folder for folder in folders if folder.run not in source.left_out]
@@ -63,7 +62,12 @@ def report(workdir: str) -> Path:
     title = f"Tuning on {', '.join(names)}" if names else "Held-out scores"
     text = PAGE.substitute(title=escape(title), style=STYLE, body="\n".join(filter(None, body)))
     files: dict[str, bytes | None] = {NAME: text.encode()}
-    write_all(root, files | {f"{name}.png": pictures.get(name) for name in PICTURES})
+    try:
+        write_all(root, files | {f"{name}.png": pictures.get(name) for name in PICTURES})
+    except PermissionError as error:
+        raise UserError(
+            f"{workdir!r} cannot be written ({error.strerror}): copy it, and report the copy"
+        ) from error
     return root / NAME
 
 
@@ -78,6 +82,8 @@ def summary(workdir: str) -> tuple[RichTable, list[str]]:
 
 
 def _gathered(workdir: str) -> tuple[Path, Source]:
+    if is_url(workdir):
+        raise UserError(f"{workdir!r} is a URL: copy the work directory, and report the copy")
     root = Path(expand(workdir))
     return root, gather(root)
 

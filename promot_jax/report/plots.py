@@ -20,12 +20,12 @@ from promot_jax.report.canvas import (
     band,
     figure_with,
     legend,
-    looks,
     rates_axis,
     reference,
     score_limits,
     steps_axis,
 )
+from promot_jax.report.colors import looks
 from promot_jax.report.files import Damage, StageFolder, loss_curve
 from promot_jax.report.results import Checkpoint
 from promot_jax.report.rows import BASE
@@ -36,12 +36,12 @@ from promot_jax.report.text import label, rate_text
 Curves = list[tuple[Line, dict[int, Score]]]
 
 
-PICTURES = ("forgetting_curve", "format_share", "tradeoff", "learning_rate", "loss")
-
-
 def draw_all(results: Results, folders: Sequence[StageFolder], damage: Damage) -> dict[str, bytes]:
     """Each picture that has something to show: name -> PNG."""
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # Of characters that the font lacks, which are boxes then, and of numbers beyond all scales.
+        for kind in (UserWarning, RuntimeWarning):
+            warnings.simplefilter("ignore", kind)
         figures = {
             "forgetting_curve": forgetting_curve(results),
             "format_share": format_share(results),
@@ -53,11 +53,8 @@ def draw_all(results: Results, folders: Sequence[StageFolder], damage: Damage) -
 
 
 def _png(figure: Figure) -> bytes:
-    """A foreign name may have characters that the font lacks: they are boxes, and no warning."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
-        figure.savefig(buffer, dpi=DPI, facecolor="white")
+    figure.savefig(buffer, dpi=DPI, facecolor="white")
     return buffer.getvalue()
 
 

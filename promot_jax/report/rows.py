@@ -72,7 +72,7 @@ def read_rows(workdir: Path) -> list[Any]:
 def top_of(rows: Sequence[Any]) -> float:
     """What right answers score on the page: 100 as soon as one metric goes to 100, else 1."""
     scales = [raw.get("scale") for raw in rows if isinstance(raw, Mapping)]
-    return max((float(x) for x in scales if _is_number(x) and 0 < x <= LARGEST), default=1.0)
+    return max((float(x) for x in scales if _is_number(x) and 1e-6 <= x <= LARGEST), default=1.0)
 
 
 def parse_rows(rows: Sequence[Any]) -> list[Row]:
@@ -103,7 +103,7 @@ def _row(raw: Mapping[str, Any], top: float) -> Row:
     """A row, its score on the scale 0 to `top`."""
     n, share = _whole(raw, "n"), _number(raw, "format_share", 0, 1)
     chance = _number(raw, "chance", 0, 1) or 0.0
-    scale = _number(raw, "scale", 0) or 1.0
+    scale = _number(raw, "scale", 1e-6) or 1.0
     if chance == 1:
         raise ValueError("chance = 1: a share below 1 is wanted")
     if "value" not in raw:

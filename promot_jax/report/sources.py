@@ -7,6 +7,7 @@ of shots) belongs to that checkpoint, if it is still the same.
 """
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ def gather(root: Path) -> Source:
 
     Raises: UserError if there are none, or what is there is malformed.
     """
+    if os.path.exists(root) and not os.path.isdir(root):
+        raise UserError(f"{str(root)!r} is no directory: give the work directory of a run")
     source, about = Source([]), _about(root)
     with contextlib.suppress(FileNotFoundError):
         source.rows = read_rows(root)
@@ -65,8 +68,9 @@ def gather(root: Path) -> Source:
 def _nothing(root: Path, notes: Sequence[str]) -> str:
     if notes:
         return f"no results to report in {str(root)!r}: {notes[0]}"
-    if (root.parent / RUN).exists():
-        return f"{str(root)!r} is a stage of {str(root.parent)!r}: give that"
+    here = root.absolute()
+    if here.is_dir() and re.match(r"\d+-", here.name) and (here.parent / RUN).exists():
+        return f"{str(root)!r} is a stage of {str(here.parent)!r}: give that"
     return (
         f"no results to report: {root / RESULTS} does not exist; give the work directory of a run"
         " that has evaluated at least once (the value of WORKDIR in 'promot run')"

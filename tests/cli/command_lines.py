@@ -1,5 +1,6 @@
 """Command lines: of a small run that works, and of many that have one thing wrong."""
 
+import json
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -528,7 +529,52 @@ INFER_MORE = [
     Bad("infer: no length", infer("--input_length=0"), ["--input_length = 0", "at least 1"], ASKED),
 ]
 
+
+def reporting(name: str, rows: str | bytes, says: list[str]) -> Bad:
+    """`promot report` on a results.json that holds something else."""
+    return Bad(f"report: {name}", ["report", "."], says, {"results.json": rows})
+
+
+def scored(**changes: object) -> str:
+    """A results.json of one row."""
+    row = {"method": "m", "task": "t", "group": "qa", "value": 0.5, "step": 1, "stage": "1-a"}
+    return json.dumps([row | changes])
+
+
+REPORT = [
+    reporting("an empty list", "[]", ["results.json", "at least one row", "restore it"]),
+    reporting("an object", "{}", ["results.json is damaged", "no JSON list", "restore it"]),
+    reporting("text", "none", ["results.json is damaged", "restore it"]),
+    reporting("nothing", "", ["results.json is damaged"]),
+    reporting("half a file", scored()[:-9], ["results.json is damaged"]),
+    reporting("nested too deeply", "[" * 200_000, ["results.json is damaged", "nested too"]),
+    reporting("not UTF-8", b'[{"method": "\xe9"}]', ["results.json is damaged", "utf-8"]),
+    reporting("NaN", scored(value=float("nan")), ["results.json is damaged", "NaN"]),
+    reporting("out of range", scored(value=10**400), ["row 1", "value = 1000"]),
+    reporting("endless", scored().replace("0.5", "1e999"), ["row 1", "value = inf"]),
+    reporting("a row that is none", "[3]", ["row 1", "no JSON object"]),
+    reporting("no method", '[{"task": "t", "group": "g", "value": 1}]', ["row 1", "method = None"]),
+    reporting("a method in a list", scored(method=["m"]), ["row 1", "method = ['m']"]),
+    reporting("a value in words", scored(value="high"), ["row 1", "value = 'high'", "a number"]),
+    reporting("a value that is true", scored(value=True), ["row 1", "value = True"]),
+    reporting("no value", scored(value=None), ["no row with a value"]),
+    reporting("a step in words", scored(step="1"), ["row 1", "step = '1'", "whole number"]),
+    reporting("half a row", scored(n=2.5), ["row 1", "n = 2.5", "whole number"]),
+    reporting("fewer than no rows", scored(n=-1), ["row 1", "n = -1"]),
+    reporting("a flag", scored(prompt=1), ["row 1", "prompt = 1", "true or false"]),
+    reporting("always guessed", scored(chance=1), ["row 1", "chance = 1"]),
+    reporting("a share above 1", scored(format_share=1.5), ["row 1", "format_share = 1.5"]),
+    reporting("a scale below 0", scored(scale=-1), ["row 1", "scale = -1"]),
+    reporting("an altered row", scored(check="0" * 16), ["row 1", "checksum"]),
+    Bad("report: nowhere", ["report", "~/no such run"], ["no such run", "does not exist"]),
+    Bad("report: NUL", ["report", "a\0b"], ["'a\\x00b'", "no path"]),
+    Bad("report: a long name", ["report", "x" * 300], ["is no path", "too long"]),
+    Bad("report: a file", ["report", "mine.tsv"], ["'mine.tsv' is no directory"]),
+    Bad("report: a stage", ["report", "trained/2-model"], ["is a stage of", "trained"]),
+    Bad("report: a URL", ["report", "gs://bucket/run"], ["gs://bucket/run", "URL"]),
+]
+
 CASES = [
     *(DATA + TRAINING + SETTINGS + VALUES + DIRECTORIES + INFER),
-    *(CONVERT + CHECKPOINTS + ABSURD + INFER_MORE),
+    *(CONVERT + CHECKPOINTS + ABSURD + INFER_MORE + REPORT),
 ]

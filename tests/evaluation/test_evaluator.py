@@ -17,6 +17,7 @@ VOCAB_SIZE = 384
 PROMPTS = {"nli": np.arange(384, 388), "other": np.arange(388, 390)}
 COPY = [("True", "True"), ("Rome", "Rome"), ("True", "no"), ("x", "y"), ("Oslo", "Oslo")]
 MANY = [("x" * (60 if i % 11 == 10 else 1 + i % 9), "y") for i in range(130)]
+LONGEST = [(f"{i}" * size, f"{i}" * size) for i, size in enumerate([3000] + 6 * [600] + 12 * [1])]
 LONG = [("short", "short"), ("a longer input", "a longer input"), ("tiny", "tiny")]
 NLI = TaskInfo(group="nli", answer_format=("True", "False"))
 
@@ -72,6 +73,7 @@ def tasks():
         add("ev_copy", COPY, [accuracy], info=NLI),
         add("ev_long", LONG, [accuracy]),
         add("ev_many", MANY, [accuracy]),
+        add("ev_longest", LONGEST, [accuracy]),
         add("ev_two", [], [accuracy], splits={"train": LONG, "validation": LONG[:1]}),
         add("ev_lower", [("ROME", "rome"), ("Bonn", "BONN")], [accuracy], lower),
         add("ev_bleu", [(f"a b c d {i}", f"a b c d {i % 2}") for i in range(8)], [bleu]),
@@ -192,6 +194,17 @@ def test_one_long_row_costs_nothing_to_the_others(many):
     echo = Echo()
     evaluator([many], limit=30, batch_size=8)(echo, 0)
     assert [batch.shape[1] for batch in echo.batches] == [32, 32, 32, 64]
+
+
+def test_long_inputs_come_in_small_batches(tmp_path):
+    """Attention's memory grows with the square of their length; a row of 3,000 tokens is alone."""
+    echo = Echo()
+    (row,) = evaluator(["ev_longest"], batch_size=16)(echo, 0, tmp_path)
+    shapes = [batch.shape for batch in echo.batches]
+    assert shapes == [(16, 32), (4, 1024), (2, 1024), (1, 4096)]
+    assert (row["n"], row["value"]) == (len(LONGEST), 1.0)
+    lines = read(tmp_path / "ev_longest.0shot.0.jsonl")
+    assert [line["input"] for line in lines] == [text for text, _ in LONGEST]
 
 
 def test_samples_hold_every_row_in_order(tmp_path):

@@ -1,13 +1,21 @@
 """The page is whole with everything, and still a page with almost nothing."""
 
 import base64
+import os
 import re
+import resource
+import shutil
+import tempfile
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from report_workdirs import demo_workdir, rows_of, write_metrics, write_results, write_samples
 
-from promot_jax.report import report
+from promot_jax.errors import UserError
+from promot_jax.report import report, summary
 from promot_jax.report.files import Damage, loss_curve, stage_folders
 
 VOID = {"meta", "img", "br"}
@@ -168,3 +176,109 @@ def test_loss_curve_of_a_killed_and_resumed_run(tmp_path):
     (folder / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
     (stage,) = stage_folders(tmp_path, ["promot"])
     assert loss_curve(stage, Damage(tmp_path)) == {1: 3.0, 2: 1.5}
+
+
+def test_what_is_damaged_is_left_out_and_told(tmp_path):
+    folder = demo_workdir(tmp_path)
+    (folder / "finetune/1-model/metrics.jsonl").write_bytes(b"\xff\n[1]\n" + b"[" * 99_999 + b"\n")
+    (folder / "promot/2-model/metrics.jsonl").unlink()
+    (folder / "promot/2-model/metrics.jsonl").mkdir()
+    samples = folder / "promot_joint/2-model/samples/lab_qa.0shot.300.jsonl"
+    lines = samples.read_text(encoding="utf-8").splitlines()
+    lines[1] = lines[1].replace('"town 1"', "3", 1)
+    samples.write_text("\n".join(lines), encoding="utf-8")
+    (folder / "other").mkdir()
+    (folder / "other/config.gin").mkdir()
+    (note,) = re.findall('<p class="note">(Left out.*?)</p>', page_text(report(str(folder))))
+    for said in (
+        "finetune/1-model/metrics.jsonl (3 of 3 lines)",
+        "promot/2-model/metrics.jsonl (Is a directory)",
+        "promot_joint/2-model/samples/lab_qa.0shot.300.jsonl (1 of 4 lines)",
+        "other/config.gin (Is a directory)",
+    ):
+        assert said in note
+
+
+def page_text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def test_a_line_that_was_being_written_is_no_damage(tmp_path):
+    folder = demo_workdir(tmp_path)
+    with (folder / "finetune/1-model/metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 101, "lo')
+    assert "Left out" not in page_text(report(str(folder)))
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    """Files may have 20,000 bytes: the first picture does not fit."""
+    report(str(write_results(tmp_path, rows_of("finetune"))))
+    write_results(tmp_path, rows_of("finetune") + rows_of("promot"))
+    before = files_of(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            report(str(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files_of(tmp_path) == before
+
+
+def test_a_page_in_the_place_of_a_directory(tmp_path):
+    (write_results(tmp_path, rows_of("base")) / "report.html").mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        report(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "results.json"}
+
+
+def test_no_permission_to_write(tmp_path):
+    """Root may write everywhere, so it becomes nobody for a moment."""
+    report(str(write_results(tmp_path, rows_of("base"))))  # all is imported
+    folder, user = Path(tempfile.mkdtemp()), os.geteuid()
+    write_results(folder, rows_of("base"))
+    folder.chmod(0o555)
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(UserError, match="cannot be written .Permission denied.: copy it"):
+            report(str(folder))
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+NUMBERS = st.sampled_from([0, 1, -1, 0.5, 1e-300, 1e11, -1e12, 1e13, 2**63, True, None, "1", []])
+TEXTS = st.sampled_from(["", "base", "target", "$_", " ", None, 3, "\x00"])
+FIELDS = (
+    "low high n step shots seed learning_rate format_share scale chance too_long mean_shots"
+    " unwritable ceiling selected prompt"
+).split()
+ODD = st.fixed_dictionaries(
+    {"method": TEXTS, "task": TEXTS, "group": TEXTS, "value": NUMBERS},
+    optional=dict.fromkeys(FIELDS, NUMBERS) | {"stage": TEXTS, "metric": TEXTS},
+)
+
+
+@settings(
+    max_examples=40, deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+@given(st.lists(ODD | st.sampled_from(rows_of("promot")), min_size=1, max_size=6), st.booleans())
+def test_whatever_the_rows_there_is_a_page_or_one_line(tmp_path, rows, sane):
+    if sane:  # most rows have something wrong: look further than the first wrong field
+        rows = [{k: v for k, v in row.items() if type(v) in (int, float)} for row in rows]
+        rows = [{"method": "m", "task": "t", "group": "qa", "value": 1.0} | row for row in rows]
+    write_results(tmp_path, rows)
+    try:
+        page = report(str(tmp_path))
+    except UserError as error:
+        assert "\n" not in str(error) and len(str(error)) < 400
+    else:
+        assert read(page).headings[0] == "Scores"
+        summary(str(tmp_path))

@@ -2,13 +2,14 @@
 
 import io
 import json
+import re
 
 import pytest
 from report_workdirs import rows_of, write_results
 from rich.console import Console
 
 from promot_jax.errors import UserError
-from promot_jax.report import markdown_table, report, terminal_table
+from promot_jax.report import markdown_table, report, summary, terminal_table
 from promot_jax.report.results import Checkpoint
 from promot_jax.report.rows import read_rows
 from promot_jax.report.table import Results
@@ -169,6 +170,62 @@ def test_a_terminal_of_80_characters_holds_five_methods():
     assert list(names) in lines
     assert ["target:", "t", "(accuracy)", *(f"{i / 10:.3f}" for i in range(5))] in lines
     assert ["held-out", "mean", *(f"{0.5 + i / 10:.3f}" for i in range(5))] in lines
+
+
+def names_of(table):
+    """The columns of a Markdown table."""
+    return [name.strip() for name in table.splitlines()[0].strip("|").split("|")]
+
+
+def test_what_a_method_is_judged_by_comes_first(tmp_path):
+    """On the page, in Markdown and on a terminal."""
+    rows = rows_of("base") + rows_of("finetune") + rows_of("promot")
+    rows = [row | {"chance": 0.5 if row["group"] == "qa" else 0.0} for row in rows]
+    wanted = [
+        "method", "target: lab\\_nli (accuracy)", "held-out mean", "format share", "kept",
+        "held-out mean, 0-shot", "held-out mean, 1-shot", "chance-adjusted mean", "qa",
+        "translation", "summary", "qa, chance-adjusted",
+    ]  # fmt: skip
+    plain = [name.replace("\\", "") for name in wanted]
+    assert [name.replace("\\", "") for name in names_of(markdown_table(rows))] == plain
+    page = report(str(write_results(tmp_path, rows))).read_text(encoding="utf-8")
+    assert re.findall('<th scope="col">(.*?)</th>', page) == plain
+    assert re.findall('data-name="(.*?)"', page)[: len(plain) - 1] == plain[1:]
+    assert list(terminal_table(rows).columns[0].cells) == plain[1:]
+    sweep = rows + rows_of("promot", rate=1e-3)
+    assert names_of(markdown_table(sweep))[:2] == ["method", "learning rate"]
+
+
+@pytest.mark.parametrize(("scale", "shape"), [(1, r"-?\d\.\d{3}"), (100, r"-?\d+\.\d\d")])
+def test_all_numbers_of_a_table_have_one_unit(tmp_path, scale, shape):
+    guessed = {"group": "nli", "chance": 0.5, "value": 0.0, "format_share": 0.25}
+    rows = [
+        row(),
+        row(task="wic", **guessed),
+        row(task="mt", group="mt", value=0.3 * scale, low=0, high=scale, scale=scale),
+    ]
+    rows += [r | {"method": "base", "value": r["value"] or 0.1} for r in rows]
+    rows = [r | {"format_share": 0.25} for r in rows]
+    cells = markdown_table(rows).splitlines()[2:]
+    numbers = [number for line in cells for number in re.findall(r"-?\d+(?:\.\d+)?", line)]
+    assert numbers and [number for number in numbers if not re.fullmatch(shape, number)] == []
+    shares = {"0.250", "-1.000"} if scale == 1 else {"25.00", "-100.00"}
+    assert shares <= set(numbers)
+    said = "All scores are shares of 1." if scale == 1 else "All scores are percentages."
+    page = report(str(write_results(tmp_path, rows))).read_text(encoding="utf-8")
+    assert said in page and terminal_table(rows).caption == said
+
+
+def test_targets_that_cannot_be_written_are_noted(tmp_path):
+    rows = [row(), held(unwritable=12, ceiling=0.94), held(shots=1, unwritable=12, ceiling=0.94)]
+    rows += [r | {"method": "b"} for r in rows]
+    note = "Targets that the model's vocabulary cannot write: h (12 of 100 rows; at most 0.940)."
+    assert Results(rows).notes() == [note]
+    bleu = held(unwritable=3, ceiling=61.5, scale=100)
+    assert "h (3 of 100 rows; at most 61.50)" in Results([row(), bleu]).notes()[0]
+    page = report(str(write_results(tmp_path, rows))).read_text(encoding="utf-8")
+    assert note.replace("'", "&#x27;") in page
+    assert summary(str(tmp_path))[1] == [note]
 
 
 def test_markdown_is_rectangular_whatever_the_names():
