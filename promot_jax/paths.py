@@ -39,8 +39,8 @@ def _why_no_path(path: str) -> str | None:
         # where its directory is not there either, nothing has looked at the last name
         if any(len(os.fsencode(part)) > NAME_MAX for part in Path(path).parts):
             return os.strerror(errno.ENAMETOOLONG)
-    except ValueError as error:  # a NUL character, or half of a surrogate pair
-        return str(error)
+    except ValueError:  # of a NUL character, or half of a surrogate pair
+        return "it has a NUL character" if "\0" in path else "it cannot be written in UTF-8"
     return None
 
 

@@ -122,7 +122,7 @@ class Batches:
         totals = ("rows", "too_long", "examples", "unwritable", "units")
         self.report = {key: sum(r[key] for r in reports.values()) for key in totals}
         self.report |= {"split": data.split, "tasks": reports}
-        self.digests = {n: f"{task.digest} x {rates[n]:g}" for n, task in self._tasks.items()}
+        self.digests = {n: f"{task.digest} x {mixed[n]:g}" for n, task in self._tasks.items()}
 
     def __call__(self, step: int, rows: slice | None = None) -> dict[str, np.ndarray]:
         """The batch of a step, or the given rows of it: [rows, length] int32, weights float32."""
