@@ -15,8 +15,14 @@ import typeguard
 class UserError(ValueError):
     """Bad input: the message is one line that names the setting, its value and the fix.
 
-    The command line prints it without a stack trace and exits with code 2.
+    The command line prints it without a stack trace and exits with code 2. What is longer than a
+    reader's patience, as values may be, is cut in the middle: the fix stands at its end. What cannot
+    be printed is escaped.
     """
+
+    def __init__(self, message: str):
+        shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message)
+        super().__init__(f"{shown[:800]} ... {shown[-300:]}" if len(shown) > 1200 else shown)
 
 
 def check_types(settings: object) -> None:

@@ -48,7 +48,11 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True)
     gin_flags = Parser(add_help=False, allow_abbrev=False)
     gin_flags.add_argument(
-        "--gin_file", action="append", default=[], help="a gin file; later ones win"
+        "--gin_file",
+        action="append",
+        default=[],
+        help="a gin file: a recipe, a run, a model,"
+        " a task, in any order; then settings of your own, of which later ones win",
     )
     gin_flags.add_argument(
         "--multihost",

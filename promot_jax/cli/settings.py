@@ -6,54 +6,45 @@ has no decorators. Capitalised names are macros: the settings that recipes, mode
 
 import contextlib
 import functools
-import logging
 import re
+import tokenize
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import gin
+from promot_jax.cli.gin_files import fault, in_order, use_our_reader
 from promot_jax.data import import_modules
 from promot_jax.errors import UserError, near
-from promot_jax.paths import INSTALLED_AT, resolve
+from promot_jax.paths import INSTALLED_AT
 
-for root in (INSTALLED_AT.parent, INSTALLED_AT):  # where recipes find what they include
-    gin.add_config_file_search_path(str(root))
-# Gin looks in every place and calls each one that lacks the file an error.
-logging.getLogger().addFilter(lambda record: record.module != "resource_reader")
+use_our_reader()
 
 HINTS = {
     "WORKDIR": "where results go",
     "MODEL": "a file of gin/models",
     "VOCABULARY": "a file of gin/models",
     "VOCABULARY_FILE": "a SentencePiece model",
-    "TASK": "a file of gin/tasks, or a task's name",
-    "TASKS": "a list of task names",
+    "TASK": "a file of gin/tasks, a task's or mixture's name, or a list of names",
     "FIRST_TASK": "the task tuned on before TASK",
     "BASE": "a work directory to start from",
 }
 
 
 def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
-    """Reads gin files, then bindings. Returns the settings in force as text.
+    """Reads gin files in the order that `gin_files` says, then bindings.
+
+    Returns the settings in force as text.
 
     Raises:
       UserError: a missing file, a syntax error, an unknown name, or a setting that is required and
         missing; of these all are named.
     """
     gin.clear_config()
-    for file in files:
-        if not Path(resolve(file)).exists():
-            known = [
-                str(p.relative_to(INSTALLED_AT.parent))
-                for p in INSTALLED_AT.parent.glob("gin/*/*.gin")
-            ]
-            raise UserError(f"--gin_file={file} does not exist{near(file, known)}")
-    for file in files:
-        with _gin_errors("gin settings"):
-            gin.parse_config_file(resolve(file))
+    for file in in_order(files, [binding.partition("=")[0].strip() for binding in bindings]):
+        with _gin_errors(f"--gin_file={file}"):
+            gin.parse_config_file(file)
     before = gin.config_str()
     for binding in bindings:
-        with _gin_errors(f"--gin.{binding}"):
+        with _gin_errors(f"--gin.{binding:.200}", binding):
             gin.parse_config([*_imports(before), binding])
     text = gin.config_str()
     if "run.Run." not in text:
@@ -61,6 +52,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
     used, defined = _macros(text)
     _check_names([f"--gin.{binding}" for binding in bindings], used | _macros(before)[1])
     _check_names(defined, used | _shipped())
+    _check_circles(text)
     if missing := sorted(used - defined):
         named = ", ".join(f"{name} ({HINTS[name]})" if name in HINTS else name for name in missing)
         raise UserError(
@@ -78,7 +70,7 @@ def _imports(text: str) -> list[str]:
 def build(name: str):
     """What a configurable of the parsed settings makes, e.g. "Run".
 
-    MODULES are imported first: settings such as `@data.mixture()` look tasks up when they are made.
+    MODULES are imported first: settings such as `@data.held_out()` look tasks up.
     """
     with _gin_errors("gin settings"):
         if "MODULES" in _macros(gin.config_str())[1]:
@@ -87,18 +79,41 @@ def build(name: str):
 
 
 @contextlib.contextmanager
-def _gin_errors(where: str) -> Iterator[None]:
+def _gin_errors(where: str, binding: str = "") -> Iterator[None]:
     """Raises UserError for gin's errors, which are of many classes."""
     try:
         yield
     except UserError as error:  # ours, with lines of gin's about the calls that led there
         raise UserError(str(error).split("\n")[0]) from error
+    except RecursionError as error:
+        raise UserError(f"{where}: they refer to one another in a circle") from error
+    except SystemExit as error:
+        raise UserError(
+            f"{where}: a module that it imports ends the program (exit code {error.code}): a module"
+            " of tasks must not"
+        ) from error
     except Exception as error:
-        said = str(error).split("In call to configurable")[0]  # gin adds where it was called from
-        lines = " ".join(said.split()) or type(error).__name__
-        if "malformed node" in lines:
-            lines = "this is no value; a text needs quotes of its own: --gin.NAME='\"text\"'"
-        raise UserError(f"{where}: {lines[:400]}") from error
+        # Gin adds where it was called from, innermost first
+        said, _, called = str(error).partition("In call to configurable '")
+        if called:
+            where = f"{where}, {called.partition(chr(39))[0]}"
+        if isinstance(error, SyntaxError | tokenize.TokenError):
+            said = re.sub(r"^line \d+: ", "", fault(error, binding))
+        said = " ".join(said.split()) or type(error).__name__
+        raise UserError(f"{where}: {said:.400}") from error
+
+
+def _check_circles(text: str) -> None:
+    """Raises UserError for macros that are defined by one another."""
+    lines = re.findall(r"^([A-Za-z_]\w*) *= *%(\w+)$", text, re.MULTILINE)
+    leads = dict(lines)
+    for name in leads:
+        way = [name]
+        while (then := leads.get(way[-1])) is not None:
+            way.append(then)
+            if then in way[:-1]:
+                circle = " = ".join(f"%{step}" for step in way[way.index(then) :])
+                raise UserError(f"settings refer to one another in a circle, {circle}: set one")
 
 
 def _macros(text: str) -> tuple[set[str], set[str]]:

@@ -59,10 +59,11 @@ from promot_jax.data.tasks import (  # noqa: E402
     TaskInfo,
     add_task,
     get_task,
+    held_out,
     import_modules,
     in_format,
-    mixture,
     task_info,
+    task_names,
 )
 from promot_jax.data.tokens import padded_length, rows_at_once  # noqa: E402
 from promot_jax.data.vocabularies import (  # noqa: E402
@@ -89,10 +90,10 @@ __all__ = [
     "file_source",
     "file_task",
     "get_task",
+    "held_out",
     "import_modules",
     "in_format",
     "load_examples",
-    "mixture",
     "padded_length",
     "rouge2",
     "rows_at_once",
@@ -100,5 +101,6 @@ __all__ = [
     "sentencepiece",
     "squad",
     "task_info",
+    "task_names",
     "trivia_qa",
 ]

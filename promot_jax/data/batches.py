@@ -22,7 +22,7 @@ from promot_jax.data.losses import Losses
 from promot_jax.data.order import Epochs, Mix, generator
 from promot_jax.data.packing import pack
 from promot_jax.data.shots import pick
-from promot_jax.data.tasks import get_task
+from promot_jax.data.tasks import rates
 from promot_jax.data.tokens import Encoder, prompt_room, trim
 from promot_jax.errors import UserError, check_types, near
 
@@ -32,7 +32,8 @@ class TrainData:
     """What a stage trains on.
 
     Attributes:
-      task: name of a task or mixture. A mixture's rates are numbers of examples.
+      task: name of a task or mixture, or several, which have equal shares. A mixture's rates are
+        numbers of examples.
       input_length: tokens an input is padded to, its prompt included.
       target_length: tokens a target is padded to.
       batch_size: rows of the global batch.
@@ -47,7 +48,7 @@ class TrainData:
       seed: of order, mixture, packs and shots.
     """
 
-    task: str
+    task: str | Sequence[str]
     input_length: int
     target_length: int
     batch_size: int = 64
@@ -101,24 +102,19 @@ class Batches:
           UserError: anything about the data that training would stumble over.
         """
         self._data = data
-        found = get_task(data.task)
-        mixed = isinstance(found, seqio.Mixture)
-        rates = {t.name: found.get_rate(t) for t in found.tasks} if mixed else {found.name: 1.0}
-        rates = {name: rate for name, rate in rates.items() if rate != 0}
-        if not rates:
-            raise UserError(f"mixture {data.task!r}: all its rates are 0; set one above 0")
-        prompts = _prompts(data, list(rates), prompt_ids or {})
+        mixed = rates(data.task)
+        prompts = _prompts(data, list(mixed), prompt_ids or {})
         self._tasks = {}
-        for name in rates:
+        for name in mixed:
             encoder = Encoder(name, vocabulary, vocab_size, data.shots, data.seed)
             self._tasks[name] = _TaskData(data, encoder, name, prompts[name])
         # A rate counts examples, a place of the stream may hold several.
-        self._mix = Mix({n: r / self._tasks[n].packed for n, r in rates.items()}, data.seed)
+        self._mix = Mix({n: r / self._tasks[n].packed for n, r in mixed.items()}, data.seed)
         reports = {name: task.report for name, task in self._tasks.items()}
         totals = ("rows", "too_long", "examples", "unwritable", "units")
         self.report = {key: sum(r[key] for r in reports.values()) for key in totals}
-        self.report |= {"task": data.task, "split": data.split, "tasks": reports}
-        self.digests = {n: f"{task.digest} x {rates[n]:g}" for n, task in self._tasks.items()}
+        self.report |= {"split": data.split, "tasks": reports}
+        self.digests = {n: f"{task.digest} x {mixed[n]:g}" for n, task in self._tasks.items()}
 
     def __call__(self, step: int, rows: slice | None = None) -> dict[str, np.ndarray]:
         """The batch of a step, or the given rows of it: [rows, length] int32, weights float32."""

@@ -11,6 +11,7 @@ Ordinary SeqIO tasks with token ids work as well, for the model whose vocabulary
 
 import dataclasses
 import importlib
+import math
 import os
 import sys
 import weakref
@@ -110,23 +111,64 @@ def get_task(name: str) -> seqio.Task | seqio.Mixture:
     )
 
 
-def mixture(tasks: str | Sequence[str], name: str | None = None) -> str:
-    """Registers a mixture of tasks in equal shares, and returns its name (default: theirs, joined).
+Names = str | Sequence[str | Sequence[str]]
+
+
+def rates(names: Names) -> dict[str, float]:
+    """task -> its rate in what is trained on, which is a task, a mixture, or several of either.
+
+    A mixture's rates are its own. Several names have equal shares. Tasks of rate 0 are left out.
 
     Raises:
-      UserError: no tasks, an unknown one, one named twice, or another mixture has the name.
+      UserError: no name, an unknown one, or rates that cannot be had or are all 0.
     """
-    tasks = [tasks] if isinstance(tasks, str) else list(tasks)
-    if not tasks or len(set(tasks)) < len(tasks):
-        raise UserError(f"mixture.tasks = {tasks}: name at least one task, none twice")
-    for task in tasks:
-        get_task(task)
-    name = name or "_and_".join(tasks)
-    if name not in seqio.MixtureRegistry.names():
-        seqio.MixtureRegistry.add(name, tasks, default_rate=1.0)
-    elif {task.name for task in get_task(name).tasks} != set(tasks):
-        raise UserError(f"mixture.name = {name!r} is the name of another mixture: choose another")
-    return name
+    if not (listed := _flat(names)):
+        raise UserError("TASK = []: name at least one task")
+    found: dict[str, float] = {}
+    for name in listed:
+        own = _own_rates(get_task(name))
+        total = sum(own.values()) if len(listed) > 1 else 1.0
+        for task, rate in own.items():
+            found[task] = found.get(task, 0.0) + rate / total
+    return found
+
+
+def _own_rates(found: seqio.Task | seqio.Mixture) -> dict[str, float]:
+    if not isinstance(found, seqio.Mixture):
+        return {found.name: 1.0}
+    try:
+        own = {task.name: float(found.get_rate(task)) for task in found.tasks}
+    except Exception as error:  # a rate may be a function of the user's
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"mixture {found.name!r}: its rates cannot be had ({reason})") from error
+    if bad := {name: rate for name, rate in own.items() if not 0 <= rate < math.inf}:
+        raise UserError(f"mixture {found.name!r}: rates {bad}: each must be a number of 0 or more")
+    if not any(own.values()):
+        raise UserError(f"mixture {found.name!r}: all its rates are 0; set one above 0")
+    return {name: rate for name, rate in own.items() if rate}
+
+
+def task_names(names: Names) -> tuple[str, ...]:
+    """The tasks that names stand for, each once: a mixture's are those that it trains on.
+
+    Names that are not registered stay: who reads their data says so.
+    """
+    found: dict[str, None] = {}
+    for name in _flat(names):
+        mixed = name in seqio.MixtureRegistry.names()
+        found |= dict.fromkeys(_own_rates(seqio.MixtureRegistry.get(name)) if mixed else (name,))
+    return tuple(found)
+
+
+def _flat(names: Names) -> list[str]:
+    if not isinstance(names, str | Sequence):
+        raise UserError(f"TASK = {names!r}: set the name of a task or mixture, or a list of names")
+    return [names] if isinstance(names, str) else [name for part in names for name in _flat(part)]
+
+
+def held_out(tasks: Names, tuned: Names) -> list[str]:
+    """The tasks that are held out: those that are not tuned on."""
+    return [name for name in task_names(tasks) if name not in task_names(tuned)]
 
 
 def task_info(name: str) -> TaskInfo:
@@ -176,6 +218,6 @@ def import_modules(names: str | Sequence[str]) -> None:
             raise UserError(f"module {name!r} cannot be imported: {error}") from error
         except UserError as error:
             raise UserError(f"module {name!r}: {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {error}"
             raise UserError(f"module {name!r} cannot be imported: {reason}") from error

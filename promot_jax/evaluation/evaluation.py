@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from promot_jax.data import task_names
 from promot_jax.errors import UserError, check_types, near
 from promot_jax.models import Decoding
 
@@ -16,7 +17,8 @@ class Evaluation:
     """What to evaluate.
 
     Attributes:
-      tasks: names of tasks; none at all where there is nothing to evaluate.
+      tasks: names of tasks, or of mixtures, in whose place their tasks stand then; none at all
+        where there is nothing to evaluate.
       shots: numbers of shots; each task is evaluated with each of them.
       prompt: name of the soft prompt in front of every input; or task -> name, where tasks that are
         not named have none; or None.
@@ -56,7 +58,8 @@ class Evaluation:
         for name, values in (("tasks", tasks), ("shots", shots)):
             if len(set(values)) < len(values):
                 raise UserError(f"Evaluation.{name} = {values!r}: name none of them twice")
-            object.__setattr__(self, name, values)
+        object.__setattr__(self, "tasks", task_names(tasks))
+        object.__setattr__(self, "shots", shots)
         if any(k < 0 for k in shots):
             raise UserError(f"Evaluation.shots = {shots!r}: set whole numbers, none below 0")
         for name in ("limit", "batch_size", "input_length", "every"):

@@ -100,12 +100,9 @@ def scorable_task(name: str) -> seqio.Task:
     """The task of this name, after all that can be checked without reading its data.
 
     Raises:
-      UserError: unknown, a mixture, or without metric functions of (targets, predictions).
+      UserError: unknown, or without metric functions of (targets, predictions).
     """
     task = get_task(name)
-    if isinstance(task, seqio.Mixture):
-        names = [part.name for part in task.tasks]
-        raise UserError(f"{name!r} is a mixture; evaluate its tasks, each by itself: {names}")
     _functions(task)
     return task
 

@@ -1,11 +1,13 @@
 """What a run takes from its base, and the prompts of many tasks: for gin files to call."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import seqio
 
+from promot_jax.data import task_names
 from promot_jax.errors import UserError
 from promot_jax.models import Prompt, T5Config
+from promot_jax.models.prompts import Initializer
 from promot_jax.run.workdir import load_vocabulary
 from promot_jax.training.description import Description
 from promot_jax.training.variables import stage_directory
@@ -38,15 +40,14 @@ def _workdir(base: str | None) -> str:
     return stage_directory(base, "BASE")[0]
 
 
-def prompt_per_task(tasks: str | Iterable[str], length: int = 100) -> list[Prompt]:
-    """A prompt for each task, named like it."""
-    return [Prompt(task, length) for task in _listed(tasks)]
+def prompt_per_task(
+    tasks: str | Sequence[str], length: int = 100, init: Initializer | None = None
+) -> list[Prompt]:
+    """A prompt for each task, named like it; `init` None: as `Prompt` has it."""
+    more = {} if init is None else {"init": init}
+    return [Prompt(task, length, **more) for task in task_names(tasks)]
 
 
-def own_prompts(tasks: str | Iterable[str]) -> dict[str, str]:
+def own_prompts(tasks: str | Sequence[str]) -> dict[str, str]:
     """task -> the prompt of its name, as `TrainData.prompts` and `Evaluation.prompt` take it."""
-    return {task: task for task in _listed(tasks)}
-
-
-def _listed(tasks: str | Iterable[str]) -> Iterable[str]:
-    return (tasks,) if isinstance(tasks, str) else tasks
+    return {task: task for task in task_names(tasks)}

@@ -11,7 +11,7 @@ from typing import Any
 
 import seqio
 
-from promot_jax.data import TrainData
+from promot_jax.data import TrainData, task_names
 from promot_jax.errors import UserError, check_types
 from promot_jax.evaluation import Evaluation
 from promot_jax.models import Prompt, T5Config
@@ -35,7 +35,8 @@ class Stage:
       evaluate_every: updates between evaluations, the first one before training; None: at the end.
       checkpoint_every: updates between checkpoints; None: at evaluations and at the end.
       select: task whose score chooses the best checkpoint (the first metric of its first evaluation
-        in the list; more is better), or tasks whose mean does; None: the last one is the best.
+        in the list; more is better), or tasks or a mixture whose mean does; None: the last one is
+        the best.
       log_every: updates between lines of metrics.jsonl.
     """
 
@@ -95,8 +96,8 @@ class Stage:
 
     @property
     def selecting(self) -> tuple[str, ...]:
-        """`select` as a tuple."""
-        return (self.select,) if isinstance(self.select, str) else tuple(self.select or ())
+        """The tasks that `select` names."""
+        return task_names(self.select or ())
 
     def evaluates(self, step: int) -> bool:
         """Whether evaluations are due after `step` updates."""
@@ -140,7 +141,7 @@ class Run:
       model: architecture.
       vocabulary: the model's.
       stages: what happens.
-      target: the task or tasks tuned on; their answer format is what format shares count.
+      target: the task, mixture or tasks tuned on; their answer format is what format shares count.
       base: work directory (or stage directory in one) whose best checkpoint the run starts from;
         None: random weights.
       prompts: the soft prompts, in the order of their ids.
@@ -155,7 +156,7 @@ class Run:
     model: T5Config
     vocabulary: seqio.Vocabulary
     stages: Sequence[Stage]
-    target: str | Sequence[str] = ()
+    target: str | Sequence[str | Sequence[str]] = ()
     base: str | None = None
     prompts: Sequence[Prompt] = ()
     mesh: Mapping[str, int] | None = None
@@ -178,8 +179,8 @@ class Run:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """`target` as a tuple."""
-        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+        """The tasks that `target` names."""
+        return task_names(self.target)
 
 
 def _path(setting: str, path: str, find: Callable[[str], str]) -> str:

@@ -210,7 +210,7 @@ VALUES = [
     Bad("no recipe", run()[:1] + run()[2:], ["add a recipe", "gin/recipes/promot.gin"]),
     Bad(
         "no base for of_base",
-        run("--gin_file=gin/models/of_base.gin"),
+        [a.replace("models/lab", "models/of_base") for a in run()],
         ["BASE = None", "work directory to start from"],
     ),
     Bad(

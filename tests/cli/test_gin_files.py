@@ -4,6 +4,7 @@ The commands are those in the files' headers, so that what a header says is what
 """
 
 import functools
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 
 from promot_jax import models
 from promot_jax.cli import settings
-from promot_jax.data import get_task
+from promot_jax.data import get_task, task_names
+from promot_jax.errors import UserError
 from promot_jax.evaluation.evaluation import prompts_of_tasks, splits_of_tasks
 from promot_jax.evaluation.metrics import scorable_task
 from promot_jax.models import T5, abstract, generate, prompt_ids
@@ -47,13 +49,11 @@ RUNS = [
 RECIPES = [path for path in sorted((GIN / "recipes").glob("*.gin")) if path.stem != "common"]
 LAB = [
     "WORKDIR = 'out'",
-    "MODULES = ['tasks.lab']",
     "BASE = 'promot_jax/assets/lab/base'",
     "PROMPT_LENGTH = 20",
 ]
 ONLY_SOME = [
     "FIRST_TASK = 'lab_translate_quellan'",
-    "TASKS = ['lab_nli', 'lab_translate_quellan']",
 ]
 
 
@@ -69,7 +69,7 @@ def trace(run) -> None:
     ids = prompt_ids(run.prompts, run.model.vocab_size)
     for stage in run.stages:
         if stage.steps:
-            get_task(stage.data.task)
+            assert [get_task(name).name for name in task_names(stage.data.task)]
             assert max(map(len, ids.values()), default=0) < stage.data.input_length
             trace_step(run.model, prompts, stage)
         for asked in stage.evaluations:
@@ -195,22 +195,61 @@ def test_every_run_has_a_command_and_what_it_needs():
             assert word in text, (path.name, word)
 
 
-def test_modules_are_imported_before_their_tasks_are_mixed(tmp_path, monkeypatch):
-    (tmp_path / "module_of_two_tasks.py").write_text(
-        "from promot_jax.data import file_task\n"
-        "for name in ('one_of_two', 'two_of_two'):\n"
-        "    file_task(name, f'{name}.tsv', f'{name}.tsv')\n",
+def test_modules_are_imported_before_their_tasks_are_looked_up(tmp_path, monkeypatch):
+    (tmp_path / "module_of_a_mixture.py").write_text(
+        "import seqio\n"
+        "from tasks import lab\n"
+        "seqio.MixtureRegistry.add('mixture_of_two', [('lab_nli', 3), ('lab_qa', 1)])\n",
         encoding="utf-8",
     )
-    for name in ("one_of_two", "two_of_two"):
-        (tmp_path / f"{name}.tsv").write_text("a\tb\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     run = build(
-        ["gin/recipes/multitask_finetune.gin", "gin/models/lab.gin"],
-        [
-            "WORKDIR = 'out'",
-            "MODULES = 'module_of_two_tasks'",
-            "TASKS = ['one_of_two', 'two_of_two']",
-        ],
+        ["gin/recipes/multitask_promot.gin", "gin/runs/lab.gin"],
+        ["WORKDIR = 'out'", "MODULES = 'module_of_a_mixture'", "TASK = 'mixture_of_two'"],
     )
-    assert run.stages[0].data.task == "one_of_two_and_two_of_two"
+    assert run.targets == ("lab_nli", "lab_qa")
+    assert [prompt.name for prompt in run.prompts] == ["lab_nli", "lab_qa"]
+    target, held_out = run.stages[0].evaluations
+    assert target.tasks == run.targets and "lab_qa" not in held_out.tasks
+    assert "lab_senses" in held_out.tasks
+
+
+RECIPE, MODEL, TASK, LAB_RUN, MESH = (
+    "gin/recipes/multitask_promot.gin", "gin/models/of_base.gin", "gin/tasks/lab_translate.gin",
+    "gin/runs/lab.gin", "gin/meshes/fsdp.gin",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "files", [[RECIPE, LAB_RUN, TASK, MESH], [RECIPE, MODEL, TASK], [RECIPE, LAB_RUN, MODEL]]
+)
+def test_the_order_of_files_is_no_matter(files):
+    given = ["WORKDIR = 'out'", "BASE = 'promot_jax/assets/lab/base'"]
+    texts = {settings.parse(order, given) for order in itertools.permutations(files)}
+    assert len(texts) == 1
+    translates = TASK in files
+    assert ("TASK = 'lab_translate_quellan'" in texts.pop()) == translates
+
+
+def test_own_files_come_last_and_later_ones_win(tmp_path):
+    for name, steps in (("one", 1), ("two", 2)):
+        (tmp_path / f"{name}.gin").write_text(f"STEPS = {steps}\n", encoding="utf-8")
+    one, two = (str(tmp_path / f"{name}.gin") for name in ("one", "two"))
+    for files, steps in (([one, RECIPE, two, LAB_RUN], 2), ([two, one, LAB_RUN, RECIPE], 1)):
+        assert f"\nSTEPS = {steps}\n" in settings.parse(files, ["WORKDIR = 'out'"])
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ([RECIPE, "gin/recipes/finetune.gin", LAB_RUN], "finetune.gin both make a run"),
+        ([RECIPE, "gin/models/lab.gin", MODEL, TASK], "lab.gin and .*of_base.gin .*: MODEL ="),
+        ([TASK, RECIPE, "gin/tasks/lab_nli.gin", MODEL], "lab_nli.gin disagree: TASK = 'lab_tra"),
+    ],
+)
+def test_two_files_that_disagree_are_named(files, says):
+    for order in (files, files[::-1]):
+        with pytest.raises(UserError, match=says if order is files else "disagree|both make"):
+            settings.parse(order, ["WORKDIR = 'out'"])
+    if "TASK" in says:
+        assert settings.parse(files, ["WORKDIR = 'out'", "BASE = None", "TASK = ['lab_nli']"])

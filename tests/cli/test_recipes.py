@@ -8,7 +8,7 @@ from command_lines import flags
 from promot_jax.run import LanguageModel
 
 SMALL = {
-    "BASE": "promot_jax/assets/lab/base", "MODULES": ["tasks.lab"], "WORKDIR": "out",
+    "BASE": "promot_jax/assets/lab/base", "WORKDIR": "out",
     "PROMPT_LENGTH": 4, "PROMPT_STEPS": 2, "PROMPT_EVALUATE_EVERY": 2, "STEPS": 2,
     "EVALUATE_EVERY": 1, "INPUT_LENGTH": 48, "TARGET_LENGTH": 12, "BATCH_SIZE": 8, "BEAMS": 1,
     "EVAL_LIMIT": 8, "EVAL_BATCH_SIZE": 8, "EVAL_INPUT_LENGTH": 32, "MAX_OUTPUT_LENGTH": 4,
@@ -22,7 +22,7 @@ FAST = [
 ]
 NLI, QUELLAN = "lab_nli", "lab_translate_quellan"
 JOINT = {"TASK": NLI, "UNFREEZE": 1}
-SEVERAL = {"TASKS": [NLI, QUELLAN]}
+SEVERAL = {"TASK": [NLI, QUELLAN]}
 SEQUENCE = {"FIRST_TASK": NLI, "TASK": QUELLAN}
 # recipe -> its settings, and the targets of each stage with whether they have a prompt
 RECIPES = {
@@ -77,6 +77,51 @@ def test_results(promot, tmp_path, recipe):
         assert len(chosen) == 1 and chosen <= steps - {0}
     if recipe == "sequential_promot":
         check_prompts(out)
+
+
+# A target file of each kind of order, of what is trained on, and of who says so.
+LAB = ["--gin_file=gin/runs/lab.gin"]
+MIXED = "import seqio\nfrom tasks import lab\nseqio.MixtureRegistry.add('mixed_{}', {})\n"
+RATES = [(NLI, 3.0), (QUELLAN, 1.0), ("lab_senses", 0.0)]
+
+
+def small(**settings):
+    """`SMALL` as far as gin/runs/lab.gin does not say it."""
+    return flags(**{k: v for k, v in SMALL.items() if k not in ("BASE", "HELD_OUT")} | settings)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("recipe", ["multitask_promot", "finetune"])
+def test_several_tasks_of_the_lab_in_any_order_of_files(promot, tmp_path, recipe, order):
+    files = [f"--gin_file=gin/recipes/{recipe}.gin", *LAB][::order]
+    done = promot(["run", *files, *small(TASK=[NLI, QUELLAN]), *FAST], tmp_path)
+    assert done.code == 0, done.err
+    rows = json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8"))
+    targets = {(row["task"], row["prompt"]) for row in rows if row["group"] == "target"}
+    assert targets == {(task, recipe != "finetune") for task in (NLI, QUELLAN)}
+    about = json.loads((tmp_path / "out/run.json").read_text(encoding="utf-8"))
+    assert about["targets"] == [NLI, QUELLAN]
+    assert len(about["prompts"]) == (0 if recipe == "finetune" else 2)
+
+
+@pytest.mark.parametrize("recipe", ["multitask_promot", "promot"])
+def test_mixture_with_rates(promot, tmp_path, recipe):
+    """A module of the user's registers it; it is trained at its rates and scored task by task."""
+    module = MIXED.format(recipe, RATES)
+    (tmp_path / f"mixed_{recipe}.py").write_text(module, encoding="utf-8")
+    files = [f"--gin_file=gin/recipes/{recipe}.gin", *LAB]
+    settings = small(TASK=f"mixed_{recipe}", MODULES=f"mixed_{recipe}", STEPS=3)
+    done = promot(["run", *files, *settings, *FAST], tmp_path)
+    assert done.code == 0, done.err
+    rows = json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8"))
+    assert {row["task"] for row in rows if row["group"] == "target"} == {NLI, QUELLAN}
+    assert "lab_senses" in {row["task"] for row in rows if row["group"] != "target"}
+
+
+def test_the_labs_tasks_are_known_with_its_model_alone(promot, tmp_path):
+    files = ["--gin_file=gin/models/lab.gin", "--gin_file=gin/recipes/finetune.gin"]
+    done = promot(["run", *files, *flags(**SMALL | {"TASK": NLI, "STEPS": 1}), *FAST], tmp_path)
+    assert done.code == 0, done.err
 
 
 def check_prompts(out):

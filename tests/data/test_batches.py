@@ -102,6 +102,26 @@ def test_mixture_proportions_and_prompts(text_task, mixture, pairs):
     assert sorted(e[1:] for e in of_a[:10]) == sorted(pairs(10, "a"))
 
 
+def test_several_tasks_and_mixtures_have_equal_shares(text_task, mixture, pairs):
+    a, b, c = (text_task(pairs(7, word)) for word in "abc")
+    seen = [
+        e[1][0]
+        for step in range(16)
+        for e in unpack(batches([a, mixture({b: 30.0, c: 10.0})], batch_size=64)(step))
+    ]
+    assert [seen.count(word) for word in "abc"] == [512, 384, 128]
+
+
+def test_mixture_rates_that_cannot_be_had(text_task, mixture, pairs):
+    name = text_task(pairs(5))
+    with pytest.raises(UserError, match="its rates cannot be had .ZeroDivisionError"):
+        batches(mixture({name: lambda task: 1 / 0}))
+    with pytest.raises(UserError, match="rates .* number of 0 or more"):
+        batches(mixture({name: -1.0}))
+    with pytest.raises(UserError, match="at least one task"):
+        batches([])
+
+
 def test_mixture_rates_count_examples_also_when_packed(text_task, mixture):
     short, long = text_task([("s", "t")] * 40), text_task([("l" * 39, "t")] * 40)
     make = batches(mixture({short: 1.0, long: 1.0}), batch_size=64, packing=True)
