@@ -4,6 +4,7 @@ import collections.abc
 import difflib
 import functools
 import math
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -15,9 +16,9 @@ import typeguard
 class UserError(ValueError):
     """Bad input: the message is one line that names the setting, its value and the fix.
 
-    The command line prints it without a stack trace and exits with code 2. What is longer than a
-    reader's patience, as values may be, is cut in the middle: the fix stands at its end. What cannot
-    be printed is escaped.
+    The command line prints it without a stack trace and exits with code 2. A long message, as
+    values may make it, is cut in the middle: the fix stands at its end. What cannot be printed is
+    escaped.
     """
 
     def __init__(self, message: str):
@@ -42,11 +43,13 @@ def check_values(owner: Any, values: Mapping[str, Any]) -> None:
         try:
             typeguard.check_type(value, wanted, collection_check_strategy=every)
         except typeguard.TypeCheckError as error:
-            raise UserError(f"{name} = {value!r}: set {_in_words(wanted)}") from error
+            raise UserError(f"{name} = {value!r:.200}: set {_in_words(wanted)}") from error
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{name} = {value!r}: set a finite number")
         if argument == "seed" and not 0 <= value < 2**32:
             raise UserError(f"{name} = {value!r}: set a whole number from 0 to {2**32 - 1}")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise UserError(f"{name} = {str(value):.40}...: set a number below 2**63")
 
 
 @functools.cache
@@ -67,6 +70,22 @@ def _in_words(wanted: Any) -> str:
     if origin in (collections.abc.Sequence, tuple):
         return f"a list, each {_in_words(parts[0])}"
     return "None" if wanted is type(None) else words.get(wanted, f"a {wanted.__name__}")
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raises UserError unless low <= value <= high."""
+    if not low <= value <= high:
+        raise UserError(f"{name} = {value!r:.80}: set {low} to {high}")
+
+
+def check_memory(needed: int, what: str) -> None:
+    """Raises UserError where `what` needs more bytes than this machine has: it cannot be meant."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise UserError(
+            f"{what} needs {needed / 1e9:,.0f} GB of memory, and this machine has"
+            f" {there / 1e9:,.0f} GB: set less"
+        )
 
 
 def near(name: str, candidates: Iterable[str]) -> str:

@@ -39,6 +39,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
         missing; of these all are named.
     """
     gin.clear_config()
+    import_modules(())  # so that gin files find those of the working directory too
     for file in in_order(files, [binding.partition("=")[0].strip() for binding in bindings]):
         with _gin_errors(f"--gin_file={file}"):
             gin.parse_config_file(file)

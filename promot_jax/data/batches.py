@@ -24,7 +24,7 @@ from promot_jax.data.packing import pack
 from promot_jax.data.shots import pick
 from promot_jax.data.tasks import rates
 from promot_jax.data.tokens import Encoder, prompt_room, trim
-from promot_jax.errors import UserError, check_types, near
+from promot_jax.errors import UserError, check_memory, check_range, check_types, near
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +65,16 @@ class TrainData:
         for name in ("input_length", "target_length", "batch_size", "max_rows"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)}: it must be at least 1")
+        check_range("TrainData.max_rows", self.max_rows, 1, 10**12)
         if self.too_long not in ("drop", "trim"):
             raise UserError(f"too_long={self.too_long!r}: it must be 'drop' or 'trim'")
+        sizes = f"input_length={self.input_length} and target_length={self.target_length}"
+        words = self.input_length * (1 + self.packing) + self.target_length * (3 + self.packing)
+        check_memory(
+            4 * words * self.batch_size, f"a batch of batch_size={self.batch_size}, {sizes}"
+        )
+        longest = max(self.input_length, self.target_length)
+        check_memory(4 * longest**2, f"attention (a row, a head) over {sizes}")
         shots = (self.shots,) if isinstance(self.shots, int) else tuple(self.shots)
         if not shots or min(shots) < 0:
             raise UserError(f"shots={self.shots!r}: give numbers of shots, such as (0,) or (0, 1)")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from promot_jax.data import task_names
-from promot_jax.errors import UserError, check_types, near
+from promot_jax.errors import UserError, check_range, check_types, near
 from promot_jax.models import Decoding
 
 
@@ -68,6 +68,7 @@ class Evaluation:
                 continue
             if value < 1:
                 raise UserError(f"Evaluation.{name} = {value!r}: set a whole number of at least 1")
+        check_range("Evaluation.batch_size", self.batch_size, 1, 2**20)
 
 
 def splits_of_tasks(evaluation: Evaluation) -> dict[str, str]:

@@ -8,8 +8,10 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from promot_jax.errors import UserError, check_types
+from promot_jax.errors import UserError, check_range, check_types
 
+# Of what nobody has: they keep a slip of the pen from being traced or allocated.
+LAYERS, SIZE = 1000, 2**24
 ACTIVATIONS = ("relu", "gelu", "silu", "linear")
 
 
@@ -72,6 +74,9 @@ class T5Config:
             value = getattr(self, field.name)
             if field.type is int and value < 1:
                 raise UserError(f"T5Config.{field.name} = {value!r}: set a positive whole number")
+            if field.type is int:
+                most = LAYERS if field.name.endswith("layers") else SIZE
+                check_range(f"T5Config.{field.name}", value, 1, most)
         buckets = self.relative_attention_num_buckets
         distance = self.relative_attention_max_distance
         if buckets < 4 or distance <= buckets // 2:

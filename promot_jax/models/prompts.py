@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from promot_jax.errors import UserError, check_types
+from promot_jax.errors import UserError, check_range, check_types
 from promot_jax.paths import is_name, resolve
 
 Initializer = Callable[
@@ -113,6 +113,7 @@ class Prompt:
             raise UserError(
                 f"Prompt.length = {self.length!r} (prompt {self.name!r}): set a positive number"
             )
+        check_range(f"Prompt.length (prompt {self.name!r})", self.length, 1, 10**6)
 
 
 def prompt_ids(prompts: Sequence[Prompt], vocab_size: int) -> dict[str, np.ndarray]:

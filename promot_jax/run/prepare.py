@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
+import jax
+
 from promot_jax.data import (
     Batches,
     TaskInfo,
@@ -11,13 +13,13 @@ from promot_jax.data import (
     same_vocabulary,
     task_info,
 )
-from promot_jax.errors import UserError
+from promot_jax.errors import UserError, check_memory
 from promot_jax.evaluation import Evaluator
 from promot_jax.models import T5, prompt_ids
 from promot_jax.run.base import base_vocabulary
 from promot_jax.run.generation import Generator
 from promot_jax.run.stage import Run, Stage
-from promot_jax.training import assign, check_batch, make_mesh
+from promot_jax.training import assign, check_batch, check_parts, make_mesh
 from promot_jax.training.variables import Layout, check_base
 
 
@@ -57,6 +59,9 @@ def prepare(settings: Run) -> Context:
     model = T5(settings.model, tuple((p.name, p.length) for p in settings.prompts))
     layout = Layout(model, mesh)
     paths = layout.abstract()
+    if jax.default_backend() == "cpu":  # an accelerator says at once what it cannot hold
+        parameters = sum(x.size * x.dtype.itemsize for x in paths.values())
+        check_memory(parameters // jax.process_count(), "MODEL, with its prompts,")
     size = settings.vocabulary.vocab_size
     if size > settings.model.vocab_size:
         raise UserError(
@@ -74,6 +79,7 @@ def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh
     batches, owner = None, {}
     if stage.steps:
         owner = assign(stage.train, paths)
+        check_parts(stage.train, owner, paths, stage.steps)
         check_batch(
             mesh,
             stage.data.batch_size,

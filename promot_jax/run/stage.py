@@ -12,7 +12,7 @@ from typing import Any
 import seqio
 
 from promot_jax.data import TrainData, task_names
-from promot_jax.errors import UserError, check_types
+from promot_jax.errors import UserError, check_range, check_types
 from promot_jax.evaluation import Evaluation
 from promot_jax.models import Prompt, T5Config
 from promot_jax.paths import absolute, expand, is_name
@@ -67,6 +67,7 @@ class Stage:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{here}: {name} = {value}: set at least 1")
+        check_range(f"{here}: steps", self.steps, 0, 2**31 - 1)
         if not 0 <= self.label_smoothing < 1:
             raise UserError(
                 f"{here}: label_smoothing = {self.label_smoothing}: set a share in [0, 1)"

@@ -13,7 +13,7 @@ from promot_jax.training.mesh import (
     shardings,
     use,
 )
-from promot_jax.training.optimizers import Part, adafactor, adamw, assign
+from promot_jax.training.optimizers import Part, adafactor, adamw, assign, check_parts
 from promot_jax.training.step import State, begin, gradients, thaw, train_step
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "assign",
     "begin",
     "check_batch",
+    "check_parts",
     "digest",
     "gradients",
     "local_rows",

@@ -7,13 +7,16 @@ for them.
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Iterable, Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from promot_jax.errors import UserError, check_types, near
+from promot_jax.errors import UserError, check_range, check_types, check_values, near
 
 Schedule = Callable[[int], float]
 Optimizer = Callable[[Schedule], optax.GradientTransformation]
@@ -36,6 +39,18 @@ def adafactor(
     gradients the updates are off by 10 to 20 %). Updates are counted from the beginning of the
     stage; T5X, where it restores the optimizer's state, goes on counting.
     """
+    given = {
+        "decay_rate": decay_rate,
+        "multiply_by_parameter_scale": multiply_by_parameter_scale,
+        "factored": factored,
+        "clipping_threshold": clipping_threshold,
+        "weight_decay_rate": weight_decay_rate,
+    }
+    check_values(adafactor, given)
+    check_range("adafactor.decay_rate", decay_rate, 0, 1)
+    check_range("adafactor.weight_decay_rate", weight_decay_rate or 0, 0, 1e6)
+    if clipping_threshold <= 0:
+        raise UserError(f"adafactor.clipping_threshold = {clipping_threshold}: set more than 0")
     parts = [
         optax.scale_by_factored_rms(factored, decay_rate),
         optax.clip_by_block_rms(clipping_threshold),
@@ -75,6 +90,12 @@ def adamw(
     weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
     """AdamW (Loshchilov & Hutter 2019)."""
+    given = {"b1": b1, "b2": b2, "eps": eps, "weight_decay": weight_decay}
+    check_values(adamw, given)
+    for name, value in given.items():
+        if value < 0 or (name in ("b1", "b2") and value >= 1) or (name == "eps" and not value):
+            limits = {"b1": "a share in [0, 1)", "b2": "a share in [0, 1)", "eps": "more than 0"}
+            raise UserError(f"adamw.{name} = {value}: set {limits.get(name, '0 or more')}")
     return optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
 
 
@@ -136,6 +157,43 @@ class Part:
         if self.clip_norm is None:
             return optimizer
         return optax.chain(optax.clip_by_global_norm(self.clip_norm), optimizer)
+
+
+def check_parts(
+    parts: Sequence[Part], owner: Mapping[str, int], shapes: Mapping[str, Any], steps: int
+) -> None:
+    """Tries the parts' optimizers and learning rates, which may be anybody's functions.
+
+    Args:
+      parts: of a stage of so many `steps`.
+      owner: path -> the index of its part.
+      shapes: path -> its array's shape and type.
+
+    Raises:
+      UserError: one of them fails, or a rate is no finite number of 0 or more.
+    """
+    for index, part in enumerate(parts):
+        paths = [path for path in owner if owner[path] == index][:3]  # few: tracing takes time
+
+        def update(params, part=part):
+            optimizer = part.transformation()
+            return optimizer.update(params, optimizer.init(params), params)
+
+        try:
+            rates = [part.rate(step) for step in (part.unfreeze, max(part.unfreeze, steps - 1))]
+            jax.eval_shape(update, {path: shapes[path] for path in paths})
+        except Exception as error:  # of a foreign function; gin adds lines of who called it
+            said, _, called = str(error).partition("\n")
+            name = re.search(r"In call to configurable '(\w+)'", called)
+            where = f"Part {part.pattern!r}, {name[1] if name else 'optimizer or learning_rate'}"
+            raise UserError(
+                said if isinstance(error, UserError) else f"{where}: {said:.200}"
+            ) from error
+        if not all(0 <= rate < math.inf for rate in rates):
+            raise UserError(
+                f"Part {part.pattern!r}: learning_rate begins at {rates[0]} and ends at {rates[1]}:"
+                " set a schedule of finite numbers, none below 0"
+            )
 
 
 def per_layer(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
