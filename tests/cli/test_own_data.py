@@ -36,6 +36,6 @@ def test_brackets_line_ends_and_names(promot, tmp_path):
         "--gin.data.file_task.targets='{answer.1}'",
     ]
     said, results = trained(promot, tmp_path, "odd.jsonl", "\ufeff" + "\r".join(rows), *templates)
-    assert "such as '[/URL] Anna 0 [b]' -> 'True'" in said
+    assert "such as '[/URL] Anna 1 [b]' -> 'True'" in said
     assert "cannot be written" not in said
     assert not any("ceiling" in row for row in results)
