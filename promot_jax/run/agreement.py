@@ -1,15 +1,14 @@
 """Results and checkpoints of a stage say the same, or the run does not go on.
 
 Scores are in results.json before the checkpoint is that they belong to. So whatever a checkpoint's
-note counts of its stage's rows is there, its score follows from them, and the best checkpoint is
-the one that they make the best; where not, something was deleted or restored from another time.
+note counts of its stage's rows is there, and its score follows from them; where not, something was
+deleted or is from another time.
 """
 
 from promot_jax.errors import UserError
 from promot_jax.run.stage import Stage, selecting_score
 from promot_jax.run.workdir import Results
 from promot_jax.training import Checkpoints
-from promot_jax.training.checkpoints import rank
 
 
 def agree(stage: Stage, name: str, checkpoints: Checkpoints, results: Results) -> None:
@@ -25,11 +24,6 @@ def agree(stage: Stage, name: str, checkpoints: Checkpoints, results: Results) -
             checkpoints.rescore(step, score, rows=rows)
         elif rows != noted["rows"] or score != noted["score"]:
             raise _disagree(results, checkpoints, f"what was scored up to step {step}")
-    steps = {step for step in results.steps(name) if 0 < step <= (checkpoints.latest() or 0)}
-    scores = {step: selecting_score(stage, results.of(name, step)) for step in steps}
-    best = max(scores, key=lambda step: (rank(scores[step]), step), default=None)
-    if best is not None and scores[best] is not None and best != checkpoints.best():
-        raise _disagree(results, checkpoints, f"the best step is {best}, and it is gone")
 
 
 def counted(results: Results, name: str, step: int) -> int:

@@ -7,7 +7,9 @@ whole or refused; nothing in it is believed because a file could be decoded. Wha
 touched is only referred to: by the path of the base checkpoint (or the seed it was drawn from) and
 a digest. So a stage-one checkpoint is as small as its prompt, and what stage two leaves is whole.
 
-Summing T5 small (77M parameters, Adafactor, 2 CPU cores) adds MEASURE
+The sums of T5 small (77M parameters, and Adafactor's state) take 0.3 s on two busy CPU cores, where
+a save takes 2.2 s (0.2 s of it in the foreground) and reading it again 1.7 s; compiling them takes
+a second or two, once a process.
 """
 
 import dataclasses
@@ -111,17 +113,17 @@ class Checkpoints:
         """
         self.wait()
         step, variables, rest = int(state.step), state.trained | untrained, _rest(state)
-        note = note | {"score": score, "written": time.time_ns()}
-        note = seal(note | {"variables": sums(variables), "state": sums(_named(rest))})
+        note = note | {"step": step, "score": score, "written": time.time_ns()}
+        self._notes[step] = note | {"variables": sums(variables), "state": sums(_named(rest))}
+        self._notes[step]["best"] = self.best()
         self.checkpointer.save(
             self._path(step),
             args=ocp.args.Composite(
                 variables=ocp.args.PyTreeSave(nested(variables)),
                 state=ocp.args.PyTreeSave(rest),
-                note=ocp.args.JsonSave(note),
+                note=ocp.args.JsonSave(seal(self._notes[step])),
             ),
         )
-        self._notes[step] = unseal(note)
 
     def wait(self) -> None:
         """Waits until everything is written, and removes what is neither the last nor the best.
@@ -161,11 +163,12 @@ class Checkpoints:
         return self.note(step)["score"]
 
     def rescore(self, step: int, score: float | None, **more: Any) -> None:
-        """Gives a checkpoint another score: its evaluation was stopped when it was saved.
+        """Gives the newest checkpoint another score: its evaluation was stopped when it was saved.
 
         `more`: what else is to change in its note.
         """
         self._notes[step] |= {"score": score} | more
+        self._notes[step]["best"] = self.best()
         write_atomically(self._note(step), json.dumps(seal(self._notes[step])))
         wait_for_all("checkpoint scored")
 
@@ -231,7 +234,7 @@ class Checkpoints:
             args = ocp.args.Composite(**{name: restore})
             return self.checkpointer.restore(self._path(step), args=args)[name]
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-            said = (str(error).splitlines() or [""])[0].split(". See")[0][:80]
+            said = (str(error).splitlines() or [""])[0].split(": Error")[0].split(". See")[0][:80]
             raise self._damaged(
                 step, f"its {name} cannot be read: {type(error).__name__}: {said}"
             ) from error
@@ -246,7 +249,10 @@ class Checkpoints:
         names = [path.name for path in self.directory.iterdir()] if self.directory.is_dir() else []
         steps = [int(name) for name in names if name.isdecimal()]
         self._notes = dict.fromkeys(steps)  # for `_damaged`
-        return {step: note for step in steps if (note := self._read_note(step)) is not None}
+        notes = {step: note for step in steps if (note := self._read_note(step)) is not None}
+        if notes and (best := notes[max(notes)]["best"]) not in notes:
+            raise self._damaged(best, "it was the best one, and is gone")
+        return notes
 
     def _read_note(self, step: int) -> dict[str, Any] | None:
         """A note; None where the checkpoint has just been removed by the process that writes."""
@@ -254,7 +260,9 @@ class Checkpoints:
             found = parse_json(self._note(step).read_bytes().decode())
             if not isinstance(found, dict):
                 raise ValueError("it holds no object")
-            return unseal(found)
+            if (note := unseal(found))["step"] != step:
+                raise ValueError(f"it is of step {note['step']}")
+            return note
         except (OSError, ValueError) as error:
             if not self._path(step).exists():
                 return None

@@ -95,7 +95,9 @@ def test_a_damaged_newest_checkpoint_is_named_and_can_be_deleted(copied, part):
 def test_a_best_checkpoint_that_is_gone_is_missed(copied):
     root, settings = copied
     shutil.rmtree(root / "1-only" / "checkpoints" / "8")
-    refused(settings, "results.json does not belong to", "best step is 8", "begin the stage anew")
+    refused(settings, "checkpoints/8 is damaged (it was the best one, and is gone)", "stage anew")
+    with pytest.raises(UserError, match="checkpoints/8 is damaged"):
+        LanguageModel(str(root), {"data": 1})
     shutil.rmtree(root / "1-only")
     run(settings)
     assert steps(root) == ["16", "8"]
@@ -115,7 +117,7 @@ def test_scores_that_only_the_results_have_are_taken_from_them(copied):
     root, settings = copied
     note = root / "1-only" / "checkpoints" / "16" / "note" / "metadata"
     whole = json.loads(note.read_text(encoding="utf-8"))
-    early = seal(whole | {"score": None, "rows": whole["rows"] - 1})
+    early = seal(whole | {"score": None, "rows": whole["rows"] - 1, "best": 8})
     note.write_text(json.dumps(early), encoding="utf-8")
     run(settings)
     assert json.loads(note.read_text(encoding="utf-8")) == whole
