@@ -191,7 +191,10 @@ def sentencepiece_vocabulary(model: bytes, rows: int, extra_ids: int, where: str
     try:
         pieces = SentencePieceProcessor(model_proto=model)
     except RuntimeError as error:
-        raise UserError(f"{where!r}: the vocabulary is no SentencePiece model") from error
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(
+            f"{where!r}: the vocabulary is no SentencePiece model ({reason}): download it again"
+        ) from error
     size = pieces.get_piece_size()
     if not size or (pieces.pad_id(), pieces.eos_id()) != (0, 1):
         raise UserError(

@@ -5,7 +5,6 @@ normalisation. T5's sentinels are behind the pieces in it.
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -83,7 +82,7 @@ def _charsmap(path: Path, normalizer: Any) -> bytes:
         if step.get("type") == "Precompiled":
             try:
                 tables.append(base64.b64decode(step["precompiled_charsmap"], validate=True))
-            except (KeyError, TypeError, binascii.Error) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 raise UserError(
                     f"{path}: its normalizer is damaged ({error!r}): download it again"
                 ) from error
