@@ -193,6 +193,7 @@ def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
         frozen = {path: x for path, x in variables.items() if not path.startswith("prompt/")}
         own = {path: x for path, x in variables.items() if path not in frozen}
         own |= stream(source, layout)
+        kept.inherit(root, base)
         _save(root, path, source, description, own, frozen, theirs.sentencepiece(home))
     return root
 
