@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from rich.table import Table
 
 from promot_jax.added_tokens import to_json
-from promot_jax.console import show
+from promot_jax.console import say, show
 from promot_jax.convert import kept
 from promot_jax.convert.detect import open_source
 from promot_jax.convert.source import (
@@ -193,12 +193,16 @@ def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
         frozen = {path: x for path, x in variables.items() if not path.startswith("prompt/")}
         own = {path: x for path, x in variables.items() if path not in frozen}
         own |= stream(source, layout)
+        kept.inherit(root, base)
         _save(root, path, source, description, own, frozen, theirs.sentencepiece(home))
     return root
 
 
 def _vocabulary(path: str, source: Source, given: str | None, extra_ids: int) -> Vocabulary:
     rows = source.config.vocab_size
+    if given is not None and source.vocabulary and (lost := source.vocabulary.added_tokens):
+        texts = first_few([repr(token.content) for token in lost], ", ")
+        say(f"--vocabulary={given} takes the place of the source's own, which has added {texts}")
     if given == "byte":
         return byte_vocabulary(rows)
     if given is not None:

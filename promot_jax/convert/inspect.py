@@ -92,10 +92,16 @@ def _own(path: str) -> Facts | None:
             "base": about.base,
             "imported_from": note.get("source"),
             "stages": list(about.stages),
-            "vocabulary": about.vocabulary,
+            "vocabulary": about.vocabulary | _added(about),
         }
         | _settings(about.model)
     )
+
+
+def _added(about: Description) -> Facts:
+    """The tokens that somebody added to the tokenizer, by their text; nothing where none are."""
+    tokens = about.added_tokens()
+    return {"added_tokens": {token.content: token.id for token in tokens}} if tokens else {}
 
 
 def _rest(reference: Mapping[str, Any], workdir: str, about: Description) -> str | None:

@@ -1,6 +1,8 @@
-"""What a work directory keeps of the directory of Transformers that it was imported from.
+"""What a work directory keeps of the directory of Transformers that its model was imported from.
 
 WORKDIR/huggingface.json        its model type and its generation_config.json, for an export
+
+A run has a copy of its base's, so that its export needs no base.
 """
 
 import json
@@ -8,11 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from promot_jax.console import say
 from promot_jax.errors import UserError
 from promot_jax.files import read_json, seal, unseal
 from promot_jax.paths import resolve
-from promot_jax.training.description import Description
 from promot_jax.training.variables import stage_directory
 
 FILE = "huggingface.json"
@@ -24,33 +24,22 @@ def write(root: Path, kept: Mapping[str, Any]) -> None:
         (root / FILE).write_text(json.dumps(seal(kept), indent=1), encoding="utf-8")
 
 
+def inherit(root: Path, base: str | None) -> None:
+    """Copies the file of the base into a work directory that begins with its variables."""
+    (root / FILE).unlink(missing_ok=True)
+    if base is not None:
+        write(root, read(stage_directory(base, "BASE")[0]))
+
+
 def read(workdir: str) -> dict[str, Any]:
-    """What a work directory, or the base that it comes from, has kept; empty where none has.
+    """What a work directory has kept; empty where it has nothing.
 
     Raises:
       UserError: the file is damaged.
     """
-    seen = set()
-    while workdir not in seen:
-        seen.add(workdir)
-        path = Path(resolve(workdir)) / FILE
-        if path.exists():
-            return _read(path)
-        base = Description.read(workdir).base
-        if base is None:
-            break
-        try:
-            workdir, _ = stage_directory(base, "BASE")
-        except UserError as error:
-            say(
-                f"what was imported is not known, and its generation settings are left out: {error}"
-            )
-            break
-    return {}
-
-
-def _read(path: Path) -> dict[str, Any]:
+    path = Path(resolve(workdir)) / FILE
+    values = read_json(path, fix="restore it, or delete it") if path.exists() else seal({})
     try:
-        return unseal(read_json(path))
+        return unseal(values)
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): restore it, or delete it") from error

@@ -76,7 +76,8 @@ def export_prompt(workdir: str, destination: str, name: str | None = None) -> Pa
             f"DEST = {destination!r} cannot be written ({error.strerror}): choose another"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     return target
 
 

@@ -94,7 +94,7 @@ def open_files(path: str) -> Files:
         needed = {p: x for p, x in tree.items() if p.startswith("target/") or p == STEP}
         arrays = _opened(root, needed)
         step = int(np.asarray(arrays.pop(STEP)).item()) if STEP in arrays else None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(path, error) from error
     return Files(url, "legacy" if legacy else "orbax", step, arrays, len(tree) - len(needed))
 

@@ -26,6 +26,7 @@ from etils import epath
 
 from promot_jax import data
 from promot_jax.added_tokens import to_json
+from promot_jax.convert import kept
 from promot_jax.errors import UserError
 from promot_jax.files import read_json, seal, unseal
 from promot_jax.hosts import of_first, write_atomically
@@ -193,6 +194,7 @@ def _make(
         model = epath.Path(resolve(run.vocabulary.sentencepiece_model_file)).read_bytes()
     (root / RUN).unlink(missing_ok=True)  # until all that it vouches for is there
     write_atomically(root / DATA, json.dumps(seal(data), indent=1))
+    kept.inherit(root, run.base)
     description.write(root, _settings(config), model)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax import serialization
 from t5x_writer import MINIMAL, SCALABLE, SCANNED, t5x_arrays, write_checkpoint
 
 from promot_jax.convert import import_checkpoint, t5x
@@ -180,6 +181,27 @@ def test_a_file_of_another_kind(tmp_path, content, says):
     (tmp_path / "checkpoint").write_bytes(content)
     with pytest.raises(UserError, match=says):
         t5x.read(str(tmp_path))
+
+
+@pytest.mark.parametrize("key", ["../outside", "a/../../outside", "/etc", "a\0b"])
+def test_arrays_lie_in_the_checkpoint(own, tmp_path, key):
+    """Though one is there: what a file names outside of itself is not opened."""
+    directory = own()
+    name = "target.token_embedder.embedding"
+    (directory / name).rename(tmp_path / "outside")
+    for leaf in (f"PLACEHOLDER://{key}", {"driver": "zarr", "kvstore": {"path": key}}):
+        tree = {"optimizer": {"target": {"token_embedder": {"embedding": leaf}}}}
+        (directory / "checkpoint").write_bytes(serialization.msgpack_serialize(tree))
+        with pytest.raises(UserError, match="names an array outside of itself"):
+            t5x.read(str(directory))
+
+
+def test_numbers_that_are_not_finite(own, tmp_path):
+    name = "encoder/layers_0/mlp/wo/kernel"
+    spoilt = np.full((SIZES["mlp_dim"], SIZES["emb_dim"]), np.inf, np.float32)
+    with pytest.raises(UserError, match=f"{name} has inf at"):
+        import_checkpoint(str(own({name: spoilt})), str(tmp_path / "work"), vocabulary="byte")
+    assert not (tmp_path / "work").exists()
 
 
 def test_an_array_that_is_named_and_not_there(own):

@@ -184,6 +184,9 @@ def test_generation_settings_and_type_come_back(model, tmp_path):
     prompted = import_prompt(str(tmp_path / "p.npy"), str(tmp_path / "prompted"), str(work), "p")
     out = export_model(str(prompted), str(tmp_path / "out2"))
     assert json.loads((out / "generation_config.json").read_text(encoding="utf-8")) == own
+    (work / "huggingface.json").write_text('{"model_type": "t5"}', encoding="utf-8")
+    with pytest.raises(UserError, match="huggingface.json is damaged .*delete it"):
+        export_model(str(work), str(tmp_path / "out3"))
 
 
 def test_generation_settings_where_the_source_has_none(model, tmp_path):
