@@ -143,7 +143,7 @@ def test_pipes(promot, folder):
     one_line(promot(infer("--input=pipe"), folder), ["--input pipe is a pipe", "several times"])
 
 
-def test_an_output_of_another_vocabulary_or_prompt(promot, folder):
+def test_an_output_of_another_prompt(promot, folder):
     asked(folder, [{"inputs": "a"}, {"inputs": "b", "prompt": None}])
     assert promot(infer(*SHORT, "--prompt=target"), folder).code == 0
     before = tree(folder)
@@ -152,13 +152,21 @@ def test_an_output_of_another_vocabulary_or_prompt(promot, folder):
         ["begun with prompt = 'target', not None, of the lines that name none", "give another"],
     )
     assert tree(folder) == before
-    pieces = folder / "trained/sentencepiece.model"
+
+
+def test_an_output_of_another_vocabulary(promot, folder):
+    """An exported model says nothing of its own of its vocabulary's digest; the output does."""
+    assert promot(["export", "trained", "hf"], folder).code == 0
+    asked(folder, [{"inputs": "lamp"}])
+    export = ["infer", "hf", *infer(*SHORT)[2:]]
+    assert promot(export, folder).code == 0
+    pieces = folder / "hf/spiece.model"
     content = bytearray(pieces.read_bytes())
     content[content.index(b"lamp")] ^= 1  # another piece
     pieces.write_bytes(content)
     before = tree(folder)
-    result = promot(infer(*SHORT, "--prompt=target"), folder)
-    one_line(result, ["o.jsonl was begun with another vocabulary", "give another"])
+    result = promot(export, folder)
+    assert result.code == 2 and "o.jsonl was begun with another vocabulary" in result.err
     assert tree(folder) == before
 
 
