@@ -125,6 +125,29 @@ def test_line_ends_and_marks(promot, folder):
     assert [row["inputs"] for row in answers(folder / "p.jsonl")] == ["one", "two\u2028\x0b"]
 
 
+def test_lines_with_columns_are_text(promot, folder):
+    """A TSV is no file of fields here, which is said."""
+    (folder / "asked.tsv").write_text("what?\tyes\n", encoding="utf-8")
+    result = promot(infer(*SHORT, "--input=asked.tsv"), folder)
+    assert result.code == 0 and "asked.tsv is read as text" in result.err
+    assert answers(folder / "o.jsonl")[0]["inputs"] == "what?\tyes"
+
+
+def test_depth_of_a_line(promot, folder):
+    """What can be read can be written and read again; anything deeper is refused."""
+    codes = []
+    for depth in range(920, 1000, 8):
+        nested = "[" * depth + "]" * depth
+        (folder / "asked.jsonl").write_text(f'{{"inputs": "a", "b": {nested}}}', encoding="utf-8")
+        result = promot(infer("--max_length=4", f"--output={depth}.jsonl"), folder)
+        codes.append(result.code)
+        if result.code:
+            one_line(result, ["line 1", "nested too deeply"])
+        else:
+            assert promot(infer("--max_length=4", f"--output={depth}.jsonl"), folder).code == 0
+    assert codes == sorted(codes) and set(codes) == {0, 2}
+
+
 def test_home(promot, folder, monkeypatch):
     """A `~` that the shell did not expand."""
     home = Path.home()
