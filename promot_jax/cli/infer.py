@@ -12,7 +12,7 @@ import contextlib
 from pathlib import Path
 
 from promot_jax.errors import UserError
-from promot_jax.paths import expand
+from promot_jax.paths import expand, is_url
 
 # Defaults are those of `models.Decoding`, which must not be imported for --help.
 DECODING = {
@@ -27,6 +27,7 @@ DECODING = {
 }
 BASE = "where the base of WORKDIR lies now, if it was moved; again for the base of that base"
 SAMPLING, BEAMS = ("top_k", "top_p", "seed"), ("length_penalty", "beam_search")
+COLUMNS = (".tsv", ".csv")  # are not told apart: a line is an input
 NAMED = 5  # long lines; of the rest only the number
 
 
@@ -79,12 +80,15 @@ def path(text: str) -> str:
 
 def mesh(text: str) -> dict[str, int]:
     """`axis=size,...` as a mesh's shape."""
-    pairs = (part.partition("=") for part in text.split(","))
+    pairs = [part.partition("=") for part in text.split(",")]
     try:
-        return {axis: int(size) for axis, _, size in pairs}
+        sizes = {axis: int(size) for axis, _, size in pairs}
+        if len(sizes) < len(pairs):
+            raise ValueError("an axis that comes twice")
+        return sizes
     except ValueError as error:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not like fsdp=4,tensor=2: give axis=size, separated by commas"
+            f"{text!r} is not like fsdp=4,tensor=2: give axis=size for each, separated by commas"
         ) from error
 
 
@@ -108,6 +112,9 @@ def infer(args: argparse.Namespace) -> int:
         args.too_long,
     )
     _check_options(args.score, {name: getattr(how.decoding, name) for name in DECODING})
+    for name in ("input", "output"):
+        if is_url(url := getattr(args, name)):
+            raise UserError(f"--{name} {url} is a URL: copy it here, or mount the bucket")
     source, output = Path(args.input), Path(args.output)
     check_files(source, output)
     total, long, shown = sum(1 for _ in read_records(source, how)), 0, 0
@@ -127,6 +134,10 @@ def infer(args: argparse.Namespace) -> int:
             )
 
     model = LanguageModel(args.workdir, args.mesh, args.base)
+    if source.suffix.lower() in COLUMNS and not args.score:
+        say(
+            f"--input {source} is read as text: each line as it is, columns and header, is an input"
+        )
     with contextlib.closing(Bar("infer", 0, total, 1)) as bar:
         done = infer_file(model, source, output, how, on_rows, on_long)
     nulls = f', {long} of them null ("too_long")' if long else ""

@@ -241,8 +241,8 @@ def _record(line: str, where: str, source: Path, how: Answering) -> Record:
         named = record["prompt"] is None or isinstance(record["prompt"], str)
         if not named or not all(isinstance(record[name], str) for name in texts):
             raise TypeError
-        _line(record).encode()  # half a surrogate pair is no text, and 1e999 no number
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        _check_writable(record)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         example = json.dumps(dict.fromkeys(texts, "text"))
         reason = f" ({error})" if isinstance(error, ValueError) else ""
         raise UserError(
@@ -255,3 +255,13 @@ def _record(line: str, where: str, source: Path, how: Answering) -> Record:
             + (", or set --too_long=error" if own[0] == "too_long" else "")
         )
     return record
+
+
+def _check_writable(record: Record) -> None:
+    """Raises ValueError for half a surrogate pair, 1e999, or a depth that cannot be read again."""
+    for _ in range(30):  # to spare: it is written and read elsewhere, too
+        record = {"": record}
+    try:
+        _line(record).encode()
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

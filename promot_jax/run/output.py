@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from promot_jax.errors import UserError
+from promot_jax.failures import writing
 from promot_jax.files import parse_json, seal, unseal
 from promot_jax.hosts import write_atomically
 
@@ -42,14 +43,14 @@ def check_files(source: Path, output: Path) -> None:
         raise UserError(f"--input {source} is {_kind(kind)}: give a file, it is read several times")
     with _naming("--output", output, "written"):
         _check_place(output)
+        if any(path.exists() and path.samefile(source) for path in (output, *_beside(output))):
+            raise UserError(f"--output {output} would overwrite the --input: give another --output")
         if not output.exists():
             return
         found = output.stat()
         if not stat.S_ISREG(found.st_mode) or _is_stream(found):
             kind = "where messages go" if _is_stream(found) else _kind(found.st_mode)
             raise UserError(f"--output {output} is {kind}: give the name of a file")
-        if any(path.exists() and path.samefile(source) for path in (output, *_beside(output))):
-            raise UserError(f"--output {output} would overwrite the --input: give another --output")
         with output.open("rb+") as file:
             _lock(file, output)
 
@@ -133,6 +134,7 @@ class Output:
         self._windows: list[Record] = []  # as in the file, and where each one ends there
         self._batches: list[Record] = []
         self._end = 0  # of what is whole in the progress file
+        self._size = 0  # of what is whole in the output
         self._made_by, progress = _beside(path)
         with _naming("--output", path, "written"), contextlib.ExitStack() as held:
             self._file = held.enter_context(path.open("ab+"))
@@ -237,6 +239,7 @@ class Output:
         if kept < len(self._windows):
             self._windows, self._batches = self._windows[:kept], []
             self._end = self._windows[-1]["end"] if kept else 0
+        self._size = size
         self._file.truncate(size)
         self._progress.truncate(self._end)
         self._progress.seek(self._end)
@@ -275,18 +278,33 @@ class Output:
     def add(self, lines: Sequence[str]) -> None:
         """Writes the answers to a whole window, which are a line each."""
         content = "".join(f"{line}\n" for line in lines).encode()
-        self._file.write(content)
-        self._file.flush()
+        self._check_ours()
+        with writing(self.path):
+            self._file.write(content)
+            self._file.flush()
         self._progress.truncate(self._end)
         self._progress.seek(self._end)
         entry = {"lines": len(lines), "bytes": len(content), "digest": _digest(content)}
         self._end += self._write(entry)
+        self._size += len(content)
         self.done += len(lines)
+
+    def _check_ours(self) -> None:
+        """Raises UserError where somebody who asks for no lock has touched the output."""
+        here = os.fstat(self._file.fileno())
+        with contextlib.suppress(OSError):
+            if os.path.samestat(here, self.path.stat()) and here.st_size == self._size:
+                return
+        raise UserError(
+            f"--output {self.path} was changed, replaced or removed while it was written: give"
+            " another --output, or remove it"
+        )
 
     def _write(self, entry: Mapping[str, Any]) -> int:
         line = json.dumps(seal(entry)).encode() + b"\n"
-        self._progress.write(line)
-        self._progress.flush()
+        with writing(_beside(self.path)[1]):
+            self._progress.write(line)
+            self._progress.flush()
         return len(line)
 
 

@@ -503,6 +503,8 @@ INFER_MORE = [
     Bad("infer: long name", infer(f"--output={'a' * 300}"), ["--output", "too long"]),
     Bad("infer: NUL in WORKDIR", ["infer", "a\0", "--input=a", "--output=b"], ["NUL character"]),
     Bad("infer: rather long name", infer(f"--output={'a' * 245}"), ["File name too long"], ASKED),
+    Bad("infer: of a bucket", infer("--input=gs://a/b.jsonl"), ["gs://a/b.jsonl is a URL"]),
+    Bad("infer: axis twice", infer("--mesh=data=1,data=2"), ["--mesh", "for each"], ASKED),
     Bad("infer: to a device", infer("--output=/dev/null"), ["/dev/null is a device"], ASKED),
     Bad(
         "infer: to stdout",

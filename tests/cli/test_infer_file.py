@@ -125,6 +125,29 @@ def test_line_ends_and_marks(promot, folder):
     assert [row["inputs"] for row in answers(folder / "p.jsonl")] == ["one", "two\u2028\x0b"]
 
 
+def test_lines_with_columns_are_text(promot, folder):
+    """A TSV is no file of fields here, which is said."""
+    (folder / "asked.tsv").write_text("what?\tyes\n", encoding="utf-8")
+    result = promot(infer(*SHORT, "--input=asked.tsv"), folder)
+    assert result.code == 0 and "asked.tsv is read as text" in result.err
+    assert answers(folder / "o.jsonl")[0]["inputs"] == "what?\tyes"
+
+
+def test_depth_of_a_line(promot, folder):
+    """What can be read can be written and read again; anything deeper is refused."""
+    codes = []
+    for depth in range(920, 1000, 8):
+        nested = "[" * depth + "]" * depth
+        (folder / "asked.jsonl").write_text(f'{{"inputs": "a", "b": {nested}}}', encoding="utf-8")
+        result = promot(infer("--max_length=4", f"--output={depth}.jsonl"), folder)
+        codes.append(result.code)
+        if result.code:
+            one_line(result, ["line 1", "nested too deeply"])
+        else:
+            assert promot(infer("--max_length=4", f"--output={depth}.jsonl"), folder).code == 0
+    assert codes == sorted(codes) and set(codes) == {0, 2}
+
+
 def test_home(promot, folder, monkeypatch):
     """A `~` that the shell did not expand."""
     home = Path.home()
@@ -143,7 +166,7 @@ def test_pipes(promot, folder):
     one_line(promot(infer("--input=pipe"), folder), ["--input pipe is a pipe", "several times"])
 
 
-def test_an_output_of_another_vocabulary_or_prompt(promot, folder):
+def test_an_output_of_another_prompt(promot, folder):
     asked(folder, [{"inputs": "a"}, {"inputs": "b", "prompt": None}])
     assert promot(infer(*SHORT, "--prompt=target"), folder).code == 0
     before = tree(folder)
@@ -152,13 +175,21 @@ def test_an_output_of_another_vocabulary_or_prompt(promot, folder):
         ["begun with prompt = 'target', not None, of the lines that name none", "give another"],
     )
     assert tree(folder) == before
-    pieces = folder / "trained/sentencepiece.model"
+
+
+def test_an_output_of_another_vocabulary(promot, folder):
+    """An exported model says nothing of its own of its vocabulary's digest; the output does."""
+    assert promot(["export", "trained", "hf"], folder).code == 0
+    asked(folder, [{"inputs": "lamp"}])
+    export = ["infer", "hf", *infer(*SHORT)[2:]]
+    assert promot(export, folder).code == 0
+    pieces = folder / "hf/spiece.model"
     content = bytearray(pieces.read_bytes())
     content[content.index(b"lamp")] ^= 1  # another piece
     pieces.write_bytes(content)
     before = tree(folder)
-    result = promot(infer(*SHORT, "--prompt=target"), folder)
-    one_line(result, ["o.jsonl was begun with another vocabulary", "give another"])
+    result = promot(export, folder)
+    assert result.code == 2 and "o.jsonl was begun with another vocabulary" in result.err
     assert tree(folder) == before
 
 

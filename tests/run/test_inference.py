@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,6 +164,18 @@ def test_an_input_that_grows(model, asked, answered, tmp_path):
         infer(model, source, tmp_path / "new.jsonl", SAMPLED, grow)
 
 
+@pytest.mark.parametrize("touch", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_an_output_that_is_touched_while_it_is_written(model, asked, tmp_path, touch):
+    output = tmp_path / "out.jsonl"
+
+    def on_rows(done):
+        if done == 1024 + 256:
+            touch(output)
+
+    with pytest.raises(UserError, match="was changed, replaced or removed while it was written"):
+        infer(model, asked, output, SAMPLED, on_rows)
+
+
 def flip(path, place):
     content = bytearray(path.read_bytes())
     content[place] ^= 1
@@ -277,7 +290,7 @@ def test_scoring_a_file(model, tmp_path):
 
 def test_memory_does_not_grow_with_the_file(model, tmp_path):
     peaks = []
-    for count in (2_000, 16_000):
+    for count in (1_100, 6_600):
         source = write(tmp_path / f"{count}.jsonl", ({"inputs": f"{i:05}"} for i in range(count)))
         tracemalloc.start()
         how = Answering(decoding=Decoding(1))
