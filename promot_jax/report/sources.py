@@ -201,8 +201,8 @@ def _checkpoint(
     scored = {row.get("stage") for row in rows}
     if (last := [each for each in about["stages"] if each in scored][-1:]) not in ([], [stage]):
         raise LookupError(f"they are of {stage}/{step}, and the table is of {last[0]}")
-    metadata = root / stage / "checkpoints" / str(step) / "_CHECKPOINT_METADATA"
+    note = root / stage / "checkpoints" / str(step) / "note" / "metadata"
     with contextlib.suppress(FileNotFoundError):  # a checkpoint may be gone, or left elsewhere
-        if read_json(metadata).get("commit_timestamp_nsecs") != int(found["written"]):
+        if read_json(note).get("written") != int(found["written"]):
             raise LookupError(f"they are of an earlier {stage}/{step} than the one that is there")
     return stage, step

@@ -3,10 +3,11 @@
 import json
 import re
 import shutil
+import subprocess
 
 import pytest
-from command_lines import flags
-from test_bad_input import one_line
+from command_lines import SCRIPT, flags
+from test_bad_input import one_line, tree
 
 SMALL = {
     "BASE": "promot_jax/assets/lab/base", "MODULES": ["tasks.lab"], "TASK": "lab_nli",
@@ -75,3 +76,16 @@ def test_an_altered_score_is_refused(promot, run, tmp_path):
         pytest.skip("rows are not sealed")
     path.write_text(text.replace('"step": 1', '"step": 2', 1), encoding="utf-8")
     one_line(promot(["report", "out"], tmp_path), ["of results.json", "checksum"])
+
+
+def test_a_disk_that_is_full_leaves_the_old_page(run, tmp_path, environment):
+    """Files may have 20 kB: pictures do not fit."""
+    shutil.copytree(run[0] / "out", tmp_path / "out")
+    before = tree(tmp_path)
+    command = f"ulimit -f 20; exec {SCRIPT} report out"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("promot report: ") and "file is larger" in done.stderr
+    assert tree(tmp_path) == before

@@ -57,10 +57,9 @@ def evaluation(run, rows, name="evaluation", of=f"2-model/100 of {WRITTEN}", tar
 
 def checkpoint(run, stage="2-model", step=100, written=WRITTEN):
     """The file by which a checkpoint is known."""
-    folder = run / stage / "checkpoints" / str(step)
+    folder = run / stage / "checkpoints" / str(step) / "note"
     folder.mkdir(parents=True)
-    text = json.dumps({"commit_timestamp_nsecs": written})
-    (folder / "_CHECKPOINT_METADATA").write_text(text, encoding="utf-8")
+    (folder / "metadata").write_text(json.dumps({"written": written}), encoding="utf-8")
 
 
 def lines(source):
