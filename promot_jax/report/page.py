@@ -140,7 +140,7 @@ def table(results: Results, remarks: Sequence[str]) -> str:
 
 
 def _cell(name: str, cell: Cell) -> str:
-    small = "".join(f"<small>{escape(text)}</small>" for text in (cell.spread, cell.of) if text)
+    small = "".join(f" <small>{escape(text)}</small>" for text in (cell.spread, cell.of) if text)
     return f'<td data-name="{escape(name)}">{escape(cell.text)}{small}</td>'
 
 

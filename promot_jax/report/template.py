@@ -34,7 +34,7 @@ td small { display: block; color: var(--soft); white-space: nowrap; }
     overflow-wrap: anywhere; }
   .scores td::before { content: attr(data-name); display: block; color: var(--soft);
     font-size: .8rem; }
-  .scores small { display: inline-block; margin-left: .4em; }
+  .scores small { display: inline-block; }
 }
 .dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .5em; }
 figure { margin: 1rem 0; }
