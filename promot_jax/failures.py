@@ -26,8 +26,8 @@ SAID = {os.strerror(number): number for number in DISK} | {
 }
 MEMORY = {
     "run": (
-        "set a smaller BATCH_SIZE, EVAL_BATCH_SIZE or INPUT_LENGTH, ACCUMULATE = 2 or more, or a"
-        " MESH of more devices; and another WORKDIR where this one has scores"
+        "ACCUMULATE = 2 or more, a smaller EVAL_BATCH_SIZE or a MESH of more devices goes on in"
+        " this WORKDIR; a smaller BATCH_SIZE or INPUT_LENGTH needs another one where it has scores"
     ),
     "eval": "set a smaller EVAL_BATCH_SIZE or EVAL_INPUT_LENGTH, or a MESH of more devices",
     "infer": "give a smaller --batch_size or --input_length, or a --mesh of more devices",

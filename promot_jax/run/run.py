@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 from promot_jax import models
 from promot_jax.console import say
@@ -24,6 +26,7 @@ from promot_jax.run.stage import Run, selecting_score
 from promot_jax.run.workdir import Results, check, claim
 from promot_jax.training import (
     Checkpoints,
+    Diverged,
     Interrupted,
     MetricsLog,
     Plan,
@@ -102,6 +105,13 @@ def _check_base(context: Context) -> None:
         )
 
 
+@jax.jit
+def all_finite(arrays: Any) -> Bool[Array, ""]:
+    """Whether no array holds NaN or infinity; each device looks at its own part."""
+    floats = (x for x in jax.tree.leaves(arrays) if jnp.isdtype(x.dtype, "real floating"))
+    return functools.reduce(jnp.logical_and, (jnp.isfinite(x).all() for x in floats), True)
+
+
 class _StageRun:
     """One stage in its directory."""
 
@@ -161,10 +171,7 @@ class _StageRun:
                 score = selecting_score(self.stage, rows)
                 self.checkpoints.rescore(step, score, rows=counted(self.results, self.name, step))
         if self.stage.steps:
-            mesh = self.context.layout.mesh
-            state, frozen, _ = train(
-                self._plan(), state, frozen, mesh, self.log, seconds, self.stop
-            )
+            state, frozen = self._train(state, frozen, seconds)
         self.checkpoints.wait()
         best, last = self.checkpoints.best() or 0, int(state.step)
         stored = self._read(best) if best != last else {}
@@ -173,6 +180,30 @@ class _StageRun:
             return state.trained | frozen
         # A checkpoint from before something was unfrozen does not hold it.
         return frozen | stored if state.trained.keys() <= stored.keys() else self._whole(best)
+
+    def _train(self, state: State, frozen: Variables, seconds: float) -> tuple[State, Variables]:
+        mesh = self.context.layout.mesh
+        try:
+            state, frozen, _ = train(
+                self._plan(), state, frozen, mesh, self.log, seconds, self.stop
+            )
+        except Diverged as error:
+            self.checkpoints.wait()
+            raise Diverged(f"{error}: {self._way_on()}") from error
+        return state, frozen
+
+    def _way_on(self) -> str:
+        """After a divergence: this run's settings stay what they are, so it takes another one.
+
+        That begins where this stage began: its own checkpoints may be spoilt, if finite.
+        """
+        said = "give the same command a lower learning rate and another WORKDIR"
+        earlier = [each for each in self.context.stages[: self.index] if each.stage.steps]
+        if not earlier:
+            return said
+        flags = [f"--gin.BASE='\"{self.root / earlier[-1].directory}\"'"]
+        flags += [f"--gin.{each.stage.name}/run.Stage.steps=0" for each in earlier]
+        return f"{said}, and {' '.join(flags)} to begin at this stage"
 
     def _fresh(self, before: Variables | None) -> tuple[State, Variables, float]:
         settings, layout = self.context.run, self.context.layout
@@ -234,10 +265,23 @@ class _StageRun:
             log_every=stage.log_every,
             due=stage.saves,
             pause=self._pause,
-            save=lambda state, frozen, seconds: self._save(state, frozen, seconds, None),
+            save=self._stop,
         )
 
+    def _stop(self, state: State, frozen: Variables, seconds: float) -> None:
+        self._check_finite(state)
+        self._save(state, frozen, seconds, None)
+
+    def _check_finite(self, state: State) -> None:
+        """The loop looks at a step's metrics, which are those before its update."""
+        if not all_finite((state.trained, state.optimizer)):
+            raise Diverged(
+                f"the variables are no longer finite after step {int(state.step)} of stage"
+                f" {self.name}"
+            )
+
     def _pause(self, state: State, frozen: Variables, seconds: float) -> None:
+        self._check_finite(state)
         score = None
         try:
             if self.stage.evaluates(int(state.step)):

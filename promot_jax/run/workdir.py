@@ -135,7 +135,11 @@ def _begun(root: Path) -> bool:
 def _check_free(root: Path) -> None:
     """Raises UserError where there is more than a run leaves that was killed before it began."""
     if (root / RUN).exists():  # of a run that left nothing
-        Description.read(str(root))
+        for stage in Description.read(str(root)).stages:
+            if (root / stage).is_symlink():
+                raise UserError(
+                    f"{str(root / stage)!r} is a link: remove it, or choose another WORKDIR"
+                )
         return
     names = {path.name for path in root.iterdir()}
     ours = {CONFIG, DATA, VOCABULARY, f".{RUN}.tmp", f".{DATA}.tmp"}
@@ -193,9 +197,7 @@ def _make(
 
 
 def _remove(stage: Path) -> None:
-    """Removes a stage directory of ours; what a link in its place leads to is not ours."""
-    if stage.is_symlink():
-        raise UserError(f"{str(stage)!r} is a link: remove it, or choose another WORKDIR")
+    """Removes a stage directory of a run that left nothing."""
     try:
         if stage.exists():
             shutil.rmtree(stage)

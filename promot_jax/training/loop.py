@@ -30,6 +30,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jax.stages import Compiled
 
+from promot_jax.console import say
 from promot_jax.host_memory import give_back_freed_memory
 from promot_jax.models import Variables
 from promot_jax.models.t5 import Batch
@@ -38,6 +39,8 @@ from promot_jax.training.logs import Bar, MetricsLog
 from promot_jax.training.mesh import place_batch, use
 from promot_jax.training.optimizers import Part
 from promot_jax.training.step import Loss, State, thaw, train_step
+
+STILL = 10  # updates without a gradient that are worth a line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +183,7 @@ class _Reader:
         self.plan, self.log, self.clock, self.bar = plan, log, clock, bar
         self.pending: tuple[int, Any] | None = None
         self.last = (None, 0.0)  # step and clock of the last logged line
+        self.without_gradient = 0  # updates in a row
 
     def next(self, step: int, metrics: Any) -> None:
         self.flush()
@@ -193,12 +197,20 @@ class _Reader:
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         for name, value in values.items():
             if not math.isfinite(value):
-                raise Diverged(
-                    f"{name} is {value} at step {step} of stage {self.plan.name}: lower"
-                    " Part.learning_rate, or start again from the last checkpoint with another seed"
-                )
+                raise Diverged(f"{name} is {value} at step {step} of stage {self.plan.name}")
+        self._watch(step, values["gradient_norm"])
         if step % self.plan.log_every == 0 or step == self.plan.steps:
             self._write(step, values)
+
+    def _watch(self, step: int, norm: float) -> None:
+        """Says it, once, where nothing has been learned for a while."""
+        self.without_gradient = self.without_gradient + 1 if norm == 0 else 0
+        if self.without_gradient == STILL:
+            say(
+                f"{self.plan.name}: the gradient is exactly 0 since step {step - STILL + 1}, so"
+                " nothing is learned: does the loss depend on what Part.pattern trains (a prompt"
+                " has to be that of TrainData.prompts), and do the targets have tokens?"
+            )
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         seconds, (last_step, last_seconds) = self.clock.seconds, self.last
