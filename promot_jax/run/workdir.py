@@ -192,6 +192,7 @@ def _make(
     description, model = dataclasses.replace(describe(run), base_digest=base_digest), None
     if description.vocabulary["kind"] == "sentencepiece":
         model = epath.Path(resolve(run.vocabulary.sentencepiece_model_file)).read_bytes()
+    (root / CONFIG).write_bytes(b"")  # so that what a crash leaves from here on is known as ours
     (root / RUN).unlink(missing_ok=True)  # until all that it vouches for is there
     write_atomically(root / DATA, json.dumps(seal(data), indent=1))
     kept.inherit(root, run.base)

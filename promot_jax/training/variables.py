@@ -17,6 +17,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding
 
+from promot_jax.console import say
 from promot_jax.errors import UserError
 from promot_jax.models import (
     T5,
@@ -186,6 +187,8 @@ def _complete(
     """Adds what a checkpoint only refers to."""
     missing = {p for p in layout.abstract() if p not in stored and not p.startswith("prompt/")}
     if not missing:
+        if bases.named and not bases.passed:
+            say(f"{workdir!r} holds its whole model: the base that is named is not looked at")
         return stored
     about = Description.read(workdir)
 

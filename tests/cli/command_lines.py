@@ -633,7 +633,34 @@ SOURCES = [
     Bad("export: prompt below a file", ["export", "trained", "mine.tsv/x.npy"], ["mine.tsv/x.npy"]),
 ]
 
+NAMES = [
+    Bad("stage: slash", run("--gin.model/run.Stage.name='../x'"), ["Stage.name = '../x'"]),
+    Bad("stage: NUL", run("--gin.model/run.Stage.name='x\\0'"), ["Stage.name = 'x\\x00'"]),
+    Bad("stage: long", run(f"--gin.model/run.Stage.name={LONG!r}"), ["Stage.name", "short name"]),
+    Bad("stage: new line", run("--gin.model/run.Stage.name='a\\nb'"), ["Stage.name = 'a\\nb'"]),
+    Bad(
+        "prompt: NUL", run("--gin.models.Prompt.name='x\\0'", recipe="promot"), ["Prompt.name = 'x"]
+    ),
+    Bad("prompt: long", run(f"--gin.models.Prompt.name={LONG!r}", recipe="promot"), ["short name"]),
+    Bad("method: slash", run("--gin.run.Run.method='a/b'"), ["Run.method = 'a/b'"]),
+    Bad("method: long", run(f"--gin.run.Run.method={LONG!r}"), ["Run.method", "short name"]),
+    Bad("workdir: NUL", run("--gin.WORKDIR='a\\0b'"), ["WORKDIR", "'a\\x00b'", "NUL"]),
+    Bad("base: NUL", run("--gin.BASE='a\\0b'"), ["BASE", "'a\\x00b'", "NUL"]),
+    Bad("base: long", run(BASE=LONG), ["BASE", "too long"]),
+    Bad("base: unknown home", run(BASE="~/none"), ["BASE = '", "check the path"]),
+    Bad("base: URL", run(BASE="gs://bucket/base"), ["BASE = 'gs://bucket/base'"]),
+    Bad("base places of another type", run(BASE_PLACES=3), ["base_places = 3", "a list, each a"]),
+    Bad("workdir: empty", run(WORKDIR=""), ["WORKDIR = ''", "name a directory"]),
+    Bad("workdir: a text", run(WORKDIR="mine.tsv/a/b"), ["WORKDIR = 'mine.tsv/a/b'"]),
+    Bad("infer: base of another type", infer("--base"), ["--base", "expected one argument"], ASKED),
+    Bad(
+        "export: base of a prompt",
+        ["export", "trained", "o.npy", "--base=trained"],
+        ["--base has no effect"],
+    ),
+]
+
 CASES = [
     *(DATA + TRAINING + SETTINGS + VALUES + DIRECTORIES + INFER),
-    *(CONVERT + CHECKPOINTS + ABSURD + INFER_MORE + REPORT + SOURCES),
+    *(CONVERT + CHECKPOINTS + ABSURD + INFER_MORE + REPORT + SOURCES + NAMES),
 ]

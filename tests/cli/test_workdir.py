@@ -146,3 +146,38 @@ def test_directories_that_are_no_run_s(promot, trained, folder):
     (folder / "mine").mkdir()
     (folder / "mine/config.gin").write_text("STEPS = 3\n", encoding="utf-8")
     refused(promot, elsewhere("mine"), folder, ["no run's (config.gin)"])
+
+
+def test_moved_with_and_without_its_base(promot, trained, folder, rows, tmp_path):
+    """Every verb finds a base that moved along, and takes one that is named."""
+    prompts = [*trained[1], "--gin_file=gin/recipes/prompt_tuning.gin", *flags(WORKDIR="runs/a")]
+    prompts += flags(BASE="runs/model")
+    (folder / "runs").mkdir()
+    (folder / "out").rename(folder / "runs/model")
+    assert promot(prompts, folder).code == 0
+    (folder / "asked.jsonl").write_text(ASKED["asked.jsonl"], encoding="utf-8")
+    evaluate = ["--gin.TASK=@data.file_task()", "--gin.data.file_task.name='mine'"]
+    evaluate += ["--gin.data.file_task.train='mine.tsv'", *flags(EVAL_LIMIT=2, BEAMS=1)]
+    evaluate += flags(EVAL_BATCH_SIZE=2, MAX_OUTPUT_LENGTH=4)
+
+    def verbs(n, *more):
+        yield ["infer", "runs/a", "--input=asked.jsonl", f"--output=o{n}.jsonl", *more]
+        yield ["export", "runs/a", f"hf{n}", *more]
+        yield ["eval", "runs/a", *evaluate, *more]
+
+    moved = tmp_path / "moved"
+    folder.rename(moved)
+    for command in [*verbs(0), [*prompts, *flags(ACCUMULATE=2)]]:
+        done = promot(command, moved)
+        assert done.code == 0, done.err
+    (moved / "runs/model").rename(moved / "far")
+    for command in verbs(1):
+        one_line(promot(command, moved), ["none of the places tried", "runs/model'", "--base"])
+    for command in verbs(2, "--base=far"):
+        done = promot(command, moved)
+        assert done.code == 0, done.err
+    done = promot([*prompts, *flags(BASE="far")], moved)
+    assert done.code == 0, done.err
+    for command in verbs(3):  # known by now
+        done = promot(command, moved)
+        assert done.code == 0, done.err

@@ -14,7 +14,7 @@ from promot_jax.data import file_task
 from promot_jax.errors import UserError
 from promot_jax.models import Decoding, Prompt, unstack_layers
 from promot_jax.run import LanguageModel, Stage, run
-from promot_jax.training import Checkpoints, adamw, make_mesh
+from promot_jax.training import Checkpoints, Diverged, adamw, make_mesh
 from promot_jax.training.variables import Layout, load
 
 STEPS = 16
@@ -380,3 +380,41 @@ def test_a_base_s_prompts_that_a_recipe_has_not_are_left_out(finished, task, tmp
     base = str(finished / "1-prompt")
     none = run(one_stage(tmp_path / "none", task, base, "params", prompts=()))
     assert not any(path.startswith("prompt/") for path in stored(none, "1-only")[0])
+
+
+def test_a_checkpoint_holds_no_nan(task, tmp_path):
+    """The last update is spoilt, and its metrics are those before it; the one before is left."""
+    import jax.numpy as jnp
+    import optax
+
+    spoilt = lambda rate: optax.scale_by_schedule(lambda n: jnp.where(n < 3, 1e-3, jnp.inf))  # noqa: E731
+    stage = tiny_run.stage("only", "prompt", 4, task, **BRIEF | {"checkpoint_every": 2})
+    stage = dataclasses.replace(
+        stage, train=[dataclasses.replace(stage.train[0], optimizer=spoilt)]
+    )
+    settings = tiny_run.settings(str(tmp_path / "work"), task, stages=[stage])
+    with pytest.raises(
+        Diverged, match=r"no longer finite after step 4 .*: give .* another WORKDIR"
+    ):
+        run(settings)
+    variables, _ = stored(tmp_path / "work", "1-only")
+    kept = {x.name for x in (tmp_path / "work/1-only/checkpoints").iterdir() if x.name.isdecimal()}
+    assert kept == {"2"} and all(np.isfinite(x).all() for x in variables.values())
+
+
+def test_a_gradient_of_nothing_is_said(task, tmp_path, capsys):
+    """A prompt is trained that is in front of no input."""
+    stage = tiny_run.stage("only", "prompt", 12, task, prompts=None, **BRIEF | {"optimizer": adamw})
+    run(tiny_run.settings(str(tmp_path / "work"), task, stages=[stage]))
+    said = [line for line in capsys.readouterr().err.splitlines() if "exactly 0" in line]
+    assert len(said) == 1 and "since step 1, so nothing is learned" in said[0], said
+
+
+def test_home_is_known(task, tmp_path, monkeypatch):
+    """A `~` in quotes, which no shell has seen."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    settings = one_stage("~/one", task, None, steps=1)
+    assert run(settings) == tmp_path / "one"
+    again = run(one_stage("~/two", task, "~/one", steps=1))
+    assert again == tmp_path / "two" and {x.name for x in tmp_path.iterdir()} == {"one", "two"}
