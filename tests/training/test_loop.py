@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tiny_training import descent, fine_tuning, loss_of, prompt_tuning
 
+from promot_jax.errors import UserError
 from promot_jax.training import (
     Diverged,
     Interrupted,
@@ -153,3 +154,52 @@ def test_steps_do_not_depend_on_where_a_run_began(model, variables, batches, tmp
     state, _, _ = train(rest.plan, state, frozen, rest.mesh, log, 0.0)
     log.close()
     np.testing.assert_array_equal(state.trained["prompt/target"], expected.trained["prompt/target"])
+
+
+def test_tensorboard_has_the_same_numbers(tmp_path):
+    """Of a run that went on: what comes after the second file's beginning is void in the first."""
+    from tensorflow.python.summary.summary_iterator import summary_iterator
+
+    for step in (0, 1):
+        log = MetricsLog(tmp_path / str(step), step)
+        log.write(step + 1, {"loss": 0.5, "a b": 2.0})
+        log.scalars(step + 1, {"task/0shot/accuracy": 1.0})
+        log.close()
+        (path,) = (tmp_path / str(step) / "tensorboard").iterdir()
+        events = list(summary_iterator(str(path)))
+        assert events[1].session_log.status == events[1].session_log.START
+        assert events[1].step == step + 1
+        points = [(e.step, v.tag, v.simple_value) for e in events for v in e.summary.value]
+        assert points == [
+            (step + 1, "loss", 0.5),
+            (step + 1, "a_b", 2.0),
+            (step + 1, "task/0shot/accuracy", 1.0),
+        ]
+
+
+GOOD = '{"step": 1, "loss": 2.5}\n'
+
+
+@pytest.mark.parametrize(
+    ("second", "says"),
+    [
+        ("[]\n", "no JSON object"),
+        ("{}\n", "has no step"),
+        ('{"step": "2"}\n', "step is '2', no number"),
+        ('{"step": 2.5}\n', "has no step"),
+        ('{"step": 2, "loss": "low"}\n', "loss is 'low', no number"),
+        ('{"step": 2, "loss": true}\n', "loss is 'True', no number"),
+        ('{"step": 2, "loss": NaN}\n', "NaN"),
+        ('{"step": 2, "loss": 1e999}\n', "loss is 'inf', no number"),
+        (b"\xff\xfe\n", "utf-8"),
+        ("[" * 10**5 + "\n", "nested too deeply"),
+        ("\n", "Expecting value"),
+        ('{"step": 2, "lo\n', "line 2"),
+    ],
+)
+def test_a_log_that_holds_something_else(tmp_path, second, says):
+    second = second if isinstance(second, bytes) else second.encode()
+    (tmp_path / "metrics.jsonl").write_bytes(GOOD.encode() + second + GOOD.encode())
+    with pytest.raises(UserError, match=r"metrics.jsonl, line 2, .*: restore the file, or") as said:
+        MetricsLog(tmp_path, 5)
+    assert says in str(said.value) and len(str(said.value)) < 400
