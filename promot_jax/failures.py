@@ -32,6 +32,7 @@ MEMORY = {
     "eval": "set a smaller EVAL_BATCH_SIZE or EVAL_INPUT_LENGTH, or a MESH of more devices",
     "infer": "give a smaller --batch_size or --input_length, or a --mesh of more devices",
 }
+UNFINISHED = ".orbax-checkpoint-tmp"  # in what Orbax calls a checkpoint before it is whole
 NO_MEMORY = ("RESOURCE_EXHAUSTED", os.strerror(errno.ENOMEM), "can't start new thread")
 
 
@@ -81,7 +82,7 @@ def disk_failure(error: BaseException | None) -> str | None:
     if number is None:
         return None
     reason, fix = DISK[number]
-    where = "" if path is None else f"{path}: "
+    where = "" if path is None else f"{str(path).partition(UNFINISHED)[0]}: "
     return f"{where}{reason}: {fix}, and run the command again"
 
 

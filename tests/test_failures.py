@@ -24,6 +24,11 @@ SAFETENSORS = (
         (ValueError(TENSORSTORE), "run", "/runs/x/.zarray: the disk failed (input/output error)"),
         (Exception(SAFETENSORS), "export", "/m: the disk quota is used up: make room"),
         (ValueError('RESOURCE_EXHAUSTED: Error writing "/a/0" in OCDBT'), "run", "/a/0: the disk"),
+        (
+            ValueError('file: No space left on device: "/x/4.orbax-checkpoint-tmp/state/d"'),
+            "run",
+            "/x/4: the disk is full: make room",
+        ),
         (ExceptionGroup("two", [ValueError("no"), FULL]), "run", "the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "/a"), "run", "/a: Permission denied"),
         (
