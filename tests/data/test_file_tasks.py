@@ -116,7 +116,7 @@ def test_jsonl_and_csv_round_trip(tmp_path_factory, rows):
         ("csv", '"a"b,c\nd,e\n', "line 1: not CSV"),
         ("jsonl", "\n\n", "no rows"),
         ("jsonl", '{"inputs": "a", "targets": "b"}\n{"inputs": ', "line 2: not JSON"),
-        ("jsonl", '{"inputs": "a", "targets": "b"}\n[1]', "line 2: not a JSON object"),
+        ("jsonl", '{"inputs": "a", "targets": "b"}\n[1]', "line 2: a JSON list: write one object"),
         ("jsonl", '{"inputs": "a", "targets": "b"}\n{"inputs": "c"}', "line 2: no 'targets'"),
         ("jsonl", '{"inputs": "a", "targets": null}', "line 1: 'targets' is null, not text"),
         ("jsonl", '{"inputs": "a", "targets": ["x"]}', "'targets' is .\"x\"., not text"),
