@@ -78,10 +78,7 @@ def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh
     if stage.steps:
         owner = assign(stage.train, paths)
         check_parts(stage.train, owner, paths, stage.steps)
-    if jax.default_backend() == "cpu":  # an accelerator says at once what it cannot hold
-        arrays = [*paths.values(), *(paths[path] for path in owner)]  # those, and gradients
-        needed = sum(x.size * x.dtype.itemsize for x in arrays) // jax.process_count()
-        check_memory(needed, f"MODEL in stage {stage.name!r}, with gradients of what it trains,")
+        _check_memory(stage, paths, owner)
         check_batch(
             mesh,
             stage.data.batch_size,
@@ -95,6 +92,14 @@ def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh
         for evaluation in stage.evaluations
     ]
     return Prepared(stage, directory, batches, evaluators, owner)
+
+
+def _check_memory(stage: Stage, paths, owner) -> None:
+    """Raises UserError where parameters, and gradients of what is trained, are more than memory."""
+    if jax.default_backend() == "cpu":  # an accelerator says at once what it cannot hold
+        arrays = [*paths.values(), *(paths[path] for path in owner)]
+        needed = sum(x.size * x.dtype.itemsize for x in arrays) // jax.process_count()
+        check_memory(needed, f"MODEL in stage {stage.name!r}, with gradients of what it trains,")
 
 
 def data_digests(stages: Sequence[Prepared]) -> dict[str, str]:
