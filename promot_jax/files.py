@@ -20,6 +20,14 @@ MARKS = {
 }
 
 
+# How files begin that are no text, or not yet.
+OTHERS = {
+    b"PK\x03\x04": "a ZIP archive, as workbooks of Excel are: save it as UTF-8 text",
+    b"\x1f\x8b": "compressed (gzip): unpack it",
+    b"version https://git-lfs": "Git LFS's pointer to a file: fetch the file (git lfs pull)",
+}
+
+
 def text_lines(file: IO[bytes], name: str) -> Iterator[str]:
     """The lines of a text file with their ends: \\n, \\r\\n or \\r, in any mixture.
 
@@ -33,6 +41,8 @@ def text_lines(file: IO[bytes], name: str) -> Iterator[str]:
     seen = next((kind for mark, kind in MARKS.items() if start.startswith(mark)), None)
     if seen is None and start.count(0) > len(start) / 5:  # every other byte of Latin letters
         seen = "UTF-16LE" if start[1::2].count(0) > start[::2].count(0) else "UTF-16BE"
+    if other := next((says for mark, says in OTHERS.items() if start.startswith(mark)), None):
+        raise UserError(f"{name} is {other}")
     if seen:
         raise UserError(
             f"{name} is {seen}, not UTF-8: save it as UTF-8 (iconv -f {seen} -t UTF-8 does)"

@@ -29,6 +29,7 @@ class Losses:
     def __init__(self, task: str, vocabulary: seqio.Vocabulary):
         self._task, self._vocabulary = get_task(task), vocabulary
         self._written: dict[str, str] = {}
+        self._pieces: dict[int, str] = {vocabulary.unk_id: ""}
         self._changed: Counter[str] = Counter()
         self.rows = self.unknown = 0
 
@@ -37,13 +38,24 @@ class Losses:
     ) -> str:
         """A row, and the ids of its texts; returns the target as the vocabulary writes it."""
         self.rows += 1
-        self.unknown += bool((inputs == self._vocabulary.unk_id).any())
+        self.unknown += self._vocabulary.unk_id in inputs.tolist()
         text = example.targets
         if text not in self._written:
-            self._written[text] = decode(self._vocabulary, targets)
+            self._written[text] = self._write(text, targets.tolist())
         if text in self._changed or not self._same(example, self._written[text]):
             self._changed[text] += 1
         return self._written[text]
+
+    def _write(self, text: str, ids: list[int]) -> str:
+        """What a text's ids say: by its pieces, where they are the text, ten times as fast."""
+        if isinstance(self._vocabulary, seqio.SentencePieceVocabulary):
+            for i in set(ids) - set(self._pieces):
+                known = i != self._vocabulary.eos_id and i < self._vocabulary.tokenizer.vocab_size()
+                piece = self._vocabulary.tokenizer.id_to_piece(i) if known else ""
+                self._pieces[i] = piece.replace("▁", " ")
+            if "".join([self._pieces[i] for i in ids]).removeprefix(" ") == text:
+                return text
+        return decode(self._vocabulary, ids)
 
     def _same(self, example: Example, written: str) -> bool:
         """Whether the task reads both alike, as most do with spaces around an answer."""

@@ -91,7 +91,8 @@ def _jsonl(lines: Iterable[str]) -> Iterator[Numbered]:
         try:
             row = parse_json(line)
             json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
-            yield number, row if isinstance(row, dict) else ValueError("not a JSON object")
+            said = "a JSON list: write" if isinstance(row, list) else "not a JSON object: there is"
+            yield number, row if isinstance(row, dict) else ValueError(f"{said} one object a line")
         except ValueError as error:
             yield number, ValueError(f"not JSON ({error})")
 

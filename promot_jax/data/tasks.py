@@ -21,7 +21,7 @@ import seqio
 import tensorflow as tf
 
 from promot_jax.data.templates import Template
-from promot_jax.errors import UserError, near
+from promot_jax.errors import UserError, check_values, near
 
 TEXT = seqio.Feature(seqio.PassThroughVocabulary(0), add_eos=False, dtype=tf.string, rank=0)
 
@@ -52,7 +52,15 @@ class TaskInfo:
             raise UserError(
                 f"answer_format={self.answer_format!r} is a single text; give a tuple of answers"
             )
-        if self.answer_format is not None and not callable(self.answer_format):
+        if callable(self.answer_format):
+            try:
+                self.answer_format("")
+            except Exception as error:
+                raise UserError(
+                    f"answer_format = {self.answer_format!r:.80} fails on an empty text"
+                    f" ({type(error).__name__}: {error}): any text may be an answer"
+                ) from error
+        elif self.answer_format is not None:
             object.__setattr__(self, "answer_format", tuple(self.answer_format))
         Template(self.shot_template, "shot_template =", ("inputs", "targets"))
 
@@ -162,12 +170,13 @@ def task_names(names: Names) -> tuple[str, ...]:
 
 def _flat(names: Names) -> list[str]:
     if not isinstance(names, str | Sequence):
-        raise UserError(f"TASK = {names!r}: set the name of a task or mixture, or a list of names")
+        raise UserError(f"task {names!r}: set the name of a task or mixture, or a list of names")
     return [names] if isinstance(names, str) else [name for part in names for name in _flat(part)]
 
 
 def held_out(tasks: Names, tuned: Names) -> list[str]:
     """The tasks that are held out: those that are not tuned on."""
+    check_values(held_out, {"tasks": tasks, "tuned": tuned})
     return [name for name in task_names(tasks) if name not in task_names(tuned)]
 
 
@@ -204,6 +213,7 @@ def import_modules(names: str | Sequence[str]) -> None:
     Raises:
       UserError: a module, or one that it imports itself, does not exist.
     """
+    check_values(import_modules, {"names": names})
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
     for name in [names] if isinstance(names, str) else names:
@@ -218,6 +228,8 @@ def import_modules(names: str | Sequence[str]) -> None:
             raise UserError(f"module {name!r} cannot be imported: {error}") from error
         except UserError as error:
             raise UserError(f"module {name!r}: {error}") from error
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # such as SystemExit
             reason = f"{type(error).__name__}: {error}"
             raise UserError(f"module {name!r} cannot be imported: {reason}") from error

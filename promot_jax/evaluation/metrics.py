@@ -17,6 +17,8 @@ from promot_jax.data import Counted, Example, get_task
 from promot_jax.errors import UserError
 from promot_jax.evaluation.intervals import Interval, MetricFn, intervals, scalars
 
+LONGEST = 200  # bytes of a task's name, of 255 that a file's may have
+
 log = logging.getLogger(__name__)
 
 
@@ -100,9 +102,12 @@ def scorable_task(name: str) -> seqio.Task:
     """The task of this name, after all that can be checked without reading its data.
 
     Raises:
-      UserError: unknown, or without metric functions of (targets, predictions).
+      UserError: unknown, of a name too long for files, or without metric functions of (targets,
+        predictions).
     """
     task = get_task(name)
+    if len(name.encode()) > LONGEST:
+        raise UserError(f"task {name[:40]!r}...: files are named by it: at most {LONGEST} bytes")
     _functions(task)
     return task
 

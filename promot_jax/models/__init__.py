@@ -18,6 +18,7 @@ from promot_jax.models.layout import (
 from promot_jax.models.loss import cross_entropy, loss
 from promot_jax.models.prompts import (
     Prompt,
+    check_init,
     class_labels,
     from_file,
     from_text,
@@ -36,6 +37,7 @@ __all__ = [
     "T5Config",
     "Variables",
     "abstract",
+    "check_init",
     "class_labels",
     "cross_entropy",
     "flat",

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from promot_jax.errors import UserError, check_range, check_types
+from promot_jax.errors import UserError, check_range, check_types, check_values
 from promot_jax.paths import is_name, resolve
 
 Initializer = Callable[
@@ -32,6 +32,8 @@ class Encoder(Protocol):
 
 def sampled_vocabulary(top: int = 5000) -> Initializer:
     """Embeddings drawn from the first `top` ids, the frequent ones (Lester et al. 2021)."""
+    check_values(sampled_vocabulary, {"top": top})
+    check_range("sampled_vocabulary.top", top, 1, 2**31)
 
     def init(key, embedding, length):
         top_here = min(top, embedding.shape[0])
@@ -43,6 +45,8 @@ def sampled_vocabulary(top: int = 5000) -> Initializer:
 
 def random_uniform(scale: float = 0.5) -> Initializer:
     """Uniform in [-scale, scale): the default of google-research/prompt-tuning."""
+    check_values(random_uniform, {"scale": scale})
+    check_range("random_uniform.scale", scale, 0, 1e6)
     return lambda key, embedding, length: jax.random.uniform(
         key, (length, embedding.shape[1]), embedding.dtype, -scale, scale
     )
@@ -50,6 +54,7 @@ def random_uniform(scale: float = 0.5) -> Initializer:
 
 def from_text(text: str, vocabulary: Encoder) -> Initializer:
     """The embeddings of a text's tokens, repeated until the prompt is full."""
+    check_values(from_text, {"text": text})
     ids = list(vocabulary.encode(text))
     if not ids:
         raise UserError(
@@ -60,6 +65,7 @@ def from_text(text: str, vocabulary: Encoder) -> Initializer:
 
 def class_labels(labels: Sequence[str], vocabulary: Encoder) -> Initializer:
     """Each label's mean embedding first, sampled vocabulary for the rest (Lester et al. 2021)."""
+    check_values(class_labels, {"labels": labels})
     ids = [list(vocabulary.encode(label)) for label in labels]
     if not ids or not all(ids):
         raise UserError(
@@ -76,6 +82,7 @@ def class_labels(labels: Sequence[str], vocabulary: Encoder) -> Initializer:
 
 def from_file(path: str) -> Initializer:
     """A `.npy` array [length, embed], the format of google-research/prompt-tuning."""
+    check_values(from_file, {"path": path})
     try:
         array = np.load(resolve(path))
     except (OSError, ValueError) as error:
@@ -129,6 +136,23 @@ def prompt_ids(prompts: Sequence[Prompt], vocab_size: int) -> dict[str, np.ndarr
         ids[prompt.name] = np.arange(start, start + prompt.length, dtype=np.int32)
         start += prompt.length
     return ids
+
+
+def check_init(prompts: Sequence[Prompt], embedding: jax.ShapeDtypeStruct) -> None:
+    """Raises UserError for a prompt whose initialiser, which may be anybody's, fails."""
+    for prompt in prompts:
+        make = lambda key, table, p=prompt: p.init(key, table, p.length)  # noqa: E731
+        try:
+            shape = getattr(jax.eval_shape(make, jax.random.key(0), embedding), "shape", None)
+        except Exception as error:  # gin adds lines of who called it
+            said = str(error).partition("\n")[0]
+            where = f"Prompt.init (prompt {prompt.name!r}) fails: "
+            raise UserError(f"{'' if isinstance(error, UserError) else where}{said}") from error
+        if shape != (prompt.length, embedding.shape[1]):
+            raise UserError(
+                f"Prompt.init (prompt {prompt.name!r}) makes {shape}, not"
+                f" {(prompt.length, embedding.shape[1])}: give another"
+            )
 
 
 def init_prompts(

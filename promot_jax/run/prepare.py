@@ -15,12 +15,12 @@ from promot_jax.data import (
 )
 from promot_jax.errors import UserError, check_memory
 from promot_jax.evaluation import Evaluator
-from promot_jax.models import T5, prompt_ids
+from promot_jax.models import T5, check_init, prompt_ids
 from promot_jax.run.base import base_vocabulary
 from promot_jax.run.generation import Generator
 from promot_jax.run.stage import Run, Stage
 from promot_jax.training import assign, check_batch, check_parts, make_mesh
-from promot_jax.training.variables import Layout, check_base
+from promot_jax.training.variables import EMBEDDING, Layout, check_base
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +59,7 @@ def prepare(settings: Run) -> Context:
     model = T5(settings.model, tuple((p.name, p.length) for p in settings.prompts))
     layout = Layout(model, mesh)
     paths = layout.abstract()
-    if jax.default_backend() == "cpu":  # an accelerator says at once what it cannot hold
-        parameters = sum(x.size * x.dtype.itemsize for x in paths.values())
-        check_memory(parameters // jax.process_count(), "MODEL, with its prompts,")
+    check_init(settings.prompts, paths[EMBEDDING])
     size = settings.vocabulary.vocab_size
     if size > settings.model.vocab_size:
         raise UserError(
@@ -80,6 +78,7 @@ def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh
     if stage.steps:
         owner = assign(stage.train, paths)
         check_parts(stage.train, owner, paths, stage.steps)
+        _check_memory(stage, paths, owner)
         check_batch(
             mesh,
             stage.data.batch_size,
@@ -93,6 +92,14 @@ def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh
         for evaluation in stage.evaluations
     ]
     return Prepared(stage, directory, batches, evaluators, owner)
+
+
+def _check_memory(stage: Stage, paths, owner) -> None:
+    """Raises UserError where parameters, and gradients of what is trained, are more than memory."""
+    if jax.default_backend() == "cpu":  # an accelerator says at once what it cannot hold
+        arrays = [*paths.values(), *(paths[path] for path in owner)]
+        needed = sum(x.size * x.dtype.itemsize for x in arrays) // jax.process_count()
+        check_memory(needed, f"MODEL in stage {stage.name!r}, with gradients of what it trains,")
 
 
 def data_digests(stages: Sequence[Prepared]) -> dict[str, str]:

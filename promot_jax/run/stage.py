@@ -67,6 +67,7 @@ class Stage:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{here}: {name} = {value}: set at least 1")
+        check_range(f"{here}: z_loss", self.z_loss, 0, 1e6)
         check_range(f"{here}: steps", self.steps, 0, 2**31 - 1)
         if not 0 <= self.label_smoothing < 1:
             raise UserError(

@@ -7,7 +7,6 @@ for them.
 
 import dataclasses
 import fnmatch
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -170,7 +169,7 @@ def check_parts(
       shapes: path -> its array's shape and type.
 
     Raises:
-      UserError: one of them fails, or a rate is no finite number of 0 or more.
+      UserError: one of them fails, or a rate is no number that can be meant.
     """
     for index, part in enumerate(parts):
         paths = [path for path in owner if owner[path] == index][:3]  # few: tracing takes time
@@ -189,10 +188,10 @@ def check_parts(
             raise UserError(
                 said if isinstance(error, UserError) else f"{where}: {said:.200}"
             ) from error
-        if not all(0 <= rate < math.inf for rate in rates):
+        if not all(0 <= rate <= 1e6 for rate in rates):
             raise UserError(
                 f"Part {part.pattern!r}: learning_rate begins at {rates[0]} and ends at {rates[1]}:"
-                " set a schedule of finite numbers, none below 0"
+                " set numbers from 0 to 1e6"
             )
 
 

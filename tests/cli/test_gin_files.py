@@ -253,3 +253,18 @@ def test_two_files_that_disagree_are_named(files, says):
             settings.parse(order, ["WORKDIR = 'out'"])
     if "TASK" in says:
         assert settings.parse(files, ["WORKDIR = 'out'", "BASE = None", "TASK = ['lab_nli']"])
+
+
+def test_tasks_from_several_files_of_ones_own(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.tsv").write_text(
+            "".join(f"{name}{i}\t{i}\n" for i in range(9)), "utf-8"
+        )
+    tasks = [f"{n}/data.file_task.name = 'own_{n}'" for n in "ab"]
+    tasks += [f"{n}/data.file_task.train = '{tmp_path / n}.tsv'" for n in "ab"]
+    run = build(
+        ["gin/recipes/multitask_promot.gin", "gin/models/lab.gin"],
+        ["WORKDIR = 'out'", "TASK = [@a/data.file_task(), @b/data.file_task()]", *tasks],
+    )
+    assert run.targets == ("own_a", "own_b")
+    assert [prompt.name for prompt in run.prompts] == ["own_a", "own_b"]

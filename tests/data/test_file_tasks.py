@@ -116,7 +116,7 @@ def test_jsonl_and_csv_round_trip(tmp_path_factory, rows):
         ("csv", '"a"b,c\nd,e\n', "line 1: not CSV"),
         ("jsonl", "\n\n", "no rows"),
         ("jsonl", '{"inputs": "a", "targets": "b"}\n{"inputs": ', "line 2: not JSON"),
-        ("jsonl", '{"inputs": "a", "targets": "b"}\n[1]', "line 2: not a JSON object"),
+        ("jsonl", '{"inputs": "a", "targets": "b"}\n[1]', "line 2: a JSON list: write one object"),
         ("jsonl", '{"inputs": "a", "targets": "b"}\n{"inputs": "c"}', "line 2: no 'targets'"),
         ("jsonl", '{"inputs": "a", "targets": null}', "line 1: 'targets' is null, not text"),
         ("jsonl", '{"inputs": "a", "targets": ["x"]}', "'targets' is .\"x\"., not text"),
@@ -219,3 +219,31 @@ def test_many_targets_are_no_label_set(file):
     assert data.task_info(data.file_task("open_answers", path)).answer_format is None
     answers = data.file_task("digits", path, answer_format=str.isdigit)
     assert data.in_format(data.task_info(answers), "12")
+
+
+def test_paths_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "at_home.tsv").write_text("a\tb\nc\td\n", encoding="utf-8")
+    (tmp_path / "train.jsonl").write_text('{"x": "1"}', encoding="utf-8")
+    name = data.file_task("at_home", "~/at_home.tsv", "~/at_home.tsv")
+    assert [e.inputs for e in data.load_examples(name, "train")] == ["a", "c"]
+    assert data.file_source("~", ["x"]).num_input_examples("train") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": ""}, "file_task.name = ''"),
+        ({"train": ""}, "file_task.train = ''"),
+        ({"answer_format": lambda text: text[0] == "a"}, "answer_format = .* fails on an empty"),
+        (
+            {"shot_template": "{inputs} {target}"},
+            "shot_template .*'target' .did you mean 'targets'",
+        ),
+        ({"shot_template": "{inputs:>9}"}, "shot_template .*it may name .inputs. and .targets."),
+    ],
+)
+def test_bad_arguments(file, arguments, message):
+    usual = {"name": "bad_arguments", "train": file("tsv", "a\tb\nc\td\n")}
+    with pytest.raises(UserError, match=message):
+        data.file_task(**usual | arguments)

@@ -1,8 +1,13 @@
 """Targets that a vocabulary cannot write: counted, and what they become."""
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from promot_jax import data
+from promot_jax.data.examples import Example
+from promot_jax.data.losses import Losses
 from promot_jax.evaluation import Evaluation, Evaluator
 
 LAB = "promot_jax/assets/lab/sentencepiece.model"
@@ -59,3 +64,14 @@ def test_rows_without_losses_have_no_ceiling(text_task):
     assert evaluator.lost == {}
     [row] = evaluator(lambda batch, *_: batch, 0)
     assert "ceiling" not in row and "unwritable" not in row
+
+
+VOCABULARY = data.sentencepiece(LAB)
+letters = st.sampled_from("abé² \n▁<unk>/s…")
+
+
+@given(text=st.text(letters, max_size=12))
+def test_texts_are_read_as_the_vocabulary_reads_them(lossy, text):
+    ids = np.array([*VOCABULARY.encode(text), 1])
+    written = Losses(lossy, VOCABULARY).add(Example(lossy, "", text, {}), ids, ids)
+    assert written.removeprefix(" ") == data.decode(VOCABULARY, ids).removeprefix(" ")
