@@ -245,6 +245,7 @@ def _record(line: str, where: str, source: Path, how: Answering) -> Record:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         example = json.dumps(dict.fromkeys(texts, "text"))
         reason = f" ({error})" if isinstance(error, ValueError) else ""
+        reason = f" (it has no {error})" if isinstance(error, KeyError) else reason
         raise UserError(
             f"{where}: each line must be like {example}, with"
             f' "prompt": a name or null where it wants its own{reason}'

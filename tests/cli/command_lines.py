@@ -502,6 +502,7 @@ INFER_MORE = [
     asking("NaN", '{"inputs": "a", "score": NaN}\n', ["line 1", "NaN is no JSON"]),
     asking("infinite", '{"inputs": "a", "b": 1e999}\n', ["line 1", "not JSON compliant"]),
     asking("no object", '["a"]\n', ["line 1", '{"inputs": "text"}']),
+    asking("other fields", '{"input": "a"}\n', ["line 1", "it has no 'inputs'"]),
     asking("a number", '{"inputs": 3}\n', ["line 1", '{"inputs": "text"}']),
     asking("utf-16", '{"inputs": "a"}\n'.encode("utf-16"), ["asked.jsonl is UTF-16", "UTF-8"]),
     asking(
