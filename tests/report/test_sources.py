@@ -147,6 +147,15 @@ def test_an_evaluation_of_an_earlier_step_is_not_in_the_table(tmp_path):
     )
 
 
+def test_an_evaluation_of_the_last_stage_s_directory_counts_too(tmp_path):
+    run = workdir(tmp_path)
+    evaluation(run, [held(shots=4, value=0.6)], "2-model/evaluation")
+    evaluation(run, [held(shots=1, value=0.6)], "1-prompt/evaluation", f"1-prompt/50 of {WRITTEN}")
+    source = gather(run)
+    assert {r["shots"] for r in source.rows} == {0, 4} and source.notes == []
+    assert source.remarks[-1] == "Scores of 2-model/evaluation are of 2-model/100."
+
+
 def test_the_same_scores_again_are_no_matter(tmp_path):
     run = workdir(tmp_path)
     evaluation(run, [held(value=0.45), row(value=0.95)])
