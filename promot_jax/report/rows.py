@@ -88,9 +88,7 @@ def parse_rows(rows: Sequence[Any]) -> list[Row]:
                 raise ValueError("no JSON object")
             row = _row(unseal(raw) if "check" in raw else raw, top)
         except ValueError as error:
-            raise UserError(
-                f"row {number} of {RESULTS} is no result that was written so ({error}): {FIX}"
-            ) from error
+            raise UserError(f"row {number} of {RESULTS} is damaged ({error}): {FIX}") from error
         if math.isfinite(row.score.value):
             run = (row.method, row.learning_rate, row.seed, row.stage, row.step)
             unique[run, row.key, row.prompt, row.metric] = row

@@ -7,6 +7,7 @@ of shots) belongs to that checkpoint, if it is still the same.
 """
 
 import contextlib
+import operator
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 from promot_jax.errors import UserError
 from promot_jax.files import read_json, unseal
+from promot_jax.paths import check_name
 from promot_jax.report.rows import BASE, RESULTS, TARGET, parse_rows, read_rows
 from promot_jax.report.text import one_line
 
@@ -25,7 +27,6 @@ RUN = "run.json"
 CHECKPOINT = re.compile(
     r"^CHECKPOINT = (?:\\\n\s*)?['\"](?P<stage>.+)/(?P<step>\d+) of (?P<written>\d+)['\"]$", re.M
 )
-WHAT = ("task", "shots", "prompt", "metric")
 
 
 @dataclass
@@ -95,6 +96,8 @@ def _about(root: Path) -> dict[str, Any] | None:
         names = about.get(name)
         if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
             raise UserError(f"{root / RUN} is damaged ({name} is no list of names): restore it")
+    for stage in about["stages"]:
+        check_name(stage, f"{root / RUN}: the stage directory")
     return about
 
 
@@ -104,18 +107,13 @@ def _add_base(source: Source, about: Mapping[str, Any]) -> None:
     before = [r for r in rows if [r.get("stage")] == first and not r.get("step")]
     who = {"method": BASE, "stage": "", "step": 0, "selected": True}
     who |= {"seed": None, "learning_rate": None}
-    found = [_unsealed(row) | who for row in before if not row.get("prompt")]
+    found = [_filled(row) | who for row in before if not row.get("prompt")]
     trained = len(before) < len(rows)
     if about.get("base") and found and trained and BASE not in {r["method"] for r in rows}:
         source.rows = [*found, *rows]
         source.remarks.append(
             f"{BASE}: the model before tuning, as scored without prompt at step 0 of {first[0]}."
         )
-
-
-def _unsealed(row: Raw) -> dict[str, Any]:
-    """A row that is about to be changed; it was checked before."""
-    return {name: value for name, value in row.items() if name != "check"}
 
 
 def _evaluations(root: Path, about: Mapping[str, Any]) -> Iterator[Path]:
@@ -145,34 +143,47 @@ def _add_evaluation(source: Source, root: Path, folder: Path, about: Mapping[str
         source.left_out.add(name)
         source.notes.append(f"Left out, scores of {name}: {error}.")
         return
-    added = _new(source.rows, rows, stage, step, about["targets"], asked["targets"])
+    added, other = _new(source.rows, rows, stage, step, about["targets"], asked["targets"])
     source.rows = [*source.rows, *added]
+    chosen = added and not added[0]["selected"] and any(r.get("selected") for r in source.rows)
     if added:
-        source.remarks.append(f"Scores of {name} are of {stage}/{step}.")
-    if twice := len(rows) - len(added):
+        where = ", which is not the selected checkpoint: they are in curves alone" if chosen else ""
+        source.remarks.append(f"Scores of {name} are of {stage}/{step}{where}.")
+    if other:
         source.notes.append(
-            f"{twice} of {len(rows)} scores of {name} are not here, for the same tasks with as many"
-            f" shots are already: see {name}/report.html."
+            f"{other} of {len(rows)} scores of {name} are not here: the same tasks with as many"
+            f" shots have other scores already; see {name}/report.html."
         )
 
 
 def _new(
     known: Sequence[Raw], rows: Sequence[Raw], stage: str, step: int,
     goals: Sequence[str], asked: Sequence[str],
-) -> list[Raw]:  # fmt: skip
-    """The rows of an evaluation that are not known, as the run's own."""
-    ours = [row for row in known if row.get("stage") == stage]
-    same = [row for row in ours if row.get("step") == step]
-    have = {tuple(row.get(key) for key in WHAT) for row in same}
-    who = {name: ours[0].get(name) for name in ("method", "seed", "learning_rate")} if ours else {}
-    chosen = (same or [{"selected": not any(row.get("selected") for row in ours)}])[0]
-    who |= {"stage": stage, "step": step, "selected": chosen.get("selected")}
+) -> tuple[list[Raw], int]:  # fmt: skip
+    """The rows of an evaluation that are not known, as the run's own; how many are known otherwise.
+
+    `goals` and `asked`: the targets of the run and of the evaluation.
+    """
+    key = operator.itemgetter("task", "shots", "prompt", "metric")
+    rows, known = ([_filled(row) for row in each] for each in (rows, known))
+    ours = [row for row in known if row["stage"] == stage]
+    same = [row for row in ours if row["step"] == step]
+    have = {key(row): row["value"] for row in same}
+    who = {name: ours[0][name] for name in ("method", "seed", "learning_rate")} if ours else {}
+    selected = same[0]["selected"] if same else not any(row["selected"] for row in ours)
+    who |= {"stage": stage, "step": step, "selected": selected}
     who |= {} if sorted(goals or asked) == sorted(asked) else {"format_share": None}
-    return [
-        _unsealed(row) | {"group": _group(row, goals or asked)} | who
-        for row in rows
-        if tuple(row.get(key) for key in WHAT) not in have
+    added = [
+        row | {"group": _group(row, goals or asked)} | who for row in rows if key(row) not in have
     ]
+    return added, sum(have.get(key(row), row["value"]) != row["value"] for row in rows)
+
+
+def _filled(row: Raw) -> dict[str, Any]:
+    """A row that is about to be changed, checked before, with all that may be absent."""
+    absent = dict.fromkeys(("seed", "learning_rate", "metric"))
+    absent |= {"stage": "", "step": 0, "shots": 0, "prompt": False, "selected": False}
+    return absent | {name: value for name, value in row.items() if name != "check"}
 
 
 def _group(row: Raw, goals: Sequence[str]) -> str:

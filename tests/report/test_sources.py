@@ -135,6 +135,34 @@ def test_evaluations_add_other_tasks_and_shots_of_the_same_checkpoint(tmp_path):
     assert summary(str(run))[1][-1] == source.notes[0]
 
 
+def test_an_evaluation_of_an_earlier_step_is_not_in_the_table(tmp_path):
+    run = workdir(tmp_path)
+    evaluation(run, [held(shots=4, value=0.6)], of=f"2-model/0 of {WRITTEN}")
+    source = gather(run)
+    found, results = lines(source)
+    assert values(found["promot"].finals[0]) == {("nli", 0): 0.95, ("qa", 0): 0.45}
+    assert source.remarks[-1] == (
+        "Scores of evaluation are of 2-model/0, which is not the selected checkpoint: they are in"
+        " curves alone."
+    )
+
+
+def test_an_evaluation_of_the_last_stage_s_directory_counts_too(tmp_path):
+    run = workdir(tmp_path)
+    evaluation(run, [held(shots=4, value=0.6)], "2-model/evaluation")
+    evaluation(run, [held(shots=1, value=0.6)], "1-prompt/evaluation", f"1-prompt/50 of {WRITTEN}")
+    source = gather(run)
+    assert {r["shots"] for r in source.rows} == {0, 4} and source.notes == []
+    assert source.remarks[-1] == "Scores of 2-model/evaluation are of 2-model/100."
+
+
+def test_the_same_scores_again_are_no_matter(tmp_path):
+    run = workdir(tmp_path)
+    evaluation(run, [held(value=0.45), row(value=0.95)])
+    source = gather(run)
+    assert source.notes == [] and len(source.remarks) == 1 and len(source.rows) == len(RUN) + 1
+
+
 def test_rows_of_the_run_are_never_counted_twice(tmp_path):
     run = workdir(tmp_path)
     evaluation(run, [row(value=0.1), held(value=0.1), row(prompt=False, value=0.3)])
@@ -226,6 +254,12 @@ def test_a_damaged_run_json_is_named(tmp_path, about):
     (workdir(tmp_path) / "run.json").write_text(about, encoding="utf-8")
     with pytest.raises(UserError, match="run.json is damaged"):
         report(str(tmp_path))
+
+
+@pytest.mark.parametrize("stage", ["../victim", "/abs/victim", ".."])
+def test_stages_lie_in_the_work_directory(tmp_path, stage):
+    with pytest.raises(UserError, match="is no plain name"):
+        report(str(workdir(tmp_path, stages=["1-prompt", stage])))
 
 
 def test_a_stage_directory_is_told_from_a_work_directory(tmp_path):
