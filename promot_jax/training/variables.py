@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from promot_jax.console import say
 from promot_jax.errors import UserError
+from promot_jax.files import read_json
 from promot_jax.models import (
     T5,
     Prompt,
@@ -87,6 +88,7 @@ def stage_directory(path: str, setting: str = "WORKDIR") -> tuple[str, Path]:
         # A stage that only evaluates, or has just begun, has none.
         done = [stage for stage in stages if _has_checkpoint(stage)]
         if done:
+            _check_lost(given, stages[stages.index(done[-1]) + 1 :])
             return str(given), done[-1]
         raise UserError(f"{setting} = {path!r} has no checkpoint yet: finish that run first")
     if (given.parent / "run.json").exists() and (given / "checkpoints").is_dir():
@@ -121,6 +123,18 @@ def _has_checkpoint(stage: Path) -> bool:
     """Whether a stage has a complete checkpoint: Orbax gives a directory its number at the end."""
     directory = stage / "checkpoints"
     return directory.is_dir() and any(entry.name.isdecimal() for entry in directory.iterdir())
+
+
+def _check_lost(workdir: Path, stages: Sequence[Path]) -> None:
+    """Raises UserError where a stage without a checkpoint has results of one that it trained."""
+    with contextlib.suppress(FileNotFoundError):
+        for row in read_json(workdir / "results.json", list):
+            stage = workdir / str(row.get("stage")) if isinstance(row, dict) else None
+            if stage in stages and row.get("step") and row.get("selected"):
+                raise UserError(
+                    f"the checkpoint {stage / 'checkpoints' / str(row['step'])} is gone, whose"
+                    " scores results.json has: restore it, or give the same run command again"
+                )
 
 
 def load(path: str, layout: Layout, setting: str = "WORKDIR", bases: Bases = ANYWHERE) -> Variables:

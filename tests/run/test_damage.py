@@ -151,3 +151,16 @@ def test_an_altered_file_is_refused(copied, name, change):
     path = root / name
     path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
     refused(settings, f"{path} is damaged", "restore it")
+
+
+def test_a_last_stage_that_is_gone_is_missed(task, tmp_path):
+    """The stage before it is not taken for it."""
+    first = tiny_run.stage("first", "prompt", 1, task, evaluations=[], select=None)
+    last = tiny_run.stage("last", "prompt", 8, task)
+    settings = tiny_run.settings(str(tmp_path / "work"), task, stages=[first, last])
+    root = run(settings)
+    shutil.rmtree(root / "2-last" / "checkpoints" / "8")
+    with pytest.raises(UserError, match="2-last/checkpoints/8 is gone.*same run command again"):
+        LanguageModel(str(root), {"data": 1})
+    run(settings)
+    assert LanguageModel(str(root), {"data": 1}).prompts == ("target",)
