@@ -147,6 +147,8 @@ CANNOT = [
     ),
     ({"listed": [{"id": "x", **token("<a>")}]}, "tokenizer.json: added_tokens has id 'x'"),
     ({"listed": [{"id": [5], **token("<a>")}]}, r"has id \[5\]"),
+    ({"listed": [{"id": True, **token("<a>")}]}, "has id True"),
+    ({"told": {"added_tokens_decoder": {"9" * 9999: token("<a>")}}}, "has id '9999"),
     ({"listed": [{"id": 724, "content": 5}]}, "'content': 5"),
     ({"listed": [{"id": 724, **token("<a>", lstrip="no")}]}, "lstrip = 'no'"),
     ({"listed": ["<a>"]}, "is no list of tokens"),
@@ -168,7 +170,7 @@ def test_what_cannot_be_honoured(tmp_path, change, says):
     directory = save(tmp_path / "x", **({"files": files} | change | {"told": told}))
     with pytest.raises(UserError, match=says) as caught:
         read_vocabulary(directory, T5)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize(
@@ -203,6 +205,26 @@ def test_a_tokenizer_that_is_not_t5s(tmp_path, name, value, says):
     path.write_text(json.dumps(values), encoding="utf-8")
     with pytest.raises(UserError, match=says):
         read_vocabulary(directory, T5)
+
+
+def test_a_translation_of_version_4(tmp_path):
+    """Its normaliser and pre-tokenizer have other steps, which do what SentencePiece does."""
+    directory = save(tmp_path / "x", "tokenizer.json tokenizer_config.json", listed=LISTED)
+    path = directory / "tokenizer.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    strip = {"type": "Strip", "strip_left": False, "strip_right": True}
+    spaces = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"}
+    values["normalizer"] = {
+        "type": "Sequence",
+        "normalizers": [values["normalizer"], strip, spaces],
+    }
+    values["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True}
+    path.write_text(json.dumps(values), encoding="utf-8")
+    ours = seqio_of(read_vocabulary(directory, T5), tmp_path)
+    pieces = data.sentencepiece(str(hf_models.SPIECE))
+    for text in ("a  b <ent>", " x{{ ", "½\t c"):
+        parts = text.replace("{{", "<ent>").split("<ent>")
+        assert [i for i in ours.encode(text) if i < SIZE] == sum(map(pieces.encode, parts), [])
 
 
 def test_pieces_that_differ_are_the_translations(tmp_path, capsys):
