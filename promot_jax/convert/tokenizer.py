@@ -114,7 +114,8 @@ def _with_tokens(
     model = SentencePieceProcessor(model_proto=plain.model)
     size = model.get_piece_size()
     # padding, EOS, unknown and the model's own control pieces are not written in text
-    own = [t for t in tokens if t.id > 2 and not (t.id < size and model.is_control(t.id))]
+    inside = lambda i: i < size and (model.is_control(i) or model.is_unknown(i))  # noqa: E731
+    own = [t for t in tokens if not inside(t.id)]
     known = {t.content for t in own}
     own += [
         AddedToken(piece, i, special=True)
@@ -234,7 +235,8 @@ def write_vocabulary(directory: Path, vocabulary: Vocabulary) -> None:
             vocabulary.model, vocabulary.extra_ids, vocabulary.added_tokens
         )
         _write_json(directory / "tokenizer.json", translated)
-        names = [piece for piece, _ in translated["model"]["vocab"][:3]]
+        vocab, unknown = translated["model"]["vocab"], translated["model"]["unk_id"]
+        names = [vocab[i][0] for i in (0, 1, unknown)]
         if vocabulary.added_tokens:
             told["added_tokens_decoder"] = {
                 str(fields["id"]): {name: x for name, x in fields.items() if name != "id"}

@@ -189,11 +189,12 @@ def test_what_cannot_be_honoured(tmp_path, change, says):
         ("pre_tokenizer", {"type": "Metaspace", "prepend_scheme": "first"}, "'first'"),
         ("pre_tokenizer", {"type": "Sequence", "pretokenizers": [{"type": "Digits"}]}, "Digits"),
         ("model", {"type": "BPE"}, "is not T5's tokenizer"),
+        ("model", {"type": "Unigram", "unk_id": None, "vocab": [["a", 0]]}, "unk_id = None"),
         ("model", {"type": "Unigram", "unk_id": 2, "vocab": [["a"]]}, "vocab is damaged"),
         ("model", {"type": "Unigram", "unk_id": 2, "vocab": [[1, 2]]}, "vocab is damaged"),
         (
             "model",
-            {"type": "Unigram", "unk_id": 2, "vocab": [["<extra_id_0>", 0], ["a", 0]]},
+            {"type": "Unigram", "unk_id": 1, "vocab": [["<extra_id_0>", 0], ["a", 0]]},
             "sentinels among its pieces",
         ),
     ],
@@ -225,6 +226,31 @@ def test_a_translation_of_version_4(tmp_path):
     for text in ("a  b <ent>", " x{{ ", "½\t c"):
         parts = text.replace("{{", "<ent>").split("<ent>")
         assert [i for i in ours.encode(text) if i < SIZE] == sum(map(pieces.encode, parts), [])
+
+
+def test_an_unknown_of_another_id(tmp_path):
+    """umT5's is 3, behind a BOS that only its own list knows."""
+    directory = save(tmp_path / "x", "tokenizer.json", listed=[])
+    path = directory / "tokenizer.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["model"]["vocab"].insert(2, ["<s>", 0.0])
+    values["model"]["unk_id"] = 3
+    for i, content in ((2, "<s>"), (3, "<unk>")):
+        values["added_tokens"] = [x for x in values["added_tokens"] if x["content"] != content]
+        values["added_tokens"].append({"id": i, **token(content, special=True, normalized=False)})
+    path.write_text(json.dumps(values), encoding="utf-8")
+    found = read_vocabulary(directory, T5 | {"model_type": "umt5"})
+    assert [(t.content, t.id) for t in found.added_tokens] == [("<s>", 2)]
+    ours = seqio_of(found, tmp_path)
+    assert ours.unk_id == 3 and ours.encode("a 日 <s>") == [119, 724, 3, 2]
+    if INSTALLED:
+        from transformers import AutoTokenizer
+
+        (directory / "config.json").write_text('{"model_type": "umt5"}', encoding="utf-8")
+        assert_same(ours, AutoTokenizer.from_pretrained(directory), ["a b <s> c", "x{y"])
+    (tmp_path / "out").mkdir()
+    write_vocabulary(tmp_path / "out", found)
+    assert read_vocabulary(tmp_path / "out", T5 | {"model_type": "umt5"}) == found
 
 
 def test_pieces_that_differ_are_the_translations(tmp_path, capsys):
