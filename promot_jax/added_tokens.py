@@ -45,7 +45,7 @@ class AddedToken:
         half = self.content.encode(errors="replace").decode() != self.content
         if not self.content or half or self.id < 0:
             raise UserError(
-                f"added token {self.content!r} with id {self.id}: give it a text that UTF-8 can"
+                f"added token {self.content!r:.80} with id {self.id}: give it a text that UTF-8 can"
                 " write, and an id from 0 on"
             )
 

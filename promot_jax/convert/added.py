@@ -9,6 +9,7 @@ file that gives another is refused: nobody could say what the model was trained 
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def resolved(
     for i, fields in listed:
         if (found := tokens.get(fields["content"])) and found.id != i:
             raise UserError(
-                f"{str(directory)!r}: added token {found.content!r} is listed with id {i}, but"
+                f"{str(directory)!r}: added token {found.content!r:.80} is listed with id {i}, but"
                 f" Transformers read it as {found.id}: save the tokenizer again, with the ids that"
                 " the model was trained with"
             )
@@ -120,20 +121,20 @@ def _of_tokenizer_json(directory: Path, translated: Mapping[str, Any]) -> list[L
 
 
 def _id(value: Any, where: str) -> int:
-    if type(value) is int or (isinstance(value, str) and value.isdecimal() and value.isascii()):
+    if re.fullmatch(r"\d{1,9}", str(value), re.ASCII) and type(value) in (int, str):
         return int(value)
-    raise UserError(f"{where} has id {value!r}: give a whole number")
+    raise UserError(f"{where} has id {value!r:.80}: give a whole number")
 
 
 def _fields(value: Any, where: str = "tokenizer_config.json: a special token") -> Fields:
     """A token, which is written as its text or its fields; a text alone is a special one."""
     fields = {"content": value, "special": True} if isinstance(value, str) else value
     if not isinstance(fields, dict) or not isinstance(fields.get("content"), str):
-        raise UserError(f"{where} is {value!r}: give its text, or its fields")
+        raise UserError(f"{where} is {value!r:.80}: give its text, or its fields")
     flags = {name: fields.get(name, False) for name in FLAGS}
     flags["normalized"] = fields.get("normalized", not flags["special"])
     if wrong := [name for name, flag in flags.items() if not isinstance(flag, bool)]:
-        raise UserError(f"{where} has {wrong[0]} = {flags[wrong[0]]!r}: give true or false")
+        raise UserError(f"{where} has {wrong[0]} = {flags[wrong[0]]!r:.80}: give true or false")
     return {"content": fields["content"], **flags}
 
 
@@ -150,7 +151,7 @@ def _others(told: Mapping[str, Any], is_t5: bool) -> list[Any]:
     """The other special tokens; T5's sentinels where none are told."""
     values = next((told[name] for name in OTHERS if told.get(name)), [])
     if not isinstance(values, list | dict):
-        raise UserError(f"tokenizer_config.json: {OTHERS[0]} is {values!r}: give a list")
+        raise UserError(f"tokenizer_config.json: {OTHERS[0]} is {values!r:.80}: give a list")
     if is_t5 and not any(name in told for name in OTHERS):
         return [f"<extra_id_{i}>" for i in range(sentinels(told))]
     return list(values.values() if isinstance(values, dict) else values)
@@ -161,7 +162,7 @@ def sentinels(told: Mapping[str, Any]) -> int:
     count = told.get("extra_ids", 100)
     if type(count) is not int or not 0 <= count < 10**6:
         raise UserError(
-            f"tokenizer_config.json: extra_ids = {count!r}: set a whole number, 0 or more"
+            f"tokenizer_config.json: extra_ids = {count!r:.80}: set a whole number, 0 or more"
         )
     return count
 

@@ -100,12 +100,20 @@ def read(path: str) -> Source:
 def _check_kind(values: Mapping[str, Any], where: str) -> None:
     kind = values.get("model_type")
     if str(kind) not in CLASSES:
-        raise UserError(f"{where!r} is a model of type {kind!r}: only {', '.join(CLASSES)} convert")
-    if other := values.get("transformers_weights"):
         raise UserError(
-            f"{where!r}: config.json has transformers_weights = {other!r}: save the model again,"
-            " with its weights in model.safetensors"
+            f"{where!r} is a model of type {kind!r:.80}: only {', '.join(CLASSES)} convert"
         )
+    for name in ("transformers_weights", "quantization_config"):
+        if values.get(name) is not None:
+            raise UserError(
+                f"{where!r}: config.json has {name} = {values[name]!r:.80}: save the model again,"
+                " unquantised and with its weights in model.safetensors"
+            )
+    for name in ("tie_word_embeddings", "scale_decoder_outputs"):
+        if not isinstance(values.get(name), bool | None):
+            raise UserError(
+                f"{where!r}: config.json has {name} = {values[name]!r:.80}: set true or false"
+            )
 
 
 def _check_names(stored: Mapping[str, Tensor], where: str) -> None:
@@ -133,7 +141,7 @@ def _generation(directory: Path) -> dict[str, Any] | None:
     for name in ("decoder_start_token_id", "eos_token_id"):
         if values.get(name) not in (None, FIXED[name], [FIXED[name]]):
             say(
-                f"{path} has {name} = {values[name]!r}: kept for Transformers; promot itself"
+                f"{path} has {name} = {values[name]!r:.80}: kept for Transformers; promot itself"
                 f" generates with {FIXED[name]}"
             )
     return values
@@ -197,7 +205,9 @@ def settings(values: Mapping[str, Any], tied: bool, dtypes: set[str], where: str
     kind = values["model_type"]
     for name, value in FIXED.items():
         if values.get(name, value) not in (value, None):
-            raise UserError(f"{where!r}: config.json has {name} = {values[name]!r}, not {value!r}")
+            raise UserError(
+                f"{where!r}: config.json has {name} = {values[name]!r:.80}, not {value!r}"
+            )
     defaults = {"num_decoder_layers": values.get("num_layers"), "dropout_rate": 0.1}
     defaults |= {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128}
     given = defaults | {name: x for name, x in values.items() if x is not None}
@@ -206,14 +216,14 @@ def settings(values: Mapping[str, Any], tied: bool, dtypes: set[str], where: str
     projection = given.get("feed_forward_proj", "relu" if kind == "t5" else "gated-gelu")
     if str(projection) not in ACTIVATIONS:
         raise UserError(
-            f"{where!r}: config.json has feed_forward_proj = {projection!r}, which is none of"
+            f"{where!r}: config.json has feed_forward_proj = {projection!r:.80}, which is none of"
             f" {', '.join(ACTIVATIONS)}"
         )
     for name, meant in _meaning(projection).items():
         if given.get(name, meant) != meant:
             raise UserError(
-                f"{where!r}: config.json has feed_forward_proj = {projection!r}, but {name} ="
-                f" {given[name]!r}: correct one of them"
+                f"{where!r}: config.json has feed_forward_proj = {projection!r:.80}, but {name} ="
+                f" {given[name]!r:.80}: correct one of them"
             )
     try:
         return T5Config(

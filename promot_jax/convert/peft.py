@@ -32,12 +32,14 @@ def read(path: str, prompt_name: str = "prompt") -> Source:
     for name, known in wanted.items():
         if (found := values.get(name)) not in known:
             raise UserError(
-                f"{path!r}: {SETTINGS} has {name} = {found!r}: only {known[0]!r} converts"
+                f"{path!r}: {SETTINGS} has {name} = {found!r:.80}: only {known[0]!r} converts"
             )
     stored = open_weights(Path(path), FILES)
     length = values.get("num_virtual_tokens")
     if type(length) is not int or length < 1:
-        raise UserError(f"{path!r}: {SETTINGS} has num_virtual_tokens = {length!r}: set a number")
+        raise UserError(
+            f"{path!r}: {SETTINGS} has num_virtual_tokens = {length!r:.80}: set a number"
+        )
     if set(stored) != {KEY} or len(stored[KEY].shape) != 2 or stored[KEY].shape[0] < length:
         found = ", ".join(f"{name} {x.shape}" for name, x in stored.items())
         raise UserError(
@@ -48,8 +50,8 @@ def read(path: str, prompt_name: str = "prompt") -> Source:
     shape = (length, whole.shape[1])
     if values.get("token_dim") not in (None, shape[1]):
         raise UserError(
-            f"{path!r}: {SETTINGS} has token_dim = {values['token_dim']!r}, but its vectors have"
-            f" {shape[1]} numbers: save the adapter again"
+            f"{path!r}: {SETTINGS} has token_dim = {values['token_dim']!r:.80}, but its vectors"
+            f" have {shape[1]} numbers: save the adapter again"
         )
     tensor = Tensor(KEY, shape, whole.dtype, lambda: whole.read()[:length])
     about = {"base_model": values.get("base_model_name_or_path")}

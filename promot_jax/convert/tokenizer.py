@@ -18,7 +18,7 @@ from sentencepiece import SentencePieceProcessor
 from promot_jax.added_tokens import AddedToken, Splitter, normalizer
 from promot_jax.console import say
 from promot_jax.convert import added, tokenizer_json
-from promot_jax.convert.source import Vocabulary, check_downloaded, first_few
+from promot_jax.convert.source import Vocabulary, check_downloaded, first_few, read_json
 from promot_jax.errors import UserError
 
 SENTINEL = re.compile(r"▁?<extra_id_\d+>")
@@ -47,8 +47,8 @@ def read_vocabulary(directory: Path, config: Json) -> Vocabulary | None:
         return _bytes_alone(directory, told, rows)
     if kind not in T5_CLASSES + ANY_CLASSES:
         raise UserError(
-            f"{str(directory)!r}: tokenizer_class = {kind!r}: only T5Tokenizer, ByT5Tokenizer and"
-            " their tokenizer.json can be imported"
+            f"{str(directory)!r}: tokenizer_class = {kind!r:.80}: only T5Tokenizer, ByT5Tokenizer"
+            " and their tokenizer.json can be imported"
         )
     model, translated = _model(directory)
     if model is None:
@@ -72,9 +72,9 @@ def _model(directory: Path) -> tuple[bytes | None, Json]:
         check_downloaded(spiece)
         model = spiece.read_bytes()
         sentencepiece_vocabulary(model, 1 << 31, 0, str(directory))  # so that it can be compared
-    translated = added.read_json_if_any(path)
-    if not translated:
+    if not path.exists():
         return model, {}
+    translated = read_json(path)
     made = tokenizer_json.to_sentencepiece(path, translated)
     if model is None or tokenizer_json.alike(model, made):
         return model or made, translated
@@ -114,7 +114,8 @@ def _with_tokens(
     model = SentencePieceProcessor(model_proto=plain.model)
     size = model.get_piece_size()
     # padding, EOS, unknown and the model's own control pieces are not written in text
-    own = [t for t in tokens if t.id > 2 and not (t.id < size and model.is_control(t.id))]
+    inside = lambda i: i < size and (model.is_control(i) or model.is_unknown(i))  # noqa: E731
+    own = [t for t in tokens if not inside(t.id)]
     known = {t.content for t in own}
     own += [
         AddedToken(piece, i, special=True)
@@ -128,7 +129,7 @@ def _with_tokens(
     else:
         count = 0
     own = [t for t in own if t.id < rows or not SENTINEL.fullmatch(t.content)]
-    if far := [f"{t.content!r} ({t.id})" for t in own if t.id >= rows]:
+    if far := [f"{t.content!r:.80} ({t.id})" for t in own if t.id >= rows]:
         raise UserError(
             f"{str(directory)!r}: the model has {rows} embeddings, and none for the added tokens"
             f" {first_few(far, ', ')}: save it again after resize_token_embeddings"
@@ -146,14 +147,14 @@ def _check_forms(directory: Path, tokens: Sequence[AddedToken], splitter: Splitt
         other = found.setdefault((form, token.normalized), token)
         if other is not token:
             raise UserError(
-                f"{str(directory)!r}: the added tokens {other.content!r} ({other.id}) and"
-                f" {token.content!r} ({token.id}) both become {form!r} by T5's normalisation:"
-                " add them with normalized=False, or one alone"
+                f"{str(directory)!r}: the added tokens {other.content!r:.80} ({other.id}) and"
+                f" {token.content!r:.80} ({token.id}) both become {form!r:.80} by T5's"
+                " normalisation: add them with normalized=False, or one alone"
             )
         if form != token.content:
             say(
-                f"{str(directory)!r}: the added token {token.content!r} is {form!r} by T5's"
-                f" normalisation: as in Transformers, each {form!r} is read as {token.id}"
+                f"{str(directory)!r}: the added token {token.content!r:.80} is {form!r:.80} by T5's"
+                f" normalisation: as in Transformers, each {form!r:.80} is read as {token.id}"
             )
 
 
@@ -234,7 +235,8 @@ def write_vocabulary(directory: Path, vocabulary: Vocabulary) -> None:
             vocabulary.model, vocabulary.extra_ids, vocabulary.added_tokens
         )
         _write_json(directory / "tokenizer.json", translated)
-        names = [piece for piece, _ in translated["model"]["vocab"][:3]]
+        vocab, unknown = translated["model"]["vocab"], translated["model"]["unk_id"]
+        names = [vocab[i][0] for i in (0, 1, unknown)]
         if vocabulary.added_tokens:
             told["added_tokens_decoder"] = {
                 str(fields["id"]): {name: x for name, x in fields.items() if name != "id"}

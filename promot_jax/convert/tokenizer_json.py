@@ -19,7 +19,6 @@ from promot_jax.errors import UserError
 SENTINEL = re.compile(r"<extra_id_\d+>")
 BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
 NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6  # SentencePiece's types of pieces
-SPECIAL = {"<pad>": CONTROL, "</s>": CONTROL, "<unk>": UNKNOWN}
 Json = Mapping[str, Any]
 
 
@@ -30,15 +29,17 @@ def pieces(path: Path, told: Json) -> list[tuple[str, float]]:
       UserError: it is not T5's.
     """
     model = told.get("model")
-    if not isinstance(model, dict) or (model.get("type"), model.get("unk_id")) != ("Unigram", 2):
+    if not isinstance(model, dict) or model.get("type") != "Unigram":
         raise UserError(
-            f"{path} is not T5's tokenizer (a Unigram model whose unknown is 2): give the"
-            " tokenizer that the model was made with"
+            f"{path} is not T5's tokenizer (a Unigram model): give the tokenizer that the model was"
+            " made with"
         )
     try:
         found = [(piece, float(score)) for piece, score in model["vocab"]]
         if not all(isinstance(piece, str) for piece, _ in found):
             raise ValueError("a piece is no text")
+        if type(model["unk_id"]) is not int or not 0 < model["unk_id"] < len(found):
+            raise ValueError(f"unk_id = {model['unk_id']!r:.80}")
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its vocab is damaged ({error!r}): download it again") from error
     marks = [bool(SENTINEL.fullmatch(piece)) for piece, _ in found]
@@ -57,11 +58,13 @@ def to_sentencepiece(path: Path, told: Json) -> bytes:
     trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
     found = pieces(path, told)
     trainer.byte_fallback = told["model"].get("byte_fallback") is True
-    for piece, score in found:
+    unknown = told["model"]["unk_id"]
+    for i, (piece, score) in enumerate(found):
         if not SENTINEL.fullmatch(piece):
-            proto.pieces.add(piece=piece, score=score, type=_type(piece, trainer.byte_fallback))
+            kind = UNKNOWN if i == unknown else _type(i, piece, trainer.byte_fallback)
+            proto.pieces.add(piece=piece, score=score, type=kind)
     trainer.model_type, trainer.vocab_size = trainer.UNIGRAM, len(proto.pieces)
-    trainer.pad_id, trainer.eos_id, trainer.unk_id, trainer.bos_id = 0, 1, 2, -1
+    trainer.pad_id, trainer.eos_id, trainer.unk_id, trainer.bos_id = 0, 1, unknown, -1
     normalizer.add_dummy_prefix = normalizer.remove_extra_whitespaces = True
     normalizer.escape_whitespaces = True
     normalizer.precompiled_charsmap = _charsmap(path, told.get("normalizer"))
@@ -69,10 +72,10 @@ def to_sentencepiece(path: Path, told: Json) -> bytes:
     return proto.SerializeToString()
 
 
-def _type(piece: str, byte_fallback: bool) -> int:
+def _type(i: int, piece: str, byte_fallback: bool) -> int:
     if byte_fallback and BYTE_PIECE.fullmatch(piece):
         return BYTE
-    return SPECIAL.get(piece, NORMAL)
+    return CONTROL if i < 2 else NORMAL  # padding and EOS
 
 
 def _charsmap(path: Path, normalizer: Any) -> bytes:

@@ -116,7 +116,7 @@ def test_bad_adapters(adapter, base, prompted, tmp_path):
         ({"num_virtual_tokens": 99}, rows, "num_virtual_tokens = 99"),
         ({}, rows[:, :-1].copy(), "token_dim = 32, but its vectors have 31"),
         ({"token_dim": 31}, rows[:, :-1].copy(), "vectors of 31 numbers, but .* has 32"),
-        ({}, rows * np.float32(np.nan), r"prompt_embeddings has nan at \\[0, 0\\]"),
+        ({}, rows * np.float32(np.nan), "prompt_embeddings has nan at"),
     ]
     for k, (changes, array, says) in enumerate(cases):
         bad = tmp_path / f"bad{k}"
