@@ -43,6 +43,7 @@ from promot_jax.training.digests import digest
 from promot_jax.training.logs import logged
 from promot_jax.training.variables import (
     add_prompts,
+    checkpoint_name,
     origin,
     read,
     reference,
@@ -91,7 +92,19 @@ def _beginning(context: Context) -> tuple[Variables, str | None]:
 
 def _origin(context: Context) -> Variables:
     settings, places = context.run, Bases(tuple(context.run.base_places))
-    return origin(settings.base, settings.seed, context.layout, places)
+    try:
+        return origin(settings.base, settings.seed, context.layout, places)
+    finally:  # a run that goes on there may have found, and removed, another best one meanwhile
+        _check_checkpoint(settings)
+
+
+def _check_checkpoint(settings: Run) -> None:
+    wanted = settings.base_checkpoint
+    if wanted is not None and (found := checkpoint_name(settings.base)) != wanted:
+        raise UserError(
+            f"BASE = {settings.base!r}: its best checkpoint is {found} now, and no longer {wanted}:"
+            " give the command again"
+        )
 
 
 def _check_base(context: Context) -> None:

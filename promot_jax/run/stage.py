@@ -150,6 +150,7 @@ class Run:
       mesh: sizes of the mesh axes; None: all devices along `data`.
       seed: of random weights, prompts and dropout.
       modules: Python modules that register the tasks used.
+      base_checkpoint: the `checkpoint_name` that the best of `base` must have; None: any.
       base_places: where the bases that `base` itself refers to may lie, if they were moved.
     """
 
@@ -164,6 +165,7 @@ class Run:
     mesh: Mapping[str, int] | None = None
     seed: int = 0
     modules: Sequence[str] = ()
+    base_checkpoint: str | None = None
     base_places: Sequence[str] = ()
 
     def __post_init__(self):

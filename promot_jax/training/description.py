@@ -6,6 +6,7 @@ WORKDIR/sentencepiece.model     the vocabulary (not for byte vocabularies)
 """
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
@@ -164,6 +165,18 @@ class Description:
         """Writes `run.json`, with the way from here to the base."""
         here = dataclasses.replace(self, base_beside=_beside(self.base, root))
         write_atomically(root / RUN, json.dumps(seal(dataclasses.asdict(here)), indent=1))
+
+
+def is_running(workdir: str) -> bool:
+    """Whether a run goes on in a work directory: it holds a lock on `config.gin`."""
+    try:
+        with (Path(resolve(workdir)) / CONFIG).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # none there, or a file system without locks
+        pass
+    return False
 
 
 def _beside(base: str | None, root: Path) -> str | None:

@@ -10,9 +10,10 @@ What a checkpoint does not hold comes from what it refers to, whose digest is co
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from jax.sharding import Mesh, NamedSharding
@@ -35,7 +36,7 @@ from promot_jax.models import (
 from promot_jax.paths import resolve
 from promot_jax.training.bases import Bases
 from promot_jax.training.checkpoints import Checkpoints
-from promot_jax.training.description import Description
+from promot_jax.training.description import Description, is_running
 from promot_jax.training.digests import digest
 from promot_jax.training.mesh import shardings
 
@@ -43,6 +44,8 @@ from promot_jax.training.mesh import shardings
 CHANGEABLE = {"dropout_rate", "dtype", "param_dtype", "scan_layers", "remat"}
 EMBEDDING = "params/token_embedder/embedding"
 ANYWHERE = Bases()  # where they were, and beside
+LOOKS = 5
+Found = TypeVar("Found")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,10 +104,14 @@ def stage_directory(path: str, setting: str = "WORKDIR") -> tuple[str, Path]:
 
 def checkpoint_name(path: str) -> str:
     """Which checkpoint a path means and when it was written, e.g. "2-model/1000 of <ns>"."""
-    _, stage = stage_directory(path)
-    with contextlib.closing(Checkpoints(stage / "checkpoints", read_only=True)) as checkpoints:
-        step = checkpoints.best()
-        return f"{stage.name}/{step} of {checkpoints.written(step)}"
+    home, stage = stage_directory(path)
+
+    def look() -> str:
+        with contextlib.closing(Checkpoints(stage / "checkpoints", read_only=True)) as checkpoints:
+            step = checkpoints.best()
+            return f"{stage.name}/{step} of {checkpoints.written(step)}"
+
+    return _while_it_runs(home, look)
 
 
 def check_base(path: str, model: T5Config) -> None:
@@ -149,13 +156,33 @@ def load(path: str, layout: Layout, setting: str = "WORKDIR", bases: Bases = ANY
       UserError: no or damaged checkpoint, or arrays that do not fit the model; all of them named.
     """
     home, directory = stage_directory(path, setting)
-    with contextlib.closing(Checkpoints(directory / "checkpoints", read_only=True)) as checkpoints:
-        step = checkpoints.best()
-        if step is None:
-            raise UserError(f"{path!r} has no complete checkpoint: finish that run first")
-        stored = read(checkpoints, step, layout, where=path)
-        note = checkpoints.note(step)
+
+    def look() -> tuple[Variables, dict[str, Any]]:
+        with contextlib.closing(
+            Checkpoints(directory / "checkpoints", read_only=True)
+        ) as checkpoints:
+            step = checkpoints.best()
+            if step is None:
+                raise UserError(f"{path!r} has no complete checkpoint: finish that run first")
+            return read(checkpoints, step, layout, where=path), checkpoints.note(step)
+
+    stored, note = _while_it_runs(home, look)
     return _complete(stored, note["reference"], layout, home, bases)
+
+
+def _while_it_runs(workdir: str, look: Callable[[], Found]) -> Found:
+    """`look()`, again where a run that goes on there may have removed what it looked at.
+
+    One host's alone: several would have to agree on what they saw.
+    """
+    for _ in range(LOOKS):
+        try:
+            return look()
+        except UserError:
+            if not is_running(workdir) or jax.process_count() > 1:
+                raise
+        time.sleep(1)
+    return look()
 
 
 def read(checkpoints: Checkpoints, step: int, layout: Layout, where: str) -> Variables:

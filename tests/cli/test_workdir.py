@@ -148,22 +148,22 @@ def test_directories_that_are_no_run_s(promot, trained, folder):
     refused(promot, elsewhere("mine"), folder, ["no run's (config.gin)"])
 
 
-def test_moved_with_and_without_its_base(promot, trained, folder, rows, tmp_path):
+def test_moved_with_and_without_its_base(promot, trained, folder, tmp_path):
     """Every verb finds a base that moved along, and takes one that is named."""
-    prompts = [*trained[1], "--gin_file=gin/recipes/prompt_tuning.gin", *flags(WORKDIR="runs/a")]
-    prompts += flags(BASE="runs/model")
+    prompts = [part.replace("promot.gin", "prompt_tuning.gin") for part in trained[1]]
+    prompts += flags(WORKDIR="runs/a", BASE="runs/model")
     (folder / "runs").mkdir()
     (folder / "out").rename(folder / "runs/model")
     assert promot(prompts, folder).code == 0
     (folder / "asked.jsonl").write_text(ASKED["asked.jsonl"], encoding="utf-8")
     evaluate = ["--gin.TASK=@data.file_task()", "--gin.data.file_task.name='mine'"]
-    evaluate += ["--gin.data.file_task.train='mine.tsv'", *flags(EVAL_LIMIT=2, BEAMS=1)]
+    evaluate += ["--gin.data.file_task.train='mine.tsv'", *flags(BEAMS=1)]
     evaluate += flags(EVAL_BATCH_SIZE=2, MAX_OUTPUT_LENGTH=4)
 
     def verbs(n, *more):
         yield ["infer", "runs/a", "--input=asked.jsonl", f"--output=o{n}.jsonl", *more]
         yield ["export", "runs/a", f"hf{n}", *more]
-        yield ["eval", "runs/a", *evaluate, *more]
+        yield ["eval", "runs/a", *evaluate, *flags(EVAL_LIMIT=n + 1), *more]
 
     moved = tmp_path / "moved"
     folder.rename(moved)

@@ -1,7 +1,9 @@
 """Work directories and their bases, moved: together, apart, to where other weights were."""
 
 import dataclasses
+import fcntl
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -121,3 +123,21 @@ def test_a_run_goes_on_with_a_moved_base(runs, task):
     with pytest.raises(UserError, match="BASE_PLACES"):
         run(two)
     run(dataclasses.replace(two, base_places=(str(runs / "far"),)))
+
+
+def test_a_base_that_is_being_trained(runs, task):
+    """Its best checkpoint may go while it is read: the one that is there then is; unless named."""
+    note = next((runs / "model/1-only/checkpoints").glob("*/note/metadata"))
+    hidden = note.with_name("hidden")
+    note.rename(hidden)
+    with (runs / "model/config.gin").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        threading.Timer(1.5, lambda: hidden.rename(note)).start()
+        assert load(runs / "model")
+    note.rename(hidden)
+    with pytest.raises(UserError, match="cannot be read|damaged"):  # nobody trains there
+        load(runs / "model")
+    hidden.rename(note)
+    named = settings(runs, "new", task, "model", "params", base_checkpoint="1-only/9 of 7")
+    with pytest.raises(UserError, match="its best checkpoint is 1-only/1 of .* give the command"):
+        run(named)
