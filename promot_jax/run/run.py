@@ -232,10 +232,15 @@ class _StageRun:
             batch_size=stage.data.batch_size,
             accumulate=stage.accumulate,
             log_every=stage.log_every,
-            due=stage.saves,
+            due=self._saves,
             pause=self._pause,
             save=lambda state, frozen, seconds: self._save(state, frozen, seconds, None),
         )
+
+    def _saves(self, step: int) -> bool:
+        """Whether to save; raises what a checkpoint that is being written has failed of."""
+        self.checkpoints.check()
+        return self.stage.saves(step)
 
     def _pause(self, state: State, frozen: Variables, seconds: float) -> None:
         score = None
