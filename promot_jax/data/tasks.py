@@ -21,7 +21,7 @@ import seqio
 import tensorflow as tf
 
 from promot_jax.data.templates import Template
-from promot_jax.errors import UserError, check_values, near
+from promot_jax.errors import UserError, near
 
 TEXT = seqio.Feature(seqio.PassThroughVocabulary(0), add_eos=False, dtype=tf.string, rank=0)
 
@@ -156,28 +156,31 @@ def _own_rates(found: seqio.Task | seqio.Mixture) -> dict[str, float]:
     return {name: rate for name, rate in own.items() if rate}
 
 
-def task_names(names: Names) -> tuple[str, ...]:
+def task_names(names: Names, setting: str = "TASK") -> tuple[str, ...]:
     """The tasks that names stand for, each once: a mixture's are those that it trains on.
 
-    Names that are not registered stay: who reads their data says so.
+    Names that are not registered stay: who reads their data says so. `setting` is for messages.
     """
     found: dict[str, None] = {}
-    for name in _flat(names):
+    for name in _flat(names, setting):
         mixed = name in seqio.MixtureRegistry.names()
         found |= dict.fromkeys(_own_rates(seqio.MixtureRegistry.get(name)) if mixed else (name,))
     return tuple(found)
 
 
-def _flat(names: Names) -> list[str]:
-    if not isinstance(names, str | Sequence):
-        raise UserError(f"task {names!r}: set the name of a task or mixture, or a list of names")
-    return [names] if isinstance(names, str) else [name for part in names for name in _flat(part)]
+def _flat(names: Names, setting: str = "TASK") -> list[str]:
+    if isinstance(names, str):
+        return [names]
+    if not isinstance(names, Sequence):
+        raise UserError(
+            f"{setting} = {names!r:.80}: set the name of a task or mixture, or a list of names"
+        )
+    return [name for part in names for name in _flat(part, setting)]
 
 
 def held_out(tasks: Names, tuned: Names) -> list[str]:
     """The tasks that are held out: those that are not tuned on."""
-    check_values(held_out, {"tasks": tasks, "tuned": tuned})
-    return [name for name in task_names(tasks) if name not in task_names(tuned)]
+    return [name for name in task_names(tasks, "HELD_OUT") if name not in task_names(tuned)]
 
 
 def task_info(name: str) -> TaskInfo:
@@ -213,7 +216,8 @@ def import_modules(names: str | Sequence[str]) -> None:
     Raises:
       UserError: a module, or one that it imports itself, does not exist.
     """
-    check_values(import_modules, {"names": names})
+    if not isinstance(names, str | Sequence) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"MODULES = {names!r:.80}: set the name of a module, or a list of names")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
     for name in [names] if isinstance(names, str) else names:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promot_jax import data
+from promot_jax.cli.gin_files import settings_of
 from promot_jax.paths import resolve
 from tasks import lab, lab_words, lab_world
 
@@ -231,10 +232,7 @@ def test_two_shots_fit_the_length_the_task_files_say(vocabulary):
 
 @pytest.mark.parametrize("file", ["lab_nli", "lab_translate"])
 def test_gin_files_name_the_tasks_and_leave_no_example_out(file, vocabulary):
-    settings = {}
-    with open(resolve(f"gin/tasks/{file}.gin"), encoding="utf-8") as text:
-        exec(text.read(), settings)  # macros of literals: Python as well
-    assert settings["MODULES"] == ["tasks.lab"]
+    settings = settings_of(f"gin/tasks/{file}.gin")
     assert settings["HELD_OUT"] == list(lab.HELD_OUT)
     assert settings["TASK"] in lab.TARGETS
     length = settings["INPUT_LENGTH"]
