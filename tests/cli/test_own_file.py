@@ -11,6 +11,7 @@ import shutil
 import pytest
 from command_lines import SMALL, flags, own_task, run
 
+from promot_jax.files import seal
 from promot_jax.models import Decoding
 from promot_jax.run import LanguageModel
 
@@ -163,9 +164,9 @@ def test_eval_again(promot, out, rows, tmp_path):
     before = (out / "evaluation/results.json").stat().st_mtime_ns
     assert scored("--gin.EVAL_LIMIT=3") == "out/evaluation-2/results.json"
     assert (out / "evaluation/results.json").stat().st_mtime_ns == before
-    written = out / "2-model/checkpoints/2/_CHECKPOINT_METADATA"
-    told = json.loads(written.read_text(encoding="utf-8"))
-    written.write_text(json.dumps(told | {"commit_timestamp_nsecs": 1}), encoding="utf-8")
+    note = out / "2-model/checkpoints/2/note/metadata"
+    told = json.loads(note.read_text(encoding="utf-8"))
+    note.write_text(json.dumps(seal(told | {"written": 1})), encoding="utf-8")
     assert scored() == "out/evaluation-3/results.json"
 
 

@@ -340,6 +340,7 @@ def test_a_changed_base_is_noticed(finished, task, tmp_path):
     layout = layout_of(settings)
     assert set(load(str(workdir), layout)) == set(layout.abstract())
     shutil.rmtree(base / "2-model")
+    (base / "results.json").unlink()  # which knows of the stage
     with pytest.raises(UserError, match="base .* is no longer what this checkpoint was trained on"):
         load(str(workdir), layout)
     shutil.rmtree(base)
