@@ -365,6 +365,10 @@ def test_an_export_takes_its_place_only_when_it_is_whole(converted, tmp_path):
     with pytest.raises(UserError, match="is not empty"):
         export_model(str(converted.workdir), str(tmp_path / "link"))
     assert {path.name for path in tmp_path.iterdir()} == {"target", "link"}
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("loop", "loop/x"):
+        with pytest.raises(UserError, match=f"DEST = '.*{name}'"):
+            export_model(str(converted.workdir), str(tmp_path / name))
 
 
 def test_an_import_that_was_killed_is_done_again(original, tmp_path):
