@@ -261,6 +261,9 @@ def test_nothing_is_overwritten(copy, tmp_path):
     (tmp_path / "full/mine").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match="not empty"):
         import_checkpoint(str(copy), str(tmp_path / "full"))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match="WORKDIR = '.*loop' cannot be written"):
+        import_checkpoint(str(copy), str(tmp_path / "loop"))
     workdir = import_checkpoint(str(copy), str(tmp_path / "work"))
     with pytest.raises(UserError, match="not empty"):
         import_checkpoint(str(copy), str(workdir))
