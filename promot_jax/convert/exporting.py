@@ -6,6 +6,7 @@ DEST/prompts/<name>/            a PEFT adapter for each soft prompt
 
 import contextlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,10 +73,11 @@ def export_model(
 @contextlib.contextmanager
 def _new_directory(destination: str) -> Iterator[Path]:
     """A directory that takes DEST's place when all is written; else nothing of it is left."""
-    final = new_path(destination, "DEST").resolve()
+    final = Path(os.path.realpath(new_path(destination, "DEST")))
     part = final.parent / f".{final.name}.part"
     try:
-        if final.exists() and (not final.is_dir() or any(final.iterdir())):
+        there = final.exists() or final.is_symlink()  # the latter is one that leads nowhere
+        if there and (not final.is_dir() or any(final.iterdir())):
             raise UserError(
                 f"DEST = {destination!r} exists and is not empty: give another directory"
             )

@@ -59,7 +59,7 @@ def check_directory(path: str | Path, setting: str) -> None:
 
     TensorStore takes a backslash for a slash and Orbax `gs:/` for a bucket, anywhere in a path.
     """
-    whole = f"{Path(path).resolve()}/"
+    whole = f"{os.path.realpath(path)}/"  # Path.resolve has no line for a link to itself
     for found, problem in (
         ("\\" in whole, "has a backslash"),
         ("gs:/" in whole, "has a directory whose name ends with 'gs:'"),
@@ -93,7 +93,7 @@ class Checkpoints:
 
     def __post_init__(self):
         check_directory(self.directory, "the directory of checkpoints")
-        self.directory = Path(self.directory).resolve()
+        self.directory = Path(os.path.realpath(self.directory))
         self._notes = self._read_notes()
         self._tidy()
         self.checkpointer = ocp.AsyncCheckpointer(

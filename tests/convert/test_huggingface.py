@@ -261,6 +261,9 @@ def test_nothing_is_overwritten(copy, tmp_path):
     (tmp_path / "full/mine").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match="not empty"):
         import_checkpoint(str(copy), str(tmp_path / "full"))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match="WORKDIR = '.*loop' cannot be written"):
+        import_checkpoint(str(copy), str(tmp_path / "loop"))
     workdir = import_checkpoint(str(copy), str(tmp_path / "work"))
     with pytest.raises(UserError, match="not empty"):
         import_checkpoint(str(copy), str(workdir))
@@ -365,6 +368,10 @@ def test_an_export_takes_its_place_only_when_it_is_whole(converted, tmp_path):
     with pytest.raises(UserError, match="is not empty"):
         export_model(str(converted.workdir), str(tmp_path / "link"))
     assert {path.name for path in tmp_path.iterdir()} == {"target", "link"}
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("loop", "loop/x"):
+        with pytest.raises(UserError, match=f"DEST = '.*{name}'"):
+            export_model(str(converted.workdir), str(tmp_path / name))
 
 
 def test_an_import_that_was_killed_is_done_again(original, tmp_path):
