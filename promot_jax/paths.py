@@ -20,7 +20,8 @@ def expand(path: str) -> str:
     """A path with its `~`; unchanged, and so the same text, where it has none.
 
     Raises:
-      UserError: it is no path: it has a NUL character, or a name longer than the file system takes.
+      UserError: it is no path: it has a NUL character, a name longer than the file system takes, or
+        links that go round in a circle.
     """
     if is_url(path):
         return path
@@ -32,9 +33,9 @@ def expand(path: str) -> str:
 
 def _why_no_path(path: str) -> str | None:
     try:
-        os.lstat(path)
+        os.stat(path)
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             return error.strerror
         # where its directory is not there either, nothing has looked at the last name
         if any(len(os.fsencode(part)) > NAME_MAX for part in Path(path).parts):

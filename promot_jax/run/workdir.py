@@ -111,6 +111,10 @@ def _check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:
         )
     check_directory(run.workdir, "WORKDIR")
     root = Path(run.workdir)
+    if root.is_symlink() and not root.exists():
+        raise UserError(
+            f"WORKDIR = {run.workdir!r} cannot be written (it is a link to nothing): choose another"
+        )
     try:
         if begun := _begun(root):
             _check_same(root, describe(run), _settings(config))
@@ -143,7 +147,7 @@ def _check_free(root: Path) -> None:
                 )
         return
     names = {path.name for path in root.iterdir()}
-    ours = {CONFIG, DATA, VOCABULARY, f".{RUN}.tmp", f".{DATA}.tmp"}
+    ours = {CONFIG, DATA, VOCABULARY, kept.FILE, f".{RUN}.tmp", f".{DATA}.tmp"}
     if CONFIG in names and (root / CONFIG).stat().st_size:  # ours is empty until there is run.json
         ours = set()
     if foreign := sorted(names - ours):
@@ -258,6 +262,10 @@ def _check_same(root: Path, new: Description, text: str) -> None:
     old = Description.read(str(root))
     old.file(root, CONFIG)
     old.sentencepiece(str(root))
+    for stage in old.stages:
+        for path in (root / stage, root / stage / "checkpoints"):
+            if path.exists() and not path.is_dir():
+                raise UserError(f"{path} is a file, and a directory belongs there: remove it")
     differing, changed = _differing(old, new), changed_settings(root, text)
     if differing or changed:
         if differing:

@@ -181,3 +181,28 @@ def test_moved_with_and_without_its_base(promot, trained, folder, tmp_path):
     for command in verbs(3):  # known by now
         done = promot(command, moved)
         assert done.code == 0, done.err
+
+
+IN_THE_WAY = {
+    "symbolic links": lambda root: (root / "other").symlink_to(root / "other"),
+    "a link to nothing": lambda root: (root / "other").symlink_to(root / "none"),
+    "is no directory": lambda root: (root / "other").write_text("mine", encoding="utf-8"),
+}
+
+
+@pytest.mark.parametrize("kind", IN_THE_WAY)
+def test_in_the_way_of_a_work_directory(promot, trained, folder, kind):
+    IN_THE_WAY[kind](folder)
+    arguments = [*trained[1], *flags(WORKDIR="other")]
+    refused(promot, arguments, folder, ["WORKDIR", "'other'", kind, "another"])
+
+
+@pytest.mark.parametrize("name", ["2-model", "2-model/checkpoints", "2-model/metrics.jsonl"])
+def test_in_the_way_of_a_stage(promot, trained, folder, name):
+    """A file in the place of a directory, or the other way round, in a run that goes on."""
+    path = folder / "out" / name
+    shutil.rmtree(folder / "out/2-model")
+    path.parent.mkdir(exist_ok=True)
+    path.mkdir() if path.suffix else path.write_text("mine", encoding="utf-8")
+    done = promot(trained[1], folder)
+    assert done.code in (1, 2) and done.err.count("\n") == 1 and f"out/{name}" in done.err, done.err

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -133,6 +134,38 @@ def test_a_directory_left_before_it_was_described_is_taken(task, tmp_path):
         with pytest.raises(UserError, match=rf"holds files that are no run's \({name}\)"):
             claim(dataclasses.replace(settings, workdir=str(other)), None, {}).__enter__()
         assert (other / name).read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("before", ["nothing", "a run that left nothing"])
+def test_killed_while_a_work_directory_is_made(task, tmp_path, before):
+    """Whichever file was the last one written, the same command makes it anew."""
+    from promot_jax.run.workdir import claim
+
+    class Killed(BaseException):
+        pass
+
+    def dying(real, left):
+        def at(*given, **named):
+            left.pop()
+            if not left:
+                raise Killed
+            return real(*given, **named)
+
+        return at
+
+    settings = tiny_run.settings(str(tmp_path / "work"), task)
+    if before != "nothing":
+        with claim(settings, "SEED = 2\n", {}):
+            pass
+    for moment in itertools.count(1):
+        left = [None] * moment
+        with pytest.MonkeyPatch.context() as patch:  # the moment alone: the files are real
+            for name in ("write_bytes", "write_text", "unlink", "replace"):
+                patch.setattr(Path, name, dying(getattr(Path, name), left))
+            with contextlib.suppress(Killed), claim(settings, "SEED = 3\n", {}):
+                break
+    assert moment > 6
+    assert (tmp_path / "work/config.gin").read_text(encoding="utf-8") == "SEED = 3\n"
 
 
 def test_the_next_stage_starts_from_the_best_checkpoint(task, tmp_path):
