@@ -263,7 +263,7 @@ class _StageRun:
             batch_size=stage.data.batch_size,
             accumulate=stage.accumulate,
             log_every=stage.log_every,
-            due=stage.saves,
+            due=self._saves,
             pause=self._pause,
             save=self._stop,
         )
@@ -279,6 +279,11 @@ class _StageRun:
                 f"the variables are no longer finite after step {int(state.step)} of stage"
                 f" {self.name}"
             )
+
+    def _saves(self, step: int) -> bool:
+        """Whether to save; raises what a checkpoint that is being written has failed of."""
+        self.checkpoints.check()
+        return self.stage.saves(step)
 
     def _pause(self, state: State, frozen: Variables, seconds: float) -> None:
         self._check_finite(state)

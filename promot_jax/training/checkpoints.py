@@ -28,6 +28,7 @@ import orbax.checkpoint as ocp
 from etils.epath import gpath
 
 from promot_jax.errors import UserError
+from promot_jax.failures import writing
 from promot_jax.files import parse_json, seal, unseal
 from promot_jax.hosts import is_first, wait_for_all, write_atomically
 from promot_jax.models import Variables, flat, nested
@@ -132,12 +133,18 @@ class Checkpoints:
           OSError, ValueError or another of Orbax's: it could not be written.
         """
         try:
-            self.checkpointer.wait_until_finished()
+            with writing(self.directory):
+                self.checkpointer.wait_until_finished()
         finally:  # what could not be written is not there
             self._notes = {n: note for n, note in self._notes.items() if self._path(n).exists()}
         for step in set(self._notes) - {self.latest(), self.best()}:
             del self._notes[step]
         self._tidy()
+
+    def check(self) -> None:
+        """Raises what the last checkpoint, if it is still being written, has failed of."""
+        with writing(self.directory):
+            self.checkpointer.check_for_errors()
 
     def close(self) -> None:
         """Waits until everything is written."""

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from command_lines import SCRIPT
+from command_lines import SCRIPT, flags
 
 from bench.fail_io import FULL, RENAME, WRITE, preload
 
@@ -92,6 +92,18 @@ def test_every_writer(promot, trained, tmp_path, after, arguments, made):
     again = promot(arguments, tmp_path)
     assert again.code == 0, again.err
     assert (tmp_path / made).stat().st_size
+
+
+def test_a_checkpoint_that_fails_ends_the_run_at_once(promot, trained, tmp_path):
+    """And not at the next one, which may be an hour away."""
+    folder, arguments = trained
+    shutil.copy(folder / "mine.tsv", tmp_path)
+    longer = flags(PROMPT_STEPS=300, PROMPT_EVALUATE_EVERY=100)
+    below = str(tmp_path / "out/1-prompt/checkpoints")
+    disk = {"below": below, "error": errno.EIO, "kinds": WRITE}
+    one_line_more(promot([*arguments, *longer], tmp_path, disk), "checkpoints: the disk failed")
+    log = (tmp_path / "out/1-prompt/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert 100 <= json.loads(log[-1])["step"] < 200
 
 
 def test_the_process_ends(environment, trained, fail_io, tmp_path):
