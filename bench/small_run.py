@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import fail_io
+from promot_jax.process import WISHES
 
 RECIPES = ("promot", "promot_joint")
 STAGES = ("1-prompt", "2-model")
@@ -84,9 +85,10 @@ def child(arguments: Sequence[str], directory: str, disk: Disk | None) -> None:
     if disk is not None:
         failing = fail_io.FailingDisk()
         failing.arm(f"{directory}/work", disk.after, disk.error)
-    from promot_jax.cli.main import main
+    from promot_jax.cli.script import script
 
-    code = main(list(arguments))
+    sys.argv = ["promot", *arguments]
+    code = script()
     if disk is not None:
         failing.disarm()
         calls = str(failing.library.fail_io_calls())
@@ -100,6 +102,7 @@ class Promot:
     def __init__(self, root: Path):
         self.library = fail_io.build(root)
         changes = {
+            **WISHES,  # so that the console script need not start itself anew
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": "--xla_backend_optimization_level=0",
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1])]),

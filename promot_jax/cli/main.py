@@ -284,14 +284,3 @@ VERBS = {
     "export": convert,
     "inspect": inspect,
 }
-
-
-def script() -> int:
-    """The console script of what was installed when it was here."""
-    from promot_jax.cli.script import script as begin
-
-    return begin()
-
-
-if __name__ == "__main__":
-    sys.exit(script())
