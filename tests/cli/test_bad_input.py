@@ -1,6 +1,6 @@
 """Bad input through the command line: one clear line, exit code 2, and nothing written.
 
-The cases are in `command_lines.py`.
+The cases are in `bad_*.py`.
 """
 
 import re
@@ -8,8 +8,17 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command_lines import ASKED, CASES, DATA, SETTINGS, Bad, infer, run
+from bad_absurd import ABSURD
+from bad_directories import CHECKPOINTS, DIRECTORIES, NAMES, REPORT
+from bad_inference import INFER, INFER_MORE
+from bad_settings import DATA, SETTINGS, TRAINING, VALUES
+from bad_sources import CONVERT, SOURCES
+from command_lines import ASKED, Bad, infer, run
 
+CASES = [
+    *(DATA + TRAINING + SETTINGS + VALUES + ABSURD + INFER + INFER_MORE),
+    *(DIRECTORIES + CHECKPOINTS + NAMES + REPORT + CONVERT + SOURCES),
+]
 RECIPES = Path(__file__).parents[2] / "gin" / "recipes"
 
 
