@@ -3,8 +3,9 @@
 from rich.console import Console, RenderableType
 
 # Both without markup, so that `[/URL]` in a row, or `runs/lr[1e-3]`, is printed and not obeyed.
-console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-output = Console(highlight=False, markup=False, emoji=False)
+AS_IT_IS = {"highlight": False, "markup": False, "emoji": False}
+console = Console(stderr=True, **AS_IT_IS)
+output = Console(**AS_IT_IS)
 
 
 def say(text: str) -> None:
@@ -14,4 +15,5 @@ def say(text: str) -> None:
 
 def show(table: RenderableType, least: int = 0) -> None:
     """A table on stderr, at least so many characters wide."""
-    console.print(table, width=max(console.width, least))
+    wide = max(console.width, least)
+    Console(stderr=True, quiet=console.quiet, width=wide, **AS_IT_IS).print(table)
