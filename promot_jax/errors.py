@@ -44,6 +44,8 @@ def check_values(owner: Any, values: Mapping[str, Any]) -> None:
             typeguard.check_type(value, wanted, collection_check_strategy=every)
         except typeguard.TypeCheckError as error:
             raise UserError(f"{name} = {value!r:.200}: set {_in_words(wanted)}") from error
+        if isinstance(value, bool) and not {bool, Any, object} & {wanted, *typing.get_args(wanted)}:
+            raise UserError(f"{name} = {value!r}: set {_in_words(wanted)}")  # True is 1 in Python
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{name} = {value!r}: set a finite number")
         if argument == "seed" and not 0 <= value < 2**32:

@@ -56,10 +56,12 @@ def read(path: str, above: Sequence[str] = ()) -> str:
         found = Path(resolve(path))
     except UserError as error:
         raise UserError(f"--gin_file: {error}") from error
-    if found.is_dir() or not found.exists():
+    if not found.is_file():
         shipped = INSTALLED_AT.parent.glob("gin/*/*.gin")
         known = [str(p.relative_to(INSTALLED_AT.parent)) for p in shipped]
         reason = "is a directory" if found.is_dir() else "does not exist"
+        if found.exists() and not found.is_dir():
+            reason = "is a pipe or a device: save what it gives in a file"
         raise UserError(f"{who} {reason}{near(path, known)}")
     if any(found.samefile(resolve(file)) for file in above):
         raise UserError(f"{' includes '.join([*above, path])}: a circle: remove one of these")
@@ -113,9 +115,12 @@ def fault(error: Exception, text: str) -> str:
         line = error.args[1][0]
     said = str(getattr(error, "msg", None) or error.args[0]).splitlines()[-1].strip()
     if isinstance(error, RecursionError):
-        said = "nested too deeply"
-    if said == "Expected newline.":
+        line = 1 + max(range(text.count("\n") + 1), key=lambda i: _brackets(text, i))
+        said = "nested too deeply: no setting is"
+    if said == "Expected newline." or said.startswith("Expected '"):
         said = "more follows a value: gin takes values, no arithmetic"
+    if "\0" in text:
+        line, said = text[: text.index("\0")].count("\n") + 1, "a NUL character: remove it"
     if open_ := _unclosed(text):
         line, said = open_, "a bracket is opened and not closed"
     elif token := re.search(r"Failed to parse token '(.*)'", said):
@@ -128,6 +133,11 @@ def fault(error: Exception, text: str) -> str:
     lines = text.splitlines()
     shown = f" in {lines[line - 1].strip()[:80]!r}" if line and line <= len(lines) else ""
     return f"line {line}: {said}{shown}" if line else said
+
+
+def _brackets(text: str, line: int) -> int:
+    """How many brackets a line opens."""
+    return sum(text.split("\n")[line].count(mark) for mark in "([{")
 
 
 def _unclosed(text: str) -> int | None:

@@ -103,14 +103,19 @@ def infer(args: argparse.Namespace) -> int:
     from promot_jax.training import Bar
 
     given = {name: getattr(args, name) for name in DECODING if getattr(args, name) is not None}
-    how = Answering(
-        args.prompt,
-        Decoding(**given),
-        args.score,
-        args.batch_size,
-        args.input_length,
-        args.too_long,
-    )
+    try:
+        how = Answering(
+            args.prompt,
+            Decoding(**given),
+            args.score,
+            args.batch_size,
+            args.input_length,
+            args.too_long,
+        )
+    except UserError as error:  # of the classes, whose fields are these options
+        raise UserError(
+            str(error).replace("Decoding.", "--").replace("Answering.", "--")
+        ) from error
     _check_options(args.score, {name: getattr(how.decoding, name) for name in DECODING})
     for name in ("input", "output"):
         if is_url(url := getattr(args, name)):

@@ -173,9 +173,16 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
     def settings() -> list[str]:
         return [*given, f"WORKDIR = {str(root)!r}", *own]
 
-    while root.exists() and changed_settings(root, parse(files, settings())):
+    while _scored(root) and changed_settings(root, parse(files, settings())):
         root = Path(home, f"evaluation-{next(numbers)}")
     return _run(files, settings())
+
+
+def _scored(root: Path) -> bool:
+    """Whether an evaluation's work directory has scores, or will have them soon."""
+    from promot_jax.training.description import is_running
+
+    return (root / "results.json").exists() or is_running(str(root))
 
 
 def _run(files: Sequence[str], given: Sequence[str]) -> int:
@@ -255,7 +262,8 @@ def convert(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """`promot import` and `promot export`."""
     bindings(args, rest)
     _quiet()
-    with patient():  # so that what is half written is removed
+    made = args.destination if args.verb == "export" else args.workdir
+    with writing(made), patient():  # so that what is half written is removed
         return convert_verbs.convert(args)
 
 

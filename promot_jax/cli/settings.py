@@ -8,10 +8,11 @@ import contextlib
 import functools
 import re
 import tokenize
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import gin
-from promot_jax.cli.gin_files import fault, in_order, use_our_reader
+from promot_jax.cli.gin_files import fault, in_order, settings_of, use_our_reader
 from promot_jax.data import import_modules
 from promot_jax.errors import UserError, near
 from promot_jax.paths import INSTALLED_AT
@@ -53,7 +54,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
     used, defined = _macros(text)
     _check_names([f"--gin.{binding}" for binding in bindings], used | _macros(before)[1])
     _check_names(defined, used | _shipped())
-    _check_circles(text)
+    _check_circles(text, files)
     if missing := sorted(used - defined):
         named = ", ".join(f"{name} ({HINTS[name]})" if name in HINTS else name for name in missing)
         raise UserError(
@@ -85,7 +86,8 @@ def _gin_errors(where: str, binding: str = "") -> Iterator[None]:
     try:
         yield
     except UserError as error:  # ours, with lines of gin's about the calls that led there
-        raise UserError(str(error).split("\n")[0]) from error
+        said = str(error).partition("In call to configurable '")[0]
+        raise UserError(" ".join(said.split())) from error
     except RecursionError as error:
         raise UserError(f"{where}: they refer to one another in a circle") from error
     except SystemExit as error:
@@ -104,8 +106,8 @@ def _gin_errors(where: str, binding: str = "") -> Iterator[None]:
         raise UserError(f"{where}: {said:.400}") from error
 
 
-def _check_circles(text: str) -> None:
-    """Raises UserError for macros that are defined by one another."""
+def _check_circles(text: str, files: Sequence[str]) -> None:
+    """Raises UserError for macros that are defined by one another; it names who defines them."""
     lines = re.findall(r"^([A-Za-z_]\w*) *= *%(\w+)$", text, re.MULTILINE)
     leads = dict(lines)
     for name in leads:
@@ -114,7 +116,16 @@ def _check_circles(text: str) -> None:
             way.append(then)
             if then in way[:-1]:
                 circle = " = ".join(f"%{step}" for step in way[way.index(then) :])
-                raise UserError(f"settings refer to one another in a circle, {circle}: set one")
+                links = {(step, f"%{leads[step]}") for step in way if step in leads}
+                who = [file for file in files if links & _texts(settings_of(file))]
+                raise UserError(
+                    f"settings refer to one another in a circle, {circle}"
+                    f" ({', '.join(who) or 'by --gin flags'}): set one"
+                )
+
+
+def _texts(settings: Mapping[str, Any]) -> set[tuple[str, str]]:
+    return {(name, value) for name, value in settings.items() if isinstance(value, str)}
 
 
 def _macros(text: str) -> tuple[set[str], set[str]]:

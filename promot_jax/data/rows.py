@@ -23,6 +23,8 @@ from promot_jax.files import parse_json, text_lines
 from promot_jax.paths import resolve
 
 Row = dict[str, Any]
+# How spreadsheets and data frames write that there is nothing; no label is called so.
+MISSING = ("NaN", "nan", "NAN", "-nan", "<NA>", "#N/A", "#NA")
 
 
 def read_rows(
@@ -133,6 +135,8 @@ def _fill(
             raise ValueError(f"{column!r} is {json.dumps(value)[:40]}, not text")
         if isinstance(value, str) and "\0" in value:
             raise ValueError(f"{column!r} has a NUL character")
+        if value in MISSING:
+            raise ValueError(f"{column!r} is {value!r}, a missing value")
     for column in lists:
         texts = row.get(column)
         if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):

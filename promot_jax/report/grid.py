@@ -46,8 +46,10 @@ def columns(results: Results) -> list[Column]:
         rates = [Cell(rate_text(line.learning_rate)) for line in lines]
         found.append(Column("learning rate", rates))
     found += _scores(results, [(results.target_name(), Checkpoint.target)])
-    found += _scores(results, [("held-out mean", Checkpoint.held)])
-    found += _scores(results, [("format share", Checkpoint.format_share)], factor=top)
+    found += _scores(results, [("held-out mean", results.compared(Checkpoint.held))])
+    found += _scores(
+        results, [("format share", results.compared(Checkpoint.format_share))], factor=top
+    )
     kept = [results.kept(line) for line in lines]
     if any(share is not None for share in kept):
         texts = [NOTHING if share is None else number(share * top, top) for share in kept]
@@ -56,10 +58,13 @@ def columns(results: Results) -> list[Column]:
     if len(shots) > 1:
         found += _scores(
             results,
-            [(f"held-out mean, {k}-shot", lambda c, k=k: c.held_with(k)) for k in shots],
+            [
+                (f"held-out mean, {k}-shot", results.compared(lambda c, k=k: c.held_with(k)))
+                for k in shots
+            ],
         )
     if results.guessable:
-        found += _scores(results, [("chance-adjusted mean", Checkpoint.adjusted)])
+        found += _scores(results, [("chance-adjusted mean", results.compared(Checkpoint.adjusted))])
     if len(results.groups) > 1:
         groups = [(name, lambda c, name=name: c.group(name)) for name in results.groups]
         groups += [

@@ -92,7 +92,7 @@ def statement(results: Results) -> str:
     """What came out, a sentence a method."""
     sentences = []
     keys = {r.key for line in results.lines for c in line.finals for r in c.held_rows()}
-    if keys:
+    if keys := results.common or keys:
         tasks, shots = {task for task, _ in keys}, sorted({shots for _, shots in keys})
         sentences.append(
             f"Held out: {count(len(tasks), 'task')}, with"
@@ -107,8 +107,9 @@ def statement(results: Results) -> str:
 
 
 def _sentence(results: Results, line: Line) -> str:
-    target, held = line.final(Checkpoint.target), line.final(Checkpoint.held)
-    share, kept = line.final(Checkpoint.format_share), results.kept(line)
+    target, held = line.final(Checkpoint.target), line.final(results.compared(Checkpoint.held))
+    share = line.final(results.compared(Checkpoint.format_share))
+    kept = results.kept(line)
     parts = []
     if target:
         parts.append(f"scores {number(target.value, results.top)} on the target")

@@ -17,7 +17,7 @@ from promot_jax.report.text import one_line
 
 TARGET, BASE = "target", "base"
 RESULTS = "results.json"
-FIX = "restore it, or remove it and start 'promot run' on this WORKDIR again"
+FIX = "restore it, or run into another WORKDIR"
 LARGEST = 1e12  # what pictures can be drawn of
 Key = tuple[str, int]  # (task, shots)
 

@@ -5,7 +5,7 @@ A line's scores are those of its selected checkpoint; its curve has all of its l
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -119,11 +119,28 @@ class Results:
             shown += mine[common if common in mine else _gentlest(mine)]
         return shown
 
+    @cached_property
+    def common(self) -> frozenset[Key]:
+        """The held-out (task, shots) that the lines' checkpoints have in common."""
+        return shared_keys(checkpoint for line in self.lines for checkpoint in line.finals)
+
+    def compared(self, measure: Measure) -> Measure:
+        """A measure over the held-out tasks in common, else a mean would change with its tasks.
+
+        Where there are none, it is over each checkpoint's own.
+        """
+
+        def of(checkpoint: Checkpoint) -> Score | None:
+            rows = (r for r in checkpoint.rows if r.group == TARGET or r.key in self.common)
+            return measure(replace(checkpoint, rows=tuple(rows)) if self.common else checkpoint)
+
+        return of
+
     def kept(self, line: Line) -> float | None:
-        """The line's share of the base model's held-out mean, over the tasks both have."""
+        """The line's share of the base model's held-out mean, over the tasks in common."""
         if self.base is None:
             return None
-        keys = shared_keys([*self.base.finals, *line.finals])
+        keys = self.common or shared_keys([*self.base.finals, *line.finals])
         mine = line.final(lambda c: c.held(keys))
         base = self.base.final(lambda c: c.held(keys))
         return mine.value / base.value if mine and base and base.value > 0 else None
@@ -141,8 +158,8 @@ class Results:
             row.key for line in self.lines for c in line.trail for row in c.held_rows()
         }:
             notes.append(
-                "Not every checkpoint was scored on the same held-out tasks: the table's means are"
-                " over each line's own; curves, scatter and 'kept' use the tasks in common."
+                "Not every checkpoint was scored on the same held-out tasks: means, curves and"
+                " scatter use those in common where there are any; groups are each line's own."
             )
         unfinished = [m for m in self.methods if not any(c.selected for c in self._of(m))]
         if unfinished:

@@ -32,7 +32,7 @@ def counted(results: Results, name: str, step: int) -> int:
 
 
 def _disagree(results: Results, checkpoints: Checkpoints, what: str) -> UserError:
-    directory = checkpoints.directory
+    directory = checkpoints.given
     return UserError(
         f"{results.path} does not belong to {directory} ({what}): restore both, or delete"
         f" {directory.parent} to begin the stage anew"

@@ -37,6 +37,8 @@ def base_prompts(base: str) -> list[Prompt]:
 def _workdir(base: str | None) -> str:
     if base is None:
         raise UserError("BASE = None: set the work directory to start from")
+    if not isinstance(base, str):
+        raise UserError(f"BASE = {base!r}: set a text, the path of a work directory")
     return stage_directory(base, "BASE")[0]
 
 
@@ -45,9 +47,16 @@ def prompt_per_task(
 ) -> list[Prompt]:
     """A prompt for each task, named like it; `init` None: as `Prompt` has it."""
     more = {} if init is None else {"init": init}
-    return [Prompt(task, length, **more) for task in task_names(tasks)]
+    return [Prompt(task, length, **more) for task in _named(tasks)]
 
 
 def own_prompts(tasks: str | Sequence[str]) -> dict[str, str]:
     """task -> the prompt of its name, as `TrainData.prompts` and `Evaluation.prompt` take it."""
-    return {task: task for task in task_names(tasks)}
+    return {task: task for task in _named(tasks)}
+
+
+def _named(tasks: str | Sequence[str]) -> Sequence[str]:
+    """The tasks that are meant, one at least."""
+    if not (found := task_names(tasks)):
+        raise UserError(f"TASK = {tasks!r}: name at least one task")
+    return found

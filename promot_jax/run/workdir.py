@@ -36,6 +36,15 @@ from promot_jax.training.checkpoints import check_directory
 from promot_jax.training.description import CONFIG, RESTORE, RUN, VOCABULARY, Description
 
 RESULTS, DATA = "results.json", "data.json"
+KINDS = {  # field of a row of results.json -> types it may have
+    "stage": (str,),
+    "step": (int,),
+    "task": (str,),
+    "shots": (int,),
+    "value": (float, int, type(None)),
+    "scale": (float, int),
+    "selected": (bool,),
+}
 
 # May change between two starts of one run: where things lie (what lies there is compared), and how
 # a result is computed, which changes it by rounding (ACCUMULATE also draws other dropout masks).
@@ -329,7 +338,7 @@ class Results:
         with contextlib.suppress(FileNotFoundError):
             for number, row in enumerate(read_json(self.path, list, advice), start=1):
                 try:
-                    self.rows.append(unseal(row))
+                    self.rows.append(_checked(unseal(row)))
                 except (ValueError, TypeError) as error:
                     raise UserError(
                         f"{self.path} is damaged (row {number}: {error}): {advice}"
@@ -371,3 +380,11 @@ class Results:
         """Writes the file in one step, a row a line."""
         lines = ",\n".join(json.dumps(seal(row)) for row in rows)
         write_atomically(self.path, f"[\n{lines}\n]\n")
+
+
+def _checked(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of `results.json`; raises ValueError where a field that is counted with is none."""
+    for name, kinds in KINDS.items():
+        if type(row.get(name)) not in kinds:
+            raise ValueError(f"{name} = {row.get(name)!r:.80}")
+    return row

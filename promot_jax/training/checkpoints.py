@@ -17,6 +17,7 @@ import glob
 import json
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -93,6 +94,8 @@ class Checkpoints:
 
     def __post_init__(self):
         check_directory(self.directory, "the directory of checkpoints")
+        # As messages name it: behind a link, "delete its parent" would be about somebody else's.
+        self.given = Path(os.path.abspath(self.directory))
         self.directory = Path(os.path.realpath(self.directory))
         self._notes = self._read_notes()
         self._tidy()
@@ -255,7 +258,7 @@ class Checkpoints:
 
     def _read_notes(self) -> dict[int, dict[str, Any]]:
         names = [path.name for path in self.directory.iterdir()] if self.directory.is_dir() else []
-        steps = [int(name) for name in names if name.isdecimal()]
+        steps = [int(name) for name in names if is_step(name)]
         self._notes = dict.fromkeys(steps)  # for `_damaged`
         notes = {step: note for step in steps if (note := self._read_note(step)) is not None}
         if notes and (best := notes[max(notes)]["best"]) not in notes:
@@ -291,8 +294,8 @@ class Checkpoints:
         elif step == self.latest() and older is not None:
             advice = f", or delete it to go on from step {older}"
         else:
-            advice = f", or delete {self.directory.parent} to begin the stage anew"
-        path = self.directory / str(step)
+            advice = f", or delete {self.given.parent} to begin the stage anew"
+        path = self.given / str(step)
         return UserError(f"the checkpoint {path} is damaged ({reason}): restore it{advice}")
 
     def _tidy(self) -> None:
@@ -303,10 +306,15 @@ class Checkpoints:
         if self.read_only or not is_first() or not self.directory.is_dir():
             return
         for path in self.directory.iterdir():
-            if path.name.isdecimal() and int(path.name) not in self._notes:
+            if is_step(path.name) and int(path.name) not in self._notes:
                 path = path.rename(path.with_name(f"{REMOVED}{path.name}"))
             if path.name.startswith(REMOVED) or UNFINISHED in path.name:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def is_step(name: str) -> bool:
+    """Whether a directory's name is one that a checkpoint has, and nobody else's such as `08`."""
+    return re.fullmatch("0|[1-9][0-9]*", name) is not None
 
 
 def rank(score: float | None) -> float:

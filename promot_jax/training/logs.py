@@ -41,7 +41,7 @@ def logged(directory: Path) -> list[tuple[int, str]]:
         try:
             found.append((_step(line), line.decode()))
         except ValueError as error:
-            if number == len(lines):
+            if number == len(lines) and line.isascii():
                 break
             raise UserError(
                 f"{path}, line {number}, is no line of a log ({error}): restore the file, or delete"
@@ -58,7 +58,7 @@ def _step(line: bytes) -> int:
     for name, value in values.items():
         if type(value) not in (int, float) or not math.isfinite(value):
             raise ValueError(f"{name} is {str(value)[:40]!r}, no number")
-    if type(values.get("step")) is not int:
+    if type(values.get("step")) is not int or not 0 <= values["step"] < 2**63:
         raise ValueError("it has no step")
     return values["step"]
 

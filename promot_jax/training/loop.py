@@ -184,6 +184,7 @@ class _Reader:
         self.pending: tuple[int, Any] | None = None
         self.last = (None, 0.0)  # step and clock of the last logged line
         self.without_gradient = 0  # updates in a row
+        self.had_gradient = False
 
     def next(self, step: int, metrics: Any) -> None:
         self.flush()
@@ -205,11 +206,16 @@ class _Reader:
     def _watch(self, step: int, norm: float) -> None:
         """Says it, once, where nothing has been learned for a while."""
         self.without_gradient = self.without_gradient + 1 if norm == 0 else 0
+        self.had_gradient |= norm != 0
         if self.without_gradient == STILL:
+            never = (
+                "does the loss depend on what Part.pattern trains (a prompt has to be that of"
+                " TrainData.prompts), and do the targets have tokens?"
+            )
+            lost = "it was not before: is the learning rate too high?"
             say(
                 f"{self.plan.name}: the gradient is exactly 0 since step {step - STILL + 1}, so"
-                " nothing is learned: does the loss depend on what Part.pattern trains (a prompt"
-                " has to be that of TrainData.prompts), and do the targets have tokens?"
+                f" nothing is learned: {lost if self.had_gradient else never}"
             )
 
     def _write(self, step: int, values: dict[str, float]) -> None:

@@ -35,7 +35,7 @@ from promot_jax.models import (
 )
 from promot_jax.paths import resolve
 from promot_jax.training.bases import Bases
-from promot_jax.training.checkpoints import Checkpoints
+from promot_jax.training.checkpoints import Checkpoints, is_step
 from promot_jax.training.description import Description, is_running
 from promot_jax.training.digests import digest
 from promot_jax.training.mesh import shardings
@@ -129,7 +129,7 @@ def check_base(path: str, model: T5Config) -> None:
 def _has_checkpoint(stage: Path) -> bool:
     """Whether a stage has a complete checkpoint: Orbax gives a directory its number at the end."""
     directory = stage / "checkpoints"
-    return directory.is_dir() and any(entry.name.isdecimal() for entry in directory.iterdir())
+    return directory.is_dir() and any(is_step(entry.name) for entry in directory.iterdir())
 
 
 def _check_lost(workdir: Path, stages: Sequence[Path]) -> None:

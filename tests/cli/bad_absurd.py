@@ -23,6 +23,12 @@ ABSURD = [
         '{"inputs": "a", "targets": NaN}\n' * 9,
         ["9 malformed", "line 1: ", "NaN is no JSON"],
     ),
+    reading("nan in tsv", "a\tb\nc\tNaN\n", ["line 2: 'targets' is 'NaN', a missing value"]),
+    Bad(
+        "name of a task",
+        run("--gin.data.file_task.name='a\\nb'"),
+        ["'a\\nb'", "Task name 'a b'", "regex"],
+    ),
     reading("utf-16", "a b\tc\n".encode("utf-16"), ["'own.tsv' is UTF-16", "save it as UTF-8"]),
     reading("latin-1", "a b\tcafé\n".encode("latin-1"), ["line 1: not UTF-8", "'a b", "save the"]),
     reading("semicolons", "inputs;targets\na;b\n", ["semicolons (';')", "save it with tabs"]),
@@ -51,7 +57,21 @@ ABSURD = [
     gin_file("true", "STEPS = 1\nPACKING = true\n", ["mine.gin, line 2: true", "write True"]),
     gin_file("open list", "SEED = 0\nSHOTS = [1,\nSEED = 1\n", ["line 2: a bracket", "closed"]),
     gin_file("arithmetic", "STEPS = 10**30\n", ["mine.gin, line 1", "no arithmetic"]),
-    gin_file("cyclic macros", "Z_LOSS = %SEED\nSEED = %Z_LOSS\n", ["circle, %SEED = %Z_LOSS"]),
+    gin_file(
+        "cyclic macros",
+        "Z_LOSS = %SEED\nSEED = %Z_LOSS\n",
+        ["circle, %SEED = %Z_LOSS", "(mine.gin)"],
+    ),
+    setting("arithmetic in a list", ["no arithmetic"], "--gin.TARGET_SHOTS=(10**9,)"),
+    setting("arithmetic in a mapping", ["no arithmetic"], "--gin.MESH={'data': 10**9}"),
+    setting("true steps", ["steps = True", "a whole number"], STEPS=True),
+    setting(
+        "base in a list", ["BASE = ['a']", "a text"], "--gin_file=mine2.gin", BASE=["a"]
+    )._replace(files={"mine2.gin": "include 'gin/models/of_base.gin'\n"}),
+    Bad(
+        "no task of multi-task", run(recipe="multitask_promot", TASK=[]), ["TASK = []", "at least"]
+    ),
+    Bad("gin file is a device", run("--gin_file=/dev/null"), ["/dev/null is a pipe or a device"]),
     gin_file("cycle through a list", "SHOTS = [%SHOTS]\n", ["in a circle"]),
     gin_file("no include", "include 'none.gin'\n", ["mine.gin includes none.gin", "not exist"]),
     gin_file(
@@ -61,9 +81,11 @@ ABSURD = [
         "include 'mine.gin'\n",
     ),
     gin_file("latin-1 gin", b"# caf\xe9\nSTEPS = 1\n", ["mine.gin, line 1: not UTF-8", "save"]),
-    gin_file("deep gin", "SHOTS = " + "[" * 9999 + "]" * 9999, ["mine.gin", "nested too deeply"]),
+    gin_file(
+        "deep gin", "SHOTS = " + "[" * 9999 + "]" * 9999, ["mine.gin, line 1", "nested too deeply"]
+    ),
     gin_file("long text", f"SEED = '{'x' * 99999}'\n", ["seed = 'xxx", "a whole number"]),
-    gin_file("nul in gin", "STEPS = 1\0\n", ["mine.gin, line 1"]),
+    gin_file("nul in gin", "STEPS = 1\0\n", ["mine.gin, line 1: a NUL character"]),
     Bad("gin file is a directory", run("--gin_file=."), ["--gin_file=. is a directory"]),
     Bad("name of a gin file too long", run(f"--gin_file={'a' * 300}"), ["--gin_file", "too long"]),
     Bad("no gin file at home", run("--gin_file=~/no.gin"), ["--gin_file=~/no.gin does not exist"]),

@@ -111,7 +111,9 @@ INFER_MORE = [
         ["--max_length = 8 has no effect", "--score"],
         ASKED,
     ),
-    Bad("infer: outputs of 10**9", infer("--max_length=1000000000"), ["max_length = 10", "16384"]),
+    Bad(
+        "infer: outputs of 10**9", infer("--max_length=1000000000"), ["--max_length = 10", "16384"]
+    ),
     Bad("infer: 10**6 beams", infer("--beams=1000000"), ["beams = 1000000", "1 to 256"], ASKED),
     Bad("infer: 10**9 rows", infer("--batch_size=1000000000"), ["1 to 1024"], ASKED),
     Bad("infer: cold", infer("--temperature=1e-40"), ["temperature = 1e-40", "1e-06"], ASKED),

@@ -7,7 +7,9 @@ from test_bad_input import one_line, tree
 
 
 @pytest.mark.parametrize("stage", ["1-prompt", "2-model"])
-@pytest.mark.parametrize("content", [b"[]\n", b'{"step": 1, "loss": "x"}\n', b"\xff\n", b"\n\n"])
+@pytest.mark.parametrize(
+    "content", [b"[]\n", b'{"step": 1, "loss": "x"}\n', b"\xff\n", b"\n\n", b'{"step": -5}\n']
+)
 def test_one_line_before_training(promot, trained, tmp_path, stage, content):
     folder, arguments = trained
     shutil.copytree(folder, tmp_path / "run")

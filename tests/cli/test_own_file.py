@@ -161,6 +161,8 @@ def test_eval_again(promot, out, rows, tmp_path):
         return result.err.split("results: ")[1].split()[0]
 
     assert scored() == scored() == "out/evaluation/results.json"
+    (out / "evaluation/results.json").unlink()  # as after an evaluation that failed: used again
+    assert scored() == "out/evaluation/results.json"
     before = (out / "evaluation/results.json").stat().st_mtime_ns
     assert scored("--gin.EVAL_LIMIT=3") == "out/evaluation-2/results.json"
     assert (out / "evaluation/results.json").stat().st_mtime_ns == before

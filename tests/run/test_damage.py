@@ -164,3 +164,38 @@ def test_a_last_stage_that_is_gone_is_missed(task, tmp_path):
         LanguageModel(str(root), {"data": 1})
     run(settings)
     assert LanguageModel(str(root), {"data": 1}).prompts == ("target",)
+
+
+@pytest.mark.parametrize(
+    "change", [{"value": "high"}, {"step": "8"}, {"selected": "yes"}, {"shots": 0.5}]
+)
+def test_a_row_of_other_types_is_damage_whoever_sealed_it(copied, change):
+    root, settings = copied
+    rows = json.loads((root / "results.json").read_text(encoding="utf-8"))
+    rows[-1] = seal(rows[-1] | change)
+    (root / "results.json").write_text(json.dumps(rows), encoding="utf-8")
+    name, value = next(iter(change.items()))
+    refused(settings, f"results.json is damaged (row {len(rows)}: {name} = {value!r}", "restore it")
+
+
+def test_behind_a_link_nothing_of_others_is_to_be_deleted(copied, tmp_path):
+    """Checkpoints on another disk: the advice is about the stage, not about what holds the link's
+    target."""
+    root, settings = copied
+    other = tmp_path / "other"
+    (root / "1-only/checkpoints").rename(other)
+    (root / "1-only/checkpoints").symlink_to(other)
+    run(settings)
+    (other / "8/note/metadata").write_text("{}", encoding="utf-8")
+    refused(settings, f"delete {root / '1-only'} to begin the stage anew")
+
+
+@pytest.mark.parametrize("name", ["08", "\u0669", "\u00b2", "-8"])
+def test_directories_of_other_names_are_left_alone(copied, name):
+    root, settings = copied
+    own = root / "1-only/checkpoints" / name
+    own.mkdir()
+    (own / "mine").write_text("x", encoding="utf-8")
+    before = (root / "results.json").read_bytes()
+    run(settings)
+    assert (own / "mine").exists() and (root / "results.json").read_bytes() == before
