@@ -65,9 +65,11 @@ ABSURD = [
     setting("arithmetic in a list", ["no arithmetic"], "--gin.TARGET_SHOTS=(10**9,)"),
     setting("arithmetic in a mapping", ["no arithmetic"], "--gin.MESH={'data': 10**9}"),
     setting("true steps", ["steps = True", "a whole number"], STEPS=True),
-    setting(
-        "base in a list", ["BASE = ['a']", "a text"], "--gin_file=mine2.gin", BASE=["a"]
-    )._replace(files={"mine2.gin": "include 'gin/models/of_base.gin'\n"}),
+    Bad(
+        "base in a list",
+        [arg.replace("models/lab.gin", "models/of_base.gin") for arg in run(BASE=["a"])],
+        ["BASE = ['a']", "a text"],
+    ),
     Bad(
         "no task of multi-task", run(recipe="multitask_promot", TASK=[]), ["TASK = []", "at least"]
     ),
