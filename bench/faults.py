@@ -21,6 +21,7 @@ exit code 1 or 2. After a failed write or a kill the run must go on to the same 
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import errno
 import functools
 import os
@@ -193,8 +194,11 @@ def inject_all(
 ) -> Iterator[tuple[int, Outcome]]:
     """The faults of all seeds, each with its seed."""
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        todo = functools.partial(inject, world, kinds)
-        yield from zip(seeds, pool.map(todo, seeds), strict=True)
+        try:
+            todo = functools.partial(inject, world, kinds)
+            yield from zip(seeds, pool.map(todo, seeds), strict=True)
+        finally:  # Ctrl-C: the rest need not be begun
+            pool.shutdown(cancel_futures=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -216,19 +220,28 @@ def main(argv: Sequence[str] | None = None) -> int:
                 world.prepare(recipe)
         seeds = range(args.seed, args.seed + args.count)
         say(f"seeds {seeds.start} to {seeds.stop - 1}, kinds {', '.join(args.kinds)}")
-        found = inject_all(world, args.kinds, seeds, args.workers)
-        return summary(list(track(found, "faults", len(seeds), console=console)))
+        found: list[tuple[int, Outcome]] = []
+        todo = inject_all(world, args.kinds, seeds, args.workers)
+        with contextlib.suppress(KeyboardInterrupt):
+            for each in track(todo, "faults", len(seeds), console=console):
+                found.append(each)
+                if not each[1].good:
+                    say(report(*each))
+        return summary(found)
+
+
+def report(seed: int, outcome: Outcome) -> str:
+    """All of a fault that ended as it must not."""
+    return f"\nseed {seed}, {outcome.fault}: {outcome.ending}\n{outcome.said[-3000:]}"
 
 
 def summary(found: Sequence[tuple[int, Outcome]]) -> int:
-    """Prints how the faults ended, and whole what must not be."""
+    """Prints how the faults ended."""
     table = Table("kind", "ending", "faults", box=None)
     counts = collections.Counter((outcome.kind, outcome.ending) for _, outcome in found)
     for (kind, how), count in sorted(counts.items()):
         table.add_row(kind, how, str(count))
-    bad = [(seed, outcome) for seed, outcome in found if not outcome.good]
-    for seed, outcome in bad:
-        say(f"\nseed {seed}, {outcome.fault}: {outcome.ending}\n{outcome.said[-3000:]}")
+    bad = [outcome for _, outcome in found if not outcome.good]
     console.print(table)
     say(f"{len(found)} faults, {len(bad)} of them ended as they must not")
     return 1 if bad else 0
