@@ -1,6 +1,7 @@
 """Text files that others may have changed: always UTF-8, JSON that is JSON."""
 
 import codecs
+import fcntl
 import hashlib
 import io
 import json
@@ -115,5 +116,25 @@ def unseal(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checksum(values: Mapping[str, Any]) -> str:
-    text = json.dumps(values, sort_keys=True, ensure_ascii=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return fingerprint(json.dumps(values, sort_keys=True, ensure_ascii=True).encode())
+
+
+def fingerprint(content: bytes) -> str:
+    """64 bits, in hexadecimal digits, that tell one content from another."""
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def lock(file: IO, shared: bool = False) -> None:
+    """Nobody else has the file until it is closed, or the process ends, however it ends.
+
+    Where a file system knows no locks, nothing is done.
+
+    Raises:
+      BlockingIOError: another process has it.
+    """
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass

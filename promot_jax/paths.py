@@ -16,8 +16,10 @@ LONGEST_NAME = 200  # bytes; file systems take 255, and some of ours get an endi
 NAME_MAX = 255  # bytes of a name, on nearly all file systems
 
 
-def expand(path: str) -> str:
+def expand(path: str, setting: str = "") -> str:
     """A path with its `~`; unchanged, and so the same text, where it has none.
+
+    `setting` named it, for the message.
 
     Raises:
       UserError: it is no path: it has a NUL character, a name longer than the file system takes, or
@@ -27,7 +29,8 @@ def expand(path: str) -> str:
         return path
     found = os.path.expanduser(path)
     if reason := _why_no_path(found):
-        raise UserError(f"{path[:80]!r} is no path ({reason}): give another")
+        where = f"{setting}: " if setting else ""
+        raise UserError(f"{where}{path[:80]!r} is no path ({reason}): give another")
     return found
 
 

@@ -26,7 +26,7 @@ import gin
 from gin import config_parser
 from promot_jax.errors import UserError, near
 from promot_jax.files import text_lines
-from promot_jax.paths import INSTALLED_AT, resolve
+from promot_jax.paths import INSTALLED_AT, expand, resolve
 
 MAKES_A_RUN = {"run.Run.workdir", "run.Run.stages"}
 
@@ -52,10 +52,7 @@ def read(path: str, above: Sequence[str] = ()) -> str:
       UserError: there is none, it cannot be read, or includes itself.
     """
     who = f"{above[-1]} includes {path}, which" if above else f"--gin_file={path}"
-    try:
-        found = Path(resolve(path))
-    except UserError as error:
-        raise UserError(f"--gin_file: {error}") from error
+    found = Path(resolve(expand(path, "--gin_file")))
     if not found.is_file():
         shipped = INSTALLED_AT.parent.glob("gin/*/*.gin")
         known = [str(p.relative_to(INSTALLED_AT.parent)) for p in shipped]

@@ -36,7 +36,7 @@ from promot_jax.convert.t5x_files import read_bytes
 from promot_jax.convert.tokenizer import byte_vocabulary, sentencepiece_vocabulary
 from promot_jax.errors import UserError
 from promot_jax.models import Prompt, Variables
-from promot_jax.paths import absolute, resolve
+from promot_jax.paths import absolute, is_url, resolve
 from promot_jax.training import Bar, Checkpoints, begin, make_mesh
 from promot_jax.training.checkpoints import check_directory
 from promot_jax.training.description import RUN, VOCABULARY, Description
@@ -208,7 +208,7 @@ def _vocabulary(path: str, source: Source, given: str | None, extra_ids: int) ->
     if given is not None:
         try:
             model = read_bytes(given)
-            if "://" not in given:
+            if not is_url(given):
                 check_downloaded(Path(resolve(given)))
         except OSError as error:
             raise UserError(f"--vocabulary={given} cannot be read ({error.strerror})") from error

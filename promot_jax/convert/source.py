@@ -138,10 +138,7 @@ def new_path(path: str, setting: str) -> Path:
     """
     if not path or is_url(path):
         raise UserError(f"{setting} = {path!r} is no local path: give one, and copy what it holds")
-    try:
-        return Path(expand(path))
-    except UserError as error:
-        raise UserError(f"{setting}: {error}") from error
+    return Path(expand(path, setting))
 
 
 def check_finite(name: str, array: np.ndarray) -> np.ndarray:

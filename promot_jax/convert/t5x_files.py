@@ -21,7 +21,7 @@ import tensorstore as ts
 from flax import serialization, traverse_util
 
 from promot_jax.errors import UserError
-from promot_jax.paths import resolve
+from promot_jax.paths import is_url, resolve
 
 Stored = ts.TensorStore | np.ndarray  # both have a shape, and slices that np.asarray reads
 CONTEXT = ts.Context(  # left alone, TensorStore tries to reach a bucket for ten minutes
@@ -61,7 +61,7 @@ def find(path: str) -> str | None:
     """
     if Path(path).is_file() and Path(path).name != "checkpoint":
         return None
-    url = (path if "://" in path else f"file://{Path(path).absolute()}").rstrip("/")
+    url = (path if is_url(path) else f"file://{Path(path).absolute()}").rstrip("/")
     url = url.removesuffix("/checkpoint")
     try:
         if _keys(url, "checkpoint", "checkpoint\0") or _keys(url, "state/", "state0"):
@@ -105,7 +105,7 @@ def read_bytes(path: str) -> bytes:
     Raises:
       OSError: there is none, or the bucket cannot be read.
     """
-    if "://" not in path:
+    if not is_url(path):
         return Path(resolve(path)).read_bytes()
     folder, _, name = path.rpartition("/")
     try:

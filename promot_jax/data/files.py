@@ -25,7 +25,7 @@ from promot_jax.data.metrics import METRICS
 from promot_jax.data.rows import Row, read_rows
 from promot_jax.data.tasks import TaskInfo, add_task
 from promot_jax.errors import UserError, check_values, near
-from promot_jax.paths import resolve
+from promot_jax.paths import is_url, resolve
 
 HELD_OUT = 0.1
 LARGEST_LABEL_SET = 20
@@ -140,7 +140,7 @@ def file_source(
 def _state(path: str) -> tuple[int, int] | None:
     """Size and time of a file, which tell whether it must be read again; None if there is none."""
     try:
-        if "://" not in path:
+        if not is_url(path):
             found = os.stat(resolve(path))  # TensorFlow's time is in whole seconds
             return found.st_size, found.st_mtime_ns
         stat = tf.io.gfile.stat(path)

@@ -14,7 +14,6 @@ an input of more than `input_length` tokens is refused.
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from jaxtyping import Int
 from promot_jax.convert import load_checkpoint
 from promot_jax.data import decode, padded_length, rows_at_once
 from promot_jax.errors import UserError, near
+from promot_jax.files import fingerprint
 from promot_jax.models import Decoding, Prompt, Variables, prompt_ids
 from promot_jax.paths import resolve
 from promot_jax.run.generation import Generator
@@ -287,7 +287,7 @@ class LanguageModel:
 
 def _fingerprint(settings: Any, content: bytes = b"") -> str:
     text = json.dumps(settings, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode() + b"\0" + content, digest_size=8).hexdigest()
+    return fingerprint(text.encode() + b"\0" + content)
 
 
 def _padded(rows: Sequence[Ids], size: int) -> Int[np.ndarray, "size length"]:

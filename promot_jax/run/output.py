@@ -12,8 +12,6 @@ was cut off, edited or damaged is taken for an answer. All lines of the other tw
 
 import contextlib
 import errno
-import fcntl
-import hashlib
 import json
 import os
 import stat
@@ -23,7 +21,7 @@ from typing import IO, Any
 
 from promot_jax.errors import UserError
 from promot_jax.failures import writing
-from promot_jax.files import parse_json, seal, unseal
+from promot_jax.files import fingerprint, lock, parse_json, seal, unseal
 from promot_jax.hosts import write_atomically
 
 Record = dict[str, Any]
@@ -106,15 +104,12 @@ def _naming(option: str, path: Path, done: str) -> Iterator[None]:
 
 
 def _lock(file: IO, output: Path) -> None:
-    """Nobody else has the file until it is closed, or the process ends, however it ends."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file)
     except BlockingIOError as error:
         raise UserError(
             f"--output {output} is in use by another process: wait for it, or stop it"
         ) from error
-    except OSError:  # a file system without locks
-        pass
 
 
 class Output:
@@ -222,7 +217,7 @@ class Output:
             if len(content) < entry["bytes"]:
                 break  # cut off: done again
             written = self._read(content.splitlines(keepends=True), records, source)
-            if _digest(content) != entry["digest"]:
+            if fingerprint(content) != entry["digest"]:
                 raise UserError(
                     f"--output {self.path}: its lines {self.done + 1} to"
                     f" {self.done + entry['lines']} are not as they were written: cut the file off"
@@ -263,7 +258,7 @@ class Output:
 
     def begin(self, records: Sequence[Record]) -> dict[int, Record]:
         """Answers to these records, the next window, that an earlier process left; by number."""
-        self._window = _digest(json.dumps([self.done, records], sort_keys=True).encode())
+        self._window = fingerprint(json.dumps([self.done, records], sort_keys=True).encode())
         found: dict[int, Record] = {}
         for entry in self._batches:
             if entry["window"] == self._window:
@@ -284,7 +279,7 @@ class Output:
             self._file.flush()
         self._progress.truncate(self._end)
         self._progress.seek(self._end)
-        entry = {"lines": len(lines), "bytes": len(content), "digest": _digest(content)}
+        entry = {"lines": len(lines), "bytes": len(content), "digest": fingerprint(content)}
         self._end += self._write(entry)
         self._size += len(content)
         self.done += len(lines)
@@ -320,10 +315,6 @@ def _answer(line: bytes, record: Record | None) -> Record | None:
 
 def _text(record: Record) -> str:
     return json.dumps(record, sort_keys=True)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def _other(name: str, theirs: Any, ours: Any) -> str:

@@ -6,7 +6,7 @@ from the best checkpoint of the one before, the first from the run's base.
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import seqio
@@ -170,9 +170,9 @@ class Run:
 
     def __post_init__(self):
         check_types(self)
-        for name, find in (("workdir", expand), ("base", absolute)):
-            if (path := getattr(self, name)) is not None:
-                object.__setattr__(self, name, _path(name.upper(), path, find))
+        object.__setattr__(self, "workdir", expand(self.workdir, "WORKDIR"))
+        if self.base is not None:
+            object.__setattr__(self, "base", absolute(expand(self.base, "BASE")))
         if not is_name(self.method):
             raise UserError(f"Run.method = {self.method!r}: set a short name without slashes")
         if not self.stages:
@@ -185,11 +185,3 @@ class Run:
     def targets(self) -> tuple[str, ...]:
         """The tasks that `target` names."""
         return task_names(self.target)
-
-
-def _path(setting: str, path: str, find: Callable[[str], str]) -> str:
-    """A path, found; raises UserError that names its setting."""
-    try:
-        return find(path)
-    except UserError as error:
-        raise UserError(f"{setting}: {error}") from error

@@ -11,7 +11,6 @@ WORKDIR/results.json            one row a score
 import contextlib
 import dataclasses
 import difflib
-import fcntl
 import json
 import os
 import re
@@ -28,9 +27,9 @@ from promot_jax import data
 from promot_jax.added_tokens import to_json
 from promot_jax.convert import kept
 from promot_jax.errors import UserError
-from promot_jax.files import read_json, seal, unseal
+from promot_jax.files import lock, read_json, seal, unseal
 from promot_jax.hosts import of_first, write_atomically
-from promot_jax.paths import resolve
+from promot_jax.paths import is_url, resolve
 from promot_jax.run.stage import Run
 from promot_jax.training.checkpoints import check_directory
 from promot_jax.training.description import CONFIG, RESTORE, RUN, VOCABULARY, Description
@@ -114,7 +113,7 @@ def check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:
 def _check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:
     if not run.workdir:
         raise UserError("WORKDIR = '': name a directory")
-    if "://" in run.workdir:
+    if is_url(run.workdir):
         raise UserError(
             f"WORKDIR = {run.workdir!r} is a URL: mount the bucket and give the directory"
         )
@@ -234,14 +233,12 @@ def _lock(run: Run, root: Path) -> IO:
             f"WORKDIR = {run.workdir!r} cannot be written ({error.strerror}): choose another"
         ) from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file)
     except BlockingIOError as error:
         file.close()
         raise UserError(
             f"WORKDIR = {run.workdir!r} is in use by another process: wait for it, or stop it"
         ) from error
-    except OSError:  # a file system without locks
-        pass
     return file
 
 

@@ -6,8 +6,6 @@ WORKDIR/sentencepiece.model     the vocabulary (not for byte vocabularies)
 """
 
 import dataclasses
-import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -16,7 +14,7 @@ from typing import Any
 
 from promot_jax.added_tokens import AddedToken, from_json
 from promot_jax.errors import UserError, check_types
-from promot_jax.files import read_json, seal, unseal
+from promot_jax.files import fingerprint, lock, read_json, seal, unseal
 from promot_jax.hosts import write_atomically
 from promot_jax.models import T5, T5Config
 from promot_jax.paths import check_name, resolve
@@ -125,7 +123,7 @@ class Description:
             raise UserError(
                 f"{str(root)!r} lacks its {name} ({error.strerror}): {RESTORE}"
             ) from error
-        if _digest(found) != self.files.get(name):
+        if fingerprint(found) != self.files.get(name):
             raise UserError(f"{root / name} has been changed since it was written: {RESTORE}")
         return found
 
@@ -153,7 +151,7 @@ class Description:
             (root / CONFIG).write_bytes(b"")
             if sentencepiece is not None:
                 (root / VOCABULARY).write_bytes(sentencepiece)
-            digests = {name: _digest(content) for name, content in files.items()}
+            digests = {name: fingerprint(content) for name, content in files.items()}
             dataclasses.replace(self, files=digests).save(root)
             (root / CONFIG).write_bytes(files[CONFIG])
         except OSError as error:
@@ -171,10 +169,10 @@ def is_running(workdir: str) -> bool:
     """Whether a run goes on in a work directory: it holds a lock on `config.gin`."""
     try:
         with (Path(resolve(workdir)) / CONFIG).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            lock(file, shared=True)
     except BlockingIOError:
         return True
-    except OSError:  # none there, or a file system without locks
+    except OSError:  # none there
         pass
     return False
 
@@ -182,7 +180,3 @@ def is_running(workdir: str) -> bool:
 def _beside(base: str | None, root: Path) -> str | None:
     """The way from a work directory to its base; None where that is not a matter of places."""
     return os.path.relpath(base, root) if base is not None and os.path.isabs(base) else None
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
