@@ -65,7 +65,7 @@ from promot_jax.data.tasks import (  # noqa: E402
     task_info,
     task_names,
 )
-from promot_jax.data.tokens import padded_length, rows_at_once  # noqa: E402
+from promot_jax.data.tokens import Batch, by_length, padded_length  # noqa: E402
 from promot_jax.data.vocabularies import (  # noqa: E402
     added_tokens,
     byte,
@@ -75,6 +75,7 @@ from promot_jax.data.vocabularies import (  # noqa: E402
 )
 
 __all__ = [
+    "Batch",
     "Batches",
     "Counted",
     "EvalSet",
@@ -85,6 +86,7 @@ __all__ = [
     "add_task",
     "added_tokens",
     "bleu",
+    "by_length",
     "byte",
     "decode",
     "eval_set",
@@ -98,7 +100,6 @@ __all__ = [
     "load_examples",
     "padded_length",
     "rouge2",
-    "rows_at_once",
     "same_vocabulary",
     "sentencepiece",
     "squad",

@@ -7,7 +7,9 @@ input, the one with fewer shots); only then tokens are cut, out of the middle: t
 is what says what to do with it ("One sentence summary:").
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import seqio
@@ -37,6 +39,37 @@ def rows_at_once(batch_size: int, length: int) -> int:
     while rows > 1 and rows * length**2 > batch_size * FULL_LENGTH**2:
         rows = -(-rows // 2)
     return rows
+
+
+class Batch(NamedTuple):
+    """Numbers of rows that are computed together, filled up to `size` rows."""
+
+    rows: list[int]
+    size: int
+
+
+def by_length(
+    lengths: Sequence[tuple[int, ...]], batch_size: int, least: int = 1
+) -> Iterator[Batch]:
+    """Rows to be answered, shortest first; long ones by themselves, the longer the fewer at once.
+
+    So a row of thousands of tokens costs nothing to the others, and 8 rows are no batch of 64:
+    sizes are powers of two, `batch_size`, or halves of it, so that there are few to compile.
+
+    Args:
+      lengths: what each row is padded to; with targets to score, (inputs, targets).
+      batch_size: most rows at once.
+      least: rows that are computed at once in any case, one on each device.
+    """
+    left = sorted(range(len(lengths)), key=lengths.__getitem__)
+    while left:
+        longest = itertools.accumulate((max(lengths[row]) for row in left[:batch_size]), max)
+        room = [max(rows_at_once(batch_size, length), least) for length in longest]
+        # Of the first ones: room only shrinks.
+        count = sum(i < most == room[0] for i, most in enumerate(room))
+        size = min(room[0], 1 << (count - 1).bit_length())
+        yield Batch(left[:count], max(size, least))
+        left = left[count:]
 
 
 def prompt_room(prompt_ids: np.ndarray, input_length: int, name: str = "") -> int:

@@ -22,11 +22,11 @@ from jaxtyping import Int
 from promot_jax.data import (
     EvalSet,
     TaskInfo,
+    by_length,
     decode,
     eval_set,
     in_format,
     padded_length,
-    rows_at_once,
     task_info,
 )
 from promot_jax.evaluation.evaluation import Evaluation, prompts_of_tasks, splits_of_tasks
@@ -59,19 +59,14 @@ class _Set:
     def batches(self, most: int) -> Iterator[tuple[list[int], Int[np.ndarray, "batch length"]]]:
         """Numbers of rows that are asked together, at most `most`, and their inputs.
 
-        Rows of one padded length come together, so that one long row costs nothing to the others;
-        of long ones fewer. A batch is filled up by its last row, which ends when its neighbours do.
+        A batch is filled up by its last row, which ends when its neighbours do.
         """
-        lengths = [padded_length(len(ids)) for ids in self.data.tokens]
-        lengths = [min(length, self.input_length) for length in lengths]
-        left = sorted(range(len(lengths)), key=lengths.__getitem__)
-        while left:
-            fits = (i < rows_at_once(most, lengths[row]) for i, row in enumerate(left[:most]))
-            count = sum(fits)  # of the first rows: the longer, the fewer
-            rows, left = left[:count], left[count:]
-            batch = np.zeros((batch_rows(len(rows), most), lengths[rows[-1]]), np.int32)
+        tokens = self.data.tokens
+        lengths = [min(padded_length(len(ids)), self.input_length) for ids in tokens]
+        for rows, size in by_length([(length,) for length in lengths], most):
+            batch = np.zeros((size, lengths[rows[-1]]), np.int32)
             for i, place in enumerate(batch):
-                ids = self.data.tokens[rows[min(i, len(rows) - 1)]]
+                ids = tokens[rows[min(i, len(rows) - 1)]]
                 place[: len(ids)] = ids
             yield rows, batch
 
@@ -80,14 +75,6 @@ class _Set:
         best = (f"{name} {value:.3f}" for name, value in self.ceilings.items())
         said = f"; at best {', '.join(best)}" if self.ceilings else ""
         return f"{self.data.losses}{said}"
-
-
-def batch_rows(left: int, most: int) -> int:
-    """How many rows are computed where `left` are to be: a power of two, or `most`.
-
-    A set of 8 rows is thus no batch of 64; and there are few shapes, each compiled once.
-    """
-    return min(most, 1 << (left - 1).bit_length())
 
 
 class Evaluator:

@@ -9,7 +9,7 @@ model.score(["Is the sky blue?"], ["yes"])  # [Score(log_likelihood=-0.7, tokens
 
 However many texts a call has, they are computed in batches of `batch_size` rows of nearly one
 length, padded to a power of two: few shapes, so few compilations. Rows of more than 512 tokens go
-in smaller batches, since attention's memory grows as rows * length ** 2 (`data.rows_at_once`), and
+in smaller batches, since attention's memory grows as rows * length ** 2 (`data.by_length`), and
 an input of more than `input_length` tokens is refused.
 """
 
@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Int
 
 from promot_jax.convert import load_checkpoint
-from promot_jax.data import decode, padded_length, rows_at_once
+from promot_jax.data import Batch, by_length, decode, padded_length
 from promot_jax.errors import UserError, near
 from promot_jax.files import fingerprint
 from promot_jax.models import Decoding, Prompt, Variables, prompt_ids
@@ -55,13 +55,6 @@ class Score(NamedTuple):
     log_likelihood: float
     tokens: int
     greedy: bool
-
-
-class Batch(NamedTuple):
-    """Numbers of rows that are computed together, filled up to `size` rows."""
-
-    rows: list[int]
-    size: int
 
 
 def check_batch_size(batch_size: int, name: str = "batch_size") -> None:
@@ -185,28 +178,12 @@ class LanguageModel:
         return [scores[i] for i in range(len(inputs))]
 
     def batches(self, batch_size: int, *columns: Sequence[Ids]) -> Iterator[Batch]:
-        """Rows of nearly one length, shortest first; fewer at once where they are long.
-
-        A short last batch is filled up, so that its shape, too, has been compiled already.
-        """
+        """Rows that are computed together; every place of the mesh computes one in any case."""
         check_batch_size(batch_size)
-        rows = list(zip(*columns, strict=True))
-        order = sorted(range(len(rows)), key=lambda i: list(map(len, rows[i])))
-        full = min(batch_size, 1 << max(len(rows) - 1, 0).bit_length())
-        start = 0
-        while start < len(order):
-            batch = order[start : start + full]
-            size = full
-            while size > self._most_rows(batch_size, [rows[i] for i in batch]):
-                size = -(-size // 2)
-                batch = batch[:size]
-            yield Batch(batch, size)
-            start += size
-
-    def _most_rows(self, batch_size: int, rows: Sequence[Sequence[Ids]]) -> int:
-        longest = max(len(ids) for row in rows for ids in row)
-        fitting = rows_at_once(batch_size, padded_length(longest))
-        return max(fitting, self.generator.rows)  # every place of the mesh computes one anyway
+        lengths = [
+            tuple(padded_length(len(ids)) for ids in row) for row in zip(*columns, strict=True)
+        ]
+        return by_length(lengths, batch_size, self.generator.rows)
 
     def generate_batch(
         self, inputs: Sequence[Ids], size: int, decoding: Decoding, numbers: Sequence[int]
