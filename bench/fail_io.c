@@ -1,7 +1,7 @@
 /* A library to preload: writing below a directory fails, from the n-th call on. Reads do not.
 
    fail_io.py compiles and drives it. Armed by the environment when it is loaded (FAIL_IO_PREFIX,
-   FAIL_IO_AFTER, FAIL_IO_ERRNO, FAIL_IO_KINDS, FAIL_IO_TIMES), or by fail_io_arm in the process.
+   FAIL_IO_AFTER, FAIL_IO_ERRNO, FAIL_IO_KINDS), or by fail_io_arm in the process.
    What a file descriptor belongs to, /proc/self/fd says at each call. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -24,7 +24,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char prefix[PATH_MAX];
 static volatile int armed = 0;
 static int error_number, kinds;
-static long after, times, calls, hits;
+static long after, calls, hits;
 
 /* Calls below `where` of these kinds (0: all) fail with this error, after so many that do not. */
 void fail_io_arm(const char *where, long after_calls, int error, int which) {
@@ -32,10 +32,9 @@ void fail_io_arm(const char *where, long after_calls, int error, int which) {
   snprintf(prefix, sizeof prefix, "%s", where);
   for (size_t n = strlen(prefix); n > 1 && prefix[n - 1] == '/'; n--) prefix[n - 1] = 0;
   after = after_calls, error_number = error, kinds = which ? which : 127;
-  times = LONG_MAX, calls = hits = 0, armed = 1;
+  calls = hits = 0, armed = 1;
   pthread_mutex_unlock(&lock);
 }
-void fail_io_times(long count) { times = count; } /* then they work again; after fail_io_arm */
 void fail_io_disarm(void) { armed = 0; }
 long fail_io_calls(void) { return calls; } /* calls of these kinds seen since armed */
 long fail_io_hits(void) { return hits; }   /* of which failed */
@@ -43,10 +42,8 @@ long fail_io_hits(void) { return hits; }   /* of which failed */
 __attribute__((constructor)) static void from_environment(void) {
   const char *where = getenv("FAIL_IO_PREFIX"), *n = getenv("FAIL_IO_AFTER");
   const char *error = getenv("FAIL_IO_ERRNO"), *which = getenv("FAIL_IO_KINDS");
-  const char *count = getenv("FAIL_IO_TIMES");
   if (!where || !*where) return;
   fail_io_arm(where, n ? atol(n) : 0, error ? atoi(error) : ENOSPC, which ? atoi(which) : 0);
-  if (count) fail_io_times(atol(count));
 }
 
 /* Whether this call on a path is to fail; sets errno then. */
@@ -54,7 +51,7 @@ static int fails(int kind, const char *path) {
   size_t n = strlen(prefix);
   if (!(kinds & kind) || strncmp(path, prefix, n) || (path[n] && path[n] != '/')) return 0;
   pthread_mutex_lock(&lock);
-  int fail = armed && calls++ >= after && hits < times;
+  int fail = armed && calls++ >= after;
   if (fail) hits++;
   pthread_mutex_unlock(&lock);
   if (fail) errno = error_number;

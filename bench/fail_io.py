@@ -40,7 +40,6 @@ def preload(
     after: int = 0,
     error: int = errno.ENOSPC,
     kinds: int = 0,
-    times: int | None = None,
 ) -> dict[str, str]:
     """Changes to the environment of a process that is about to be started.
 
@@ -50,12 +49,9 @@ def preload(
       after: so many calls below it work.
       error: what the others fail with.
       kinds: which calls are meant, a sum of OPEN, WRITE, ...; 0 for all.
-      times: so many calls fail, the ones after them work again; None: all fail.
     """
     values = {"LD_PRELOAD": library, "FAIL_IO_PREFIX": os.fspath(below), "FAIL_IO_AFTER": after}
     values |= {"FAIL_IO_ERRNO": int(error), "FAIL_IO_KINDS": kinds}
-    if times is not None:
-        values["FAIL_IO_TIMES"] = times
     return {name: str(value) for name, value in values.items()}
 
 
@@ -67,7 +63,6 @@ class FailingDisk:
         self.library.fail_io_arm.argtypes = [
             ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.c_int,
         ]  # fmt: skip
-        self.library.fail_io_times.argtypes = [ctypes.c_long]
         self.library.fail_io_calls.restype = self.library.fail_io_hits.restype = ctypes.c_long
 
     def arm(
@@ -76,12 +71,9 @@ class FailingDisk:
         after: int = 0,
         error: int = errno.ENOSPC,
         kinds: int = 0,
-        times: int | None = None,
     ) -> None:
         """As `preload`, from now on."""
         self.library.fail_io_arm(os.fsencode(below), after, int(error), kinds)
-        if times is not None:
-            self.library.fail_io_times(times)
 
     def disarm(self) -> None:
         """The disk works again."""

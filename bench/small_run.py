@@ -91,8 +91,7 @@ def child(arguments: Sequence[str], directory: str, disk: Disk | None) -> None:
     code = script()
     if disk is not None:
         failing.disarm()
-        calls = str(failing.library.fail_io_calls())
-        Path(directory, "calls").write_text(calls, encoding="utf-8")
+        Path(directory, "calls").write_text(str(failing.calls), encoding="utf-8")
     sys.exit(code)
 
 

@@ -6,8 +6,6 @@ umT5 gives every layer its own relative position table. Names of the fields are 
 
 import dataclasses
 
-import jax.numpy as jnp
-
 from promot_jax.errors import UserError, check_range, check_types
 
 # Of what nobody has: they keep a slip of the pen from being traced or allocated.
@@ -99,8 +97,3 @@ class T5Config:
                     f"T5Config.{name} = {value!r}:"
                     " set 'float32' or 'bfloat16' (T5 overflows float16)"
                 )
-
-    @property
-    def compute_dtype(self) -> jnp.dtype:
-        """`dtype` as a JAX type."""
-        return jnp.dtype(self.dtype)

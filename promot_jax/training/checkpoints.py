@@ -9,7 +9,7 @@ a digest. So a stage-one checkpoint is as small as its prompt, and what stage tw
 
 The sums of T5 small (77M parameters, and Adafactor's state) take 0.3 s on two busy CPU cores, where
 a save takes 2.2 s (0.2 s of it in the foreground) and reading it again 1.7 s; compiling them takes
-a second or two, once a process.
+a second, once a process.
 """
 
 import dataclasses
