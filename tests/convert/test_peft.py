@@ -114,7 +114,7 @@ def test_bad_adapters(adapter, base, prompted, tmp_path):
         ({"peft_type": "LORA"}, rows, "peft_type = 'LORA'"),
         ({"task_type": "CAUSAL_LM"}, rows, "task_type = 'CAUSAL_LM'"),
         ({"num_virtual_tokens": 99}, rows, "num_virtual_tokens = 99"),
-        ({}, rows[:, :-1].copy(), "token_dim = 32, but its vectors have 31"),
+        ({"token_dim": 32}, rows[:, :-1].copy(), "token_dim = 32, but its vectors have 31"),
         ({"token_dim": 31}, rows[:, :-1].copy(), "vectors of 31 numbers, but .* has 32"),
         ({}, rows * np.float32(np.nan), "prompt_embeddings has nan at"),
     ]
