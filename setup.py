@@ -42,11 +42,13 @@ setup(
         "absl-py>=2.1",
         "etils[epath]>=1.12",
         "flax>=0.11",
+        "gguf>=0.17",
         "gin-config>=0.5",
         "huggingface_hub>=0.34",
         "importlib_resources>=6",  # tensorflow-datasets imports it and does not require it
         "jax>=0.7",
         "jaxtyping>=0.3",
+        "jinja2>=3.1.4",
         "matplotlib>=3.9",
         "ml_dtypes>=0.5",
         "numpy>=2.0",
@@ -65,6 +67,7 @@ setup(
         "tensorflow-datasets>=4.9.8",
         "tensorflow-text>=2.18",
         "tensorstore>=0.1.71",
+        "tokenizers>=0.21",
         "typeguard>=4.3",
     ],
     extras_require={
