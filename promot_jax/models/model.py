@@ -1,0 +1,55 @@
+"""What the rest of the project knows of a model; `t5.py` and `decoder.py` are the two kinds.
+
+A batch is what `data.layouts` makes of (input, target) pairs for the model's kind. Padding is
+segment 0, whatever ids it has.
+"""
+
+from typing import Any, Protocol
+
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from promot_jax.models.config import Config
+
+Batch = dict[str, Array]
+Cache = Any  # a tree of arrays, the batch along their first axis
+
+
+class Model(Protocol):
+    """A Flax module of either kind.
+
+    Attributes:
+      config: sizes and switches.
+      prompts: (name, length) of every soft prompt, in the order of their ids.
+    """
+
+    config: Config
+    prompts: tuple[tuple[str, int], ...]
+
+    def hidden(
+        self, batch: Batch, dropout_key: PRNGKeyArray | None = None
+    ) -> Float[Array, "batch targets embed"]:
+        """What the head turns into logits, one vector for each of the batch's target tokens."""
+
+    def head(self) -> Float[Array, "embed vocab"]:
+        """The matrix from hidden to logits, float32, scaled where the model scales."""
+
+    def logits(self, hidden: Float[Array, "... embed"]) -> Float[Array, "... vocab"]:
+        """Logits in float32: the head's, capped where the model caps them."""
+
+    def prefill(
+        self,
+        inputs: Int[Array, "batch inputs"],
+        segments: Int[Array, "batch inputs"],
+        length: int,
+    ) -> tuple[Float[Array, "batch vocab"], Cache, Cache]:
+        """Reads inputs, padded on the right (segment 0).
+
+        Returns:
+          The logits of the first output token; the cache of outputs of up to `length` tokens, which
+          follows a beam; and what is kept of the inputs, the same for all beams of a row.
+        """
+
+    def decode_step(
+        self, token: Int[Array, " batch"], cache: Cache, kept: Cache, index: Int[Array, ""]
+    ) -> tuple[Float[Array, "batch vocab"], Cache]:
+        """Logits of output token number `index` (from 1), behind `token`; and the new cache."""
