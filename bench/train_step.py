@@ -93,6 +93,7 @@ def batch(method: str) -> dict[str, np.ndarray]:
     targets = draw(2, 32000, (BATCH, TARGETS), np.int32)
     return {
         "encoder_input_tokens": inputs,
+        "encoder_segment_ids": np.ones_like(inputs),
         "decoder_input_tokens": np.concatenate(
             [np.zeros((BATCH, 1), np.int32), targets[:, :-1]], axis=1
         ),

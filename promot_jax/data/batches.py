@@ -18,6 +18,7 @@ import numpy as np
 import seqio
 
 from promot_jax.data.examples import Example, load_examples
+from promot_jax.data.layouts import make_layout
 from promot_jax.data.losses import Losses
 from promot_jax.data.order import Epochs, Mix, generator
 from promot_jax.data.packing import pack
@@ -99,12 +100,14 @@ class Batches:
         vocabulary: seqio.Vocabulary,
         vocab_size: int,
         prompt_ids: Mapping[str, np.ndarray] | None = None,
+        kind: str = "encoder_decoder",
     ):
         """Args:
           data: what to train on.
           vocabulary: the model's.
           vocab_size: number of ids the model embeds.
           prompt_ids: prompt name -> its ids.
+          kind: of the model, which has a layout of its own.
 
         Raises:
           UserError: anything about the data that training would stumble over.
@@ -114,8 +117,9 @@ class Batches:
         prompts = _prompts(data, list(mixed), prompt_ids or {})
         self._tasks = {}
         for name in mixed:
-            encoder = Encoder(name, vocabulary, vocab_size, data.shots, data.seed)
+            encoder = Encoder(name, vocabulary, vocab_size, data.shots, data.seed, kind)
             self._tasks[name] = _TaskData(data, encoder, name, prompts[name])
+        self._layout = make_layout(kind, vocabulary)
         # A rate counts examples, a place of the stream may hold several.
         self._mix = Mix({n: r / self._tasks[n].packed for n, r in mixed.items()}, data.seed)
         reports = {name: task.report for name, task in self._tasks.items()}
@@ -129,7 +133,7 @@ class Batches:
         data = self._data
         places = range(data.batch_size)[rows if rows is not None else slice(None)]
         first = operator.index(step) * data.batch_size
-        batch = _empty(len(places), data)
+        batch = self._layout.empty(len(places), data.input_length, data.target_length, data.packing)
         for row, place in enumerate(places):
             name, i = self._mix(first + place)
             self._tasks[name].write(batch, row, i)
@@ -142,8 +146,8 @@ class _TaskData:
     def __init__(self, data: TrainData, encoder: Encoder, name: str, prompt: np.ndarray):
         examples = load_examples(name, data.split, data.max_rows + 1)
         more, examples = len(examples) > data.max_rows, examples[: data.max_rows]
-        self._prompt = prompt
-        losses = Losses(name, encoder.vocabulary)
+        self._prompt, self.layout = prompt, encoder.layout
+        losses = Losses(name, encoder.vocabulary, encoder.layout)
         self._pairs, too_long = _fitting(data, encoder, examples, len(prompt), losses)
         lengths = np.array([(len(prompt) + len(x), len(y)) for x, y in self._pairs])
         if data.packing:
@@ -170,36 +174,9 @@ class _TaskData:
 
     def write(self, batch: dict[str, np.ndarray], row: int, i: int) -> None:
         """Writes the unit at place i of this task's stream into a row of a zeroed batch."""
-        encoder_input, decoder_input, decoder_target, weights, *segments = (
-            array[row] for array in batch.values()
-        )
-        x_end = y_end = 0
-        for segment, example in enumerate(self._units[self._epochs(i)], start=1):
-            inputs, targets = self._pairs[example]
-            x, y, x_tokens = x_end, y_end, x_end + len(self._prompt)
-            x_end, y_end = x_tokens + len(inputs), y + len(targets)
-            encoder_input[x:x_tokens] = self._prompt
-            encoder_input[x_tokens:x_end] = inputs
-            decoder_target[y:y_end] = targets
-            decoder_input[y + 1 : y_end] = targets[:-1]  # each segment starts with pad
-            weights[y:y_end] = 1
-            if segments:
-                segments[0][x:x_end] = segment
-                segments[1][y:y_end] = segment
-
-
-def _empty(rows: int, data: TrainData) -> dict[str, np.ndarray]:
-    inputs, targets = (rows, data.input_length), (rows, data.target_length)
-    batch = {
-        "encoder_input_tokens": np.zeros(inputs, np.int32),
-        "decoder_input_tokens": np.zeros(targets, np.int32),
-        "decoder_target_tokens": np.zeros(targets, np.int32),
-        "decoder_loss_weights": np.zeros(targets, np.float32),
-    }
-    if data.packing:
-        batch["encoder_segment_ids"] = np.zeros(inputs, np.int32)
-        batch["decoder_segment_ids"] = np.zeros(targets, np.int32)
-    return batch
+        pairs = (self._pairs[example] for example in self._units[self._epochs(i)])
+        with_prompt = ((np.concatenate([self._prompt, x]), y) for x, y in pairs)
+        self.layout.write(batch, row, with_prompt)
 
 
 def _prompts(

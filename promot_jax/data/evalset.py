@@ -13,7 +13,9 @@ import numpy as np
 import seqio
 
 from promot_jax.data.examples import Example, load_examples
+from promot_jax.data.layouts import Layout
 from promot_jax.data.losses import Losses
+from promot_jax.data.tasks import task_info
 from promot_jax.data.tokens import Encoder, prompt_room
 from promot_jax.errors import UserError
 
@@ -25,7 +27,9 @@ class EvalSet:
     Attributes:
       task: the task's name.
       examples: the rows.
-      tokens: for each row its input ids: prompt, shots, input, EOS; int32 [at most input_length].
+      tokens: for each row its input ids: prompt, shots, input; int32 [at most input_length].
+      layout: how the model reads them.
+      stop_texts: what ends an answer.
       too_long: rows that lost shots or tokens.
       mean_shots: the mean number of shots that the rows were left with.
       written: the rows' targets as the vocabulary writes them, the best that a model can answer.
@@ -35,6 +39,8 @@ class EvalSet:
     task: str
     examples: list[Example]
     tokens: list[np.ndarray]
+    layout: Layout
+    stop_texts: tuple[str, ...]
     too_long: int
     mean_shots: float
     written: list[str]
@@ -66,6 +72,7 @@ def eval_set(
     input_length: int,
     limit: int | None = None,
     seed: int = 0,
+    kind: str = "encoder_decoder",
 ) -> EvalSet:
     """The first `limit` rows (None: all) of a split, with `shots` shots and a prompt (None: none).
 
@@ -80,14 +87,17 @@ def eval_set(
     prompt = np.asarray(() if prompt_ids is None else prompt_ids, np.int32)
     room = prompt_room(prompt, input_length)
     examples = load_examples(task, split, limit)
-    encoder = Encoder(task, vocabulary, vocab_size, (shots,), seed)
+    encoder = Encoder(task, vocabulary, vocab_size, (shots,), seed, kind)
     fitted = [encoder.fit_inputs(example, shots, room) for example in examples]
     tokens = [np.concatenate([prompt, ids]) for ids, _ in fitted]
     kept = np.array([shots for _, shots in fitted])
     too_long, mean_shots = int(np.sum(kept < shots)), float(np.maximum(kept, 0).mean())
-    losses = Losses(task, vocabulary)
+    losses = Losses(task, vocabulary, encoder.layout)
     written = [
         losses.add(example, ids, encoder.targets(example))
         for (ids, _), example in zip(fitted, examples, strict=True)
     ]
-    return EvalSet(task, examples, tokens, too_long, mean_shots, written, losses)
+    stops = encoder.layout.stop_texts(task_info(task).separator, (e.targets for e in examples))
+    return EvalSet(
+        task, examples, tokens, encoder.layout, stops, too_long, mean_shots, written, losses
+    )

@@ -12,6 +12,7 @@ import seqio
 from jaxtyping import Int
 
 from promot_jax.data.examples import Example
+from promot_jax.data.layouts import Layout
 from promot_jax.data.tasks import get_task
 from promot_jax.data.vocabularies import decode
 
@@ -26,8 +27,9 @@ class Losses:
       unknown: those whose input has a piece that the vocabulary does not know.
     """
 
-    def __init__(self, task: str, vocabulary: seqio.Vocabulary):
+    def __init__(self, task: str, vocabulary: seqio.Vocabulary, layout: Layout):
         self._task, self._vocabulary = get_task(task), vocabulary
+        self._layout = layout
         self._written: dict[str, str] = {}
         self._pieces: dict[int, str] = {vocabulary.unk_id: ""}
         self._changed: Counter[str] = Counter()
@@ -55,7 +57,7 @@ class Losses:
                 self._pieces[i] = piece.replace("▁", " ")
             if "".join([self._pieces[i] for i in ids]).removeprefix(" ") == text:
                 return text
-        return decode(self._vocabulary, ids)
+        return self._layout.answer(decode(self._vocabulary, ids))
 
     def _same(self, example: Example, written: str) -> bool:
         """Whether the task reads both alike, as most do with spaces around an answer."""

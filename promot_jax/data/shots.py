@@ -50,11 +50,11 @@ class ShotPool:
             " pool (the start of its train split) can serve; ask for fewer shots"
         )
 
-    def text(self, example: Example, shots: Sequence[Example]) -> str:
-        """The input text with the given shots in front."""
+    def text(self, inputs: str, shots: Sequence[Example]) -> str:
+        """An input text with the given shots in front."""
         template = Template(self.info.shot_template)
         parts = [template.fill({"inputs": s.inputs, "targets": s.targets}) for s in shots]
-        return self.info.separator.join([*parts, example.inputs])
+        return self.info.separator.join([*parts, inputs])
 
 
 def shot_pool(task: str, most: int, seed: int) -> ShotPool:

@@ -197,8 +197,8 @@ def is_text(task: seqio.Task) -> bool:
     features = task.output_features
     if missing := sorted({"inputs", "targets"} - set(features)):
         raise UserError(
-            f"task {task.name!r} has no feature {missing[0]!r} (it has {sorted(features)}); an"
-            " encoder-decoder model needs 'inputs' and 'targets'"
+            f"task {task.name!r} has no feature {missing[0]!r} (it has {sorted(features)}):"
+            " give it 'inputs' and 'targets'"
         )
     return all(features[key].dtype == tf.string for key in ("inputs", "targets"))
 

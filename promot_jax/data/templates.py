@@ -51,6 +51,17 @@ class Template:
                 f" {' and '.join(f'{{{name}}}' for name in known)}"
             )
 
+    @property
+    def pieces(self) -> list[tuple[str, str | None]]:
+        """(text, the column behind it); behind the last text there is None."""
+        pieces, text = [], ""
+        for more, name in self._parts:
+            text += more
+            if name is not None:
+                pieces.append((text, name))
+                text = ""
+        return [*pieces, (text, None)]
+
     def fill(self, row: Mapping[str, Any]) -> str:
         """The template's text with a row's values in it."""
         return "".join(

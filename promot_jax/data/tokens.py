@@ -1,10 +1,10 @@
 """Text to token ids: the one place where a task meets the vocabulary of a model.
 
-Inputs and targets end in EOS. Whatever does not fit is reported to the caller, who decides:
-training drops or trims and counts, evaluation shortens and counts; nothing is cut silently. To
-shorten an input, whole shots go first, the last shot first (what is left is again a valid few-shot
-input, the one with fewer shots); only then tokens are cut, out of the middle: the end of an input
-is what says what to do with it ("One sentence summary:").
+How they stand in a row is `layouts.py`'s. Whatever does not fit is reported to the caller, who
+decides: training drops or trims and counts, evaluation shortens and counts; nothing is cut
+silently. To shorten an input, whole shots go first, the last shot first (what is left is again a
+valid few-shot input, the one with fewer shots); only then tokens are cut, out of the middle: the
+end of an input is what says what to do with it ("One sentence summary:").
 """
 
 import itertools
@@ -15,8 +15,9 @@ import numpy as np
 import seqio
 
 from promot_jax.data.examples import Example
+from promot_jax.data.layouts import make_layout
 from promot_jax.data.shots import shot_pool
-from promot_jax.data.tasks import get_task, is_text
+from promot_jax.data.tasks import get_task, is_text, task_info
 from promot_jax.data.vocabularies import same_vocabulary
 from promot_jax.errors import UserError
 
@@ -95,10 +96,10 @@ def trim(ids: np.ndarray, room: int, end: int = 1) -> np.ndarray:
 
 
 class Encoder:
-    """The examples of one task as ids of one model's vocabulary, int32, ending in EOS.
+    """The examples of one task as ids of one model's vocabulary, int32.
 
     Attributes:
-      vocabulary: the model's.
+      layout: how the model reads the task's pairs.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Encoder:
         vocab_size: int,
         shots: Sequence[int] = (0,),
         seed: int = 0,
+        kind: str = "encoder_decoder",
     ):
         """Args:
           task: name of a task.
@@ -115,12 +117,15 @@ class Encoder:
           vocab_size: number of ids the model embeds; larger ids are its soft prompts.
           shots: the numbers of shots that will be asked for.
           seed: of the choice of shots.
+          kind: of the model, which has a layout of its own.
 
         Raises:
-          UserError: ids of another vocabulary than the model's, or shots that cannot be had.
+          UserError: ids of another vocabulary than the model's, shots that cannot be had, or a shot
+            template that the kind of model cannot read.
         """
         self._task = get_task(task)
         self.vocabulary, self._vocab_size = vocabulary, vocab_size
+        self.layout = make_layout(kind, vocabulary, task_info(task).shot_template)
         self._text = is_text(self._task)
         for key in () if self._text else ("inputs", "targets"):
             own = self._task.output_features[key].vocabulary
@@ -131,13 +136,13 @@ class Encoder:
                 )
         self._pool = shot_pool(task, max(shots), seed) if max(shots) > 0 else None
 
-    @property
-    def eos_id(self) -> int:
-        return self.vocabulary.eos_id
-
     def targets(self, example: Example) -> np.ndarray:
         """The target's ids, [length]."""
-        return self._ids("targets", example, example.targets)
+        if self._text:
+            return self._checked(
+                self.layout.target_ids(example.inputs, example.targets), example.targets
+            )
+        return self._own_ids("targets", example)
 
     def inputs(self, example: Example, k: int = 0) -> np.ndarray:
         """The input's ids with k shots, [length], however long."""
@@ -157,17 +162,19 @@ class Encoder:
         return trim(ids, room, CUE), -1
 
     def _inputs(self, example: Example, shots: Sequence[Example]) -> np.ndarray:
-        text = self._pool.text(example, shots) if shots else example.inputs
-        return self._ids("inputs", example, text)
+        if not self._text:
+            return self._own_ids("inputs", example)
+        text = self.layout.before(example.inputs)
+        text = self._pool.text(text, shots) if shots else text
+        return self._checked(self.layout.input_ids(text), text)
 
-    def _ids(self, key: str, example: Example, text: str) -> np.ndarray:
-        if self._text:
-            ids, add_eos = list(self.vocabulary.encode(text)), True
-        else:
-            ids = np.asarray(example.features[key]).tolist()
-            add_eos = self._task.output_features[key].add_eos and ids[-1:] != [self.eos_id]
-        if add_eos:
-            ids.append(self.eos_id)
+    def _own_ids(self, key: str, example: Example) -> np.ndarray:
+        """Of a task that yields ids."""
+        ids = np.asarray(example.features[key]).tolist()
+        add_eos = self._task.output_features[key].add_eos
+        return self._checked(self.layout.ready(ids, add_eos, key == "inputs"), str(ids))
+
+    def _checked(self, ids: Sequence[int], text: str) -> np.ndarray:
         if ids and max(ids) >= self._vocab_size:
             raise UserError(
                 f"task {self._task.name!r}: the vocabulary gives id {max(ids)} in {text[:40]!r}, "

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -29,7 +28,7 @@ class Evaluation:
       input_length: most tokens of an input, its prompt included; what is longer loses shots, then
         tokens, and is counted as `too_long`. None: nothing is too long. Inputs are padded to the
         power of two, at least 32, that holds a batch's longest, or to `input_length` if less.
-      decoding: how to generate; handed on to the generating function as it is.
+      decoding: how to generate; a task may add texts that end its outputs.
       every: steps between evaluations; None for the stage's own evaluation period, which the run
         knows.
       group: the group in whose average the scores count, "target" for what is tuned on; None for
@@ -47,7 +46,7 @@ class Evaluation:
     limit: int | None = None
     batch_size: int = 64
     input_length: int | None = None
-    decoding: Any = Decoding()
+    decoding: Decoding = Decoding()
     every: int | None = None
     group: str | None = None
     seed: int = 0

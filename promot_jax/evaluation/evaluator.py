@@ -29,6 +29,7 @@ from promot_jax.data import (
     padded_length,
     task_info,
 )
+from promot_jax.data.layouts import cut, padded
 from promot_jax.evaluation.evaluation import Evaluation, prompts_of_tasks, splits_of_tasks
 from promot_jax.evaluation.intervals import Interval
 from promot_jax.evaluation.metrics import Metrics, scorable_task
@@ -36,9 +37,9 @@ from promot_jax.evaluation.samples import write_samples
 
 UNLIMITED = 2**30
 
+Tokens = Int[np.ndarray, "batch length"]
 Generate = Callable[
-    [Int[np.ndarray, "batch length"], Any, Int[np.ndarray, " batch"]],
-    Int[np.ndarray, "batch outputs"],
+    [Tokens, Tokens, Any, Int[np.ndarray, " batch"]], Int[np.ndarray, "batch outputs"]
 ]
 OnBatch = Callable[[str, int, int], None]
 
@@ -56,19 +57,15 @@ class _Set:
     input_length: int  # what no input is padded beyond
     ceilings: Mapping[str, float]  # metric -> what targets as the vocabulary writes them score
 
-    def batches(self, most: int) -> Iterator[tuple[list[int], Int[np.ndarray, "batch length"]]]:
-        """Numbers of rows that are asked together, at most `most`, and their inputs.
+    def batches(self, most: int) -> Iterator[tuple[list[int], Tokens, Tokens]]:
+        """Numbers of rows that are asked together, at most `most`, their tokens and segments.
 
         A batch is filled up by its last row, which ends when its neighbours do.
         """
         tokens = self.data.tokens
         lengths = [min(padded_length(len(ids)), self.input_length) for ids in tokens]
         for rows, size in by_length([(length,) for length in lengths], most):
-            batch = np.zeros((size, lengths[rows[-1]]), np.int32)
-            for i, place in enumerate(batch):
-                ids = tokens[rows[min(i, len(rows) - 1)]]
-                place[: len(ids)] = ids
-            yield rows, batch
+            yield rows, *padded([tokens[row] for row in rows], size, lengths[rows[-1]])
 
     def lost(self) -> str:
         """What the vocabulary loses, and the best that can be scored then; empty if nothing."""
@@ -94,6 +91,7 @@ class Evaluator:
         vocab_size: int,
         prompt_ids: Mapping[str, Int[np.ndarray, " tokens"]] | None = None,
         target_format: TaskInfo | None = None,
+        kind: str = "encoder_decoder",
     ):
         """Args:
           evaluation: what to evaluate.
@@ -101,13 +99,14 @@ class Evaluator:
           vocab_size: number of ids the model embeds; larger ids are its soft prompts.
           prompt_ids: prompt name -> its ids.
           target_format: the target task's information, for the format share; None leaves it out.
+          kind: of the model, which has a layout of its own.
 
         Raises:
           UserError: an unknown task, split or prompt, a task without metric functions that score
             predictions, shots that cannot be had, a vocabulary that does not fit the model.
         """
         self.evaluation = evaluation
-        self._vocabulary, self._vocab_size = vocabulary, vocab_size
+        self._vocabulary, self._vocab_size, self._kind = vocabulary, vocab_size, kind
         defined = target_format is not None and target_format.answer_format is not None
         self._target_format = target_format if defined else None
         prompts = prompts_of_tasks(evaluation, prompt_ids or {})
@@ -130,7 +129,7 @@ class Evaluator:
         for shots in asked.shots:
             data = eval_set(
                 task.name, split, shots, self._vocabulary, self._vocab_size, prompt,
-                asked.input_length or UNLIMITED, asked.limit, asked.seed,
+                asked.input_length or UNLIMITED, asked.limit, asked.seed, self._kind,
             )  # fmt: skip
             metrics = metrics or Metrics(task, data.examples)  # the same rows, whatever the shots
             group, length = asked.group or info.group, asked.input_length or UNLIMITED
@@ -155,9 +154,9 @@ class Evaluator:
         score). What is not defined is None.
 
         Args:
-          generate: (tokens [batch, length], decoding, numbers of the task's rows [batch]) -> ids
-            [batch, any]. A batch has `batch_size` rows, a set's last one the power of two that
-            holds what is left. What follows EOS is ignored.
+          generate: (tokens, segments [batch, length], decoding, numbers of the task's rows
+            [batch]) -> ids [batch, any]. A batch has `batch_size` rows, a set's last one the power
+            of two that holds what is left. What follows an end is ignored.
           step: of the stage; it names the samples.
           samples_dir: where <task>.<shots>shot.<step>.jsonl are written; None writes none.
           on_batch: called with (task, shots, rows answered) after each batch.
@@ -175,11 +174,14 @@ class Evaluator:
     def _ask(self, generate: Generate, each: _Set, on_batch: OnBatch | None) -> list[str]:
         """The answers, in the order of the rows."""
         answers: dict[int, str] = {}
-        for rows, batch in each.batches(self.evaluation.batch_size):
-            numbers = np.array(rows + rows[-1:] * (len(batch) - len(rows)), np.int32)
-            ids = np.asarray(generate(batch, self.evaluation.decoding, numbers))
-            texts = (decode(self._vocabulary, output) for output in ids)
-            answers |= zip(rows, texts, strict=False)
+        decoding, layout = self.evaluation.decoding, each.data.layout
+        stops = (*decoding.stop_texts, *each.data.stop_texts)
+        decoding = dataclasses.replace(decoding, stop_texts=stops)
+        for rows, tokens, segments in each.batches(self.evaluation.batch_size):
+            numbers = np.array(rows + rows[-1:] * (len(tokens) - len(rows)), np.int32)
+            ids = np.asarray(generate(tokens, segments, decoding, numbers))
+            texts = (cut(decode(self._vocabulary, output), stops) for output in ids)
+            answers |= zip(rows, map(layout.answer, texts), strict=False)
             if on_batch is not None:
                 on_batch(each.data.task, each.shots, len(rows))
         return [answers[i] for i in range(len(each.data.tokens))]

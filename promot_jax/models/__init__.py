@@ -3,7 +3,15 @@
 Free of TensorFlow and of the other rooms.
 """
 
-from promot_jax.models.config import T5Config
+from promot_jax.models.build import build
+from promot_jax.models.config import (
+    Config,
+    DecoderConfig,
+    RopeScaling,
+    T5Config,
+    config_from_json,
+    config_to_json,
+)
 from promot_jax.models.decoding import Decoding, generate, generate_all
 from promot_jax.models.layout import (
     Variables,
@@ -16,6 +24,7 @@ from promot_jax.models.layout import (
     unstack_layers,
 )
 from promot_jax.models.loss import cross_entropy, loss
+from promot_jax.models.model import Batch, Model
 from promot_jax.models.prompts import (
     Prompt,
     check_init,
@@ -32,13 +41,21 @@ from promot_jax.models.t5 import T5
 
 __all__ = [
     "T5",
+    "Batch",
+    "Config",
+    "DecoderConfig",
     "Decoding",
+    "Model",
     "Prompt",
+    "RopeScaling",
     "T5Config",
     "Variables",
     "abstract",
+    "build",
     "check_init",
     "class_labels",
+    "config_from_json",
+    "config_to_json",
     "cross_entropy",
     "flat",
     "from_file",

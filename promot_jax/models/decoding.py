@@ -1,10 +1,12 @@
 """Generation with a key-value cache: greedy, sampling, beam search.
 
-All rows of a batch decode together, each until its EOS; which prompt a row has, or none, is in its
-input ids. Everything has a fixed shape, so one compilation serves all batches of that shape.
+All rows of a batch decode together, each until a token that ends it; which prompt a row has, or
+none, is in its input ids. Everything has a fixed shape, so one compilation serves all batches of
+that shape. Behind an output's end its ids are 0 and mean nothing.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,17 +15,16 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from promot_jax.errors import UserError, check_types
 from promot_jax.models.layout import Variables, nested
-from promot_jax.models.t5 import T5
+from promot_jax.models.model import Model
 
-PAD, EOS = 0, 1
 NEVER = -1e7  # log-probability of what must not happen; finite, so that sums stay numbers
 
-# Both extend the live beams by twice as many candidates, take those that end in EOS out as
+# Both extend the live beams by twice as many candidates, take those that have an end out as
 # finished, and stop where no live beam can still enter the finished ones. They differ in
 #              the penalty of n tokens   who may finish                  the best still possible
 # t5x          ((5 + n) / 6)^alpha       every candidate                 as if it had max_length
 # huggingface  n^alpha                   the first `beams` candidates;   as if it ended here
-#                                        at max_length without EOS too   (early_stopping=False)
+#                                        at max_length without end too   (early_stopping=False)
 # after t5x.decoding.beam_search (its penalty: Wu et al. 2016) and transformers' generate.
 BEAM_SEARCHES = ("t5x", "huggingface")
 # More is a slip of the hand, and would ask for all memory there is, or overflow float32.
@@ -41,7 +42,7 @@ class Decoding:
     """How to generate.
 
     Attributes:
-      max_length: most tokens of an output, EOS included; up to 16384.
+      max_length: most tokens of an output, its end included; up to 16384.
       beams: 1 for greedy search or sampling.
       temperature: 0 takes the likeliest token; above, samples from the softmax at this temperature.
       top_k: sample among the k likeliest tokens; 0 for all. Of equally likely ones, here and for
@@ -51,6 +52,7 @@ class Decoding:
         T5X's default is 0.6, Hugging Face's 1.
       beam_search: whose rules beams follow, "t5x" or "huggingface" (see `BEAM_SEARCHES`).
       seed: of the sampling.
+      stop_texts: an output ends where one of these begins.
 
     Raises:
       UserError: a value out of range, or sampling together with beams.
@@ -64,9 +66,15 @@ class Decoding:
     length_penalty: float = 0.6
     beam_search: str = "t5x"
     seed: int = 0
+    stop_texts: tuple[str, ...] = ()
 
     def __post_init__(self):
+        object.__setattr__(self, "stop_texts", tuple(self.stop_texts))
         check_types(self)
+        if not all(self.stop_texts):
+            raise UserError(
+                f"Decoding.stop_texts = {self.stop_texts!r}: an empty text ends nothing"
+            )
         for name, (low, high) in RANGES.items():
             if not low <= (value := getattr(self, name)) <= high:
                 raise UserError(f"Decoding.{name} = {value}: set {low} to {high}")
@@ -87,50 +95,60 @@ class Decoding:
 
 
 def generate(
-    model: T5,
+    model: Model,
     variables: Variables,
     inputs: Int[Array, "batch inputs"],
+    segments: Int[Array, "batch inputs"],
     decoding: Decoding,
+    stop_ids: Sequence[int],
     rows: Int[Array, " batch"] | None = None,
 ) -> tuple[Int[Array, "batch outputs"], Float[Array, " batch"]]:
-    """The outputs (EOS, then padding) and their scores.
+    """The outputs and their scores.
 
     A score is the output's log-probability; with beams, divided by the length penalty. What is
     sampled for a row depends on its number in `rows` (None: 0, 1, ...), not on its batch.
+
+    Args:
+      model: of either kind.
+      variables: its variables.
+      inputs: tokens, padded on the right.
+      segments: 0 where that is padding.
+      decoding: how to generate; its texts are the caller's to cut.
+      stop_ids: tokens that end an output, each of which is its last one.
+      rows: numbers of the rows.
     """
-    ids, scores = generate_all(model, variables, inputs, decoding, rows)
+    ids, scores = generate_all(model, variables, inputs, segments, decoding, stop_ids, rows)
     return ids[:, 0], scores[:, 0]
 
 
 def generate_all(
-    model: T5,
+    model: Model,
     variables: Variables,
     inputs: Int[Array, "batch inputs"],
+    segments: Int[Array, "batch inputs"],
     decoding: Decoding,
+    stop_ids: Sequence[int],
     rows: Int[Array, " batch"] | None = None,
 ) -> tuple[Int[Array, "batch beams outputs"], Float[Array, "batch beams"]]:
     """As `generate`, with all beams, best first."""
-    variables = nested(variables)
-    encoded = model.apply(variables, inputs, method="encode")
-    step, state = _first_step(model, variables, encoded, inputs, decoding)
+    variables, stops = nested(variables), jnp.asarray(stop_ids, jnp.int32)
+    logits, cache, kept = model.apply(
+        variables, inputs, segments, decoding.max_length, method="prefill"
+    )
+    if decoding.beams > 1:  # what is kept of the inputs is the same for a row's beams
+        kept = jax.tree.map(lambda x: jnp.repeat(x, decoding.beams, axis=0), kept)
+
+    def step(token, cache, index):
+        return model.apply(variables, token, cache, kept, index, method="decode_step")
+
+    def ends(tokens):
+        return jnp.any(tokens[..., None] == stops, axis=-1)
+
     if decoding.beams > 1:
-        return _beam_search(step, state, decoding)
-    ids, scores = _sample(step, state, decoding, jnp.arange(len(inputs)) if rows is None else rows)
+        return _beam_search(step, ends, logits, cache, decoding)
+    rows = jnp.arange(len(inputs)) if rows is None else rows
+    ids, scores = _sample(step, ends, logits, cache, decoding, rows)
     return ids[:, None], scores[:, None]
-
-
-def _first_step(model, variables, encoded, inputs, decoding):
-    """`step(token, caches, index) -> (logits, caches)`, and its result at the start token."""
-    length = decoding.max_length
-    empty = model.apply(variables, inputs.shape[0], length, method="empty_cache")
-
-    def step(token, caches, index, repeat=1):
-        sources, states = jnp.repeat(inputs, repeat, axis=0), None if caches[1] else encoded
-        return model.apply(
-            variables, token, states, sources, caches, index, length, method="decode_step"
-        )
-
-    return step, step(jnp.full(inputs.shape[0], PAD), (empty, None), 0)
 
 
 def _choose(
@@ -154,9 +172,8 @@ def _choose(
     return jnp.take_along_axis(tokens, drawn[:, None], axis=-1)[:, 0]
 
 
-def _sample(step, state, decoding, rows):
+def _sample(step, ends, logits, cache, decoding, rows):
     """Greedy search and sampling: one sequence a row."""
-    logits, caches = state
     batch, length = logits.shape[0], decoding.max_length
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(decoding.seed), rows)
 
@@ -166,17 +183,17 @@ def _sample(step, state, decoding, rows):
         log_probability = jnp.take_along_axis(jax.nn.log_softmax(logits), token[:, None], axis=-1)[
             :, 0
         ]
-        token = jnp.where(done, PAD, token)
+        token = jnp.where(done, 0, token)
         scores = scores + jnp.where(done, 0.0, log_probability)
-        return ids.at[:, index].set(token), scores, done | (token == EOS)
+        return ids.at[:, index].set(token), scores, done | ends(token)
 
     def body(carry):
-        index, ids, scores, done, caches = carry
-        logits, caches = step(ids[:, index - 1], caches, index)
-        return (index + 1, *choose(index, logits, ids, scores, done), caches)
+        index, ids, scores, done, cache = carry
+        logits, cache = step(ids[:, index - 1], cache, index)
+        return (index + 1, *choose(index, logits, ids, scores, done), cache)
 
     start = (jnp.zeros((batch, length), jnp.int32), jnp.zeros(batch), jnp.zeros(batch, bool))
-    carry = (jnp.int32(1), *choose(0, logits, *start), caches)
+    carry = (jnp.int32(1), *choose(0, logits, *start), cache)
     _, ids, scores, _, _ = jax.lax.while_loop(
         lambda c: (c[0] < length) & ~jnp.all(c[3]), body, carry
     )
@@ -186,7 +203,7 @@ def _sample(step, state, decoding, rows):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
 class _Beams:
-    """Live beams (no EOS yet) and finished ones, both best first, [batch, beams, ...]."""
+    """Live beams (no end yet) and finished ones, both best first, [batch, beams, ...]."""
 
     live_scores: Array
     live_ids: Array
@@ -196,7 +213,7 @@ class _Beams:
 
 
 def _penalty(length: int | Int[Array, ""], decoding: Decoding) -> float | Float[Array, ""]:
-    """What the log-probability of `length` tokens, EOS included, is divided by."""
+    """What the log-probability of `length` tokens, the end included, is divided by."""
     base = length * 1.0 if decoding.beam_search == "huggingface" else (5.0 + length) / 6.0
     return base**decoding.length_penalty
 
@@ -209,7 +226,9 @@ def _take(tree: Any, beams: Int[Array, "batch k"]) -> Any:
     )
 
 
-def _extend(state: _Beams, logits: Float[Array, "batch beams vocab"], index, decoding: Decoding):
+def _extend(
+    state: _Beams, logits: Float[Array, "batch beams vocab"], index, ends, decoding: Decoding
+):
     """One step of all beams; returns the new state and from which old beam each live one comes."""
     batch, beams, vocab = logits.shape
     scores = state.live_scores[..., None] + jax.nn.log_softmax(logits)
@@ -219,7 +238,7 @@ def _extend(state: _Beams, logits: Float[Array, "batch beams vocab"], index, dec
     ids = jax.lax.dynamic_update_slice_in_dim(
         _take(state.live_ids, parents), tokens[..., None].astype(jnp.int32), index, axis=2
     )
-    ended = finished = tokens == EOS
+    ended = finished = ends(tokens)
     length, hopeful_length = index + 1, decoding.max_length
     if decoding.beam_search == "huggingface":
         hopeful_length = length
@@ -235,9 +254,8 @@ def _extend(state: _Beams, logits: Float[Array, "batch beams vocab"], index, dec
     return _Beams(live_scores, ids, done_scores, done_ids, still_open), _take(parents, live)
 
 
-def _beam_search(step, state, decoding):
+def _beam_search(step, ends, logits, cache, decoding):
     """Beam search with separate live and finished beams."""
-    logits, caches = state
     batch, vocab = logits.shape
     beams, length = decoding.beams, decoding.max_length
     # At the start all beams are the same one: only the first may be extended.
@@ -245,25 +263,23 @@ def _beam_search(step, state, decoding):
     ids = jnp.zeros((batch, beams, length), jnp.int32)
     state = _Beams(live, ids, jnp.full((batch, beams), NEVER), ids, jnp.ones((batch, 1), bool))
     logits = jnp.repeat(logits[:, None], beams, axis=1)
-    state, parents = _extend(state, logits, 0, decoding)
-    caches = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), caches)
+    state, parents = _extend(state, logits, 0, ends, decoding)
+    cache = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), cache)
 
     def going(carry):
         index, state, _ = carry
         return (index < length) & jnp.any(state.open)
 
     def body(carry):
-        index, state, (self_cache, cross) = carry
+        index, state, cache = carry
         last = jax.lax.dynamic_index_in_dim(state.live_ids, index - 1, axis=2, keepdims=False)
-        logits, (self_cache, cross) = step(last.reshape(-1), (self_cache, cross), index, beams)
-        state, parents = _extend(state, logits.reshape(batch, beams, vocab), index, decoding)
+        logits, cache = step(last.reshape(-1), cache, index)
+        logits = logits.reshape(batch, beams, vocab)
+        state, parents = _extend(state, logits, index, ends, decoding)
         rows = (jnp.arange(batch)[:, None] * beams + parents).reshape(-1)
-        self_cache = jax.tree.map(
-            lambda x: x[rows], self_cache
-        )  # cross: the same for a row's beams
-        return index + 1, state, (self_cache, cross)
+        return index + 1, state, jax.tree.map(lambda x: x[rows], cache)
 
-    _, state, _ = jax.lax.while_loop(going, body, (jnp.int32(1), state, caches))
+    _, state, _ = jax.lax.while_loop(going, body, (jnp.int32(1), state, cache))
     # A row where nothing finished answers with its live beams.
     none = jnp.all(state.done_scores <= NEVER / 2, axis=1, keepdims=True)
     scores = jnp.where(none, state.live_scores, state.done_scores)

@@ -230,3 +230,8 @@ class MLP(nn.Module):
         inner = constrain(self, inner, ("batch", "length", "mlp"))
         inner = dropout(inner, config.dropout_rate, dropout_key, 1)
         return Dense(config, config.emb_dim, ("mlp", "embed"), name="wo")(inner)
+
+
+def soft_cap(logits: Float[Array, "..."], cap: float | None) -> Float[Array, "..."]:
+    """cap * tanh(logits / cap): near 0 as they are, never beyond the cap (Gemma 2); None: as is."""
+    return logits if cap is None else cap * jnp.tanh(logits / cap)

@@ -16,9 +16,14 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jaxtyping import Array, PRNGKeyArray
 
-from promot_jax.models.t5 import T5
+from promot_jax.models.model import Model
 
 Variables = dict[str, Any]
+# Of a batch, what either kind of model reads.
+INPUTS = (
+    "encoder_input_tokens", "encoder_segment_ids", "decoder_input_tokens",
+    "decoder_target_positions",
+)  # fmt: skip
 LAYER = re.compile(r"/layers_(\d+)/")
 
 
@@ -56,30 +61,29 @@ def unstack_layers(variables: Variables) -> Variables:
     return unstacked
 
 
-def canonical(model: T5) -> T5:
+def canonical(model: Model) -> Model:
     """The same model with unrolled layers."""
     return model.clone(config=dataclasses.replace(model.config, scan_layers=False, remat=False))
 
 
-def _boxed_init(model: T5, key: PRNGKeyArray) -> Variables:
+def _boxed_init(model: Model, key: PRNGKeyArray) -> Variables:
     tokens = jnp.ones((1, 1), jnp.int32)
-    batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
-    return flat(canonical(model).init(key, batch))
+    return flat(canonical(model).init(key, dict.fromkeys(INPUTS, tokens)))
 
 
-def init(model: T5, key: PRNGKeyArray) -> dict[str, Array]:
+def init(model: Model, key: PRNGKeyArray) -> dict[str, Array]:
     """Random variables; prompts are zeros until an initialiser of `prompts.py` fills them."""
     variables = {p: nn.meta.unbox(leaf) for p, leaf in _boxed_init(model, key).items()}
     return stack_layers(variables) if model.config.scan_layers else variables
 
 
 @functools.lru_cache(maxsize=16)
-def _boxed_shapes(model: T5) -> Variables:
+def _boxed_shapes(model: Model) -> Variables:
     """Shapes and axis names of the unrolled layers; tracing a deep model takes seconds."""
     return jax.eval_shape(lambda: _boxed_init(model, jax.random.key(0)))
 
 
-def abstract(model: T5) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract(model: Model) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and dtypes of `init`, at no cost."""
     shapes = {p: nn.meta.unbox(leaf) for p, leaf in _boxed_shapes(canonical(model)).items()}
     if not model.config.scan_layers:
@@ -88,7 +92,7 @@ def abstract(model: T5) -> dict[str, jax.ShapeDtypeStruct]:
     return stack_layers(shapes, stack)
 
 
-def logical_axes(model: T5) -> dict[str, tuple[str, ...]]:
+def logical_axes(model: Model) -> dict[str, tuple[str, ...]]:
     """Names of every array's axes, e.g. ("embed", "mlp"), which a mesh's rules map to devices."""
     axes = {path: leaf.names for path, leaf in _boxed_shapes(canonical(model)).items()}
     if not model.config.scan_layers:

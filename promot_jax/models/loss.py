@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from promot_jax.models.layers import soft_cap
 from promot_jax.models.layout import Variables, nested
-from promot_jax.models.t5 import T5, Batch
+from promot_jax.models.model import Batch, Model
 
 CHUNK_TOKENS = 4096  # positions whose logits exist at once, over the whole batch
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def cross_entropy(
     hidden: Float[Array, "batch length embed"],
     head: Float[Array, "embed vocab"],
@@ -26,19 +27,20 @@ def cross_entropy(
     weights: Float[Array, "batch length"],
     label_smoothing: float,
     z_loss: float,
+    cap: float | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Summed cross entropy of softmax(hidden @ head), T5X's `cross_entropy_with_logits`.
 
     With label smoothing s the target has probability 1 - s and every other token s / (vocab - 1);
     the constant that makes the least possible loss 0 is subtracted. `z_loss` adds
-    z_loss * log(Z)^2.
+    z_loss * log(Z)^2. `cap` is the model's soft cap of its logits.
 
     Returns:
       The weighted sum over all positions, and the sums "z_loss" (a part of it) and "correct"
       (argmax hits).
     """
     total, metrics, _, _ = _forward(
-        hidden, head, targets, weights, label_smoothing, z_loss, False, False
+        hidden, head, targets, weights, label_smoothing, z_loss, cap, False, False
     )
     return total, metrics
 
@@ -50,13 +52,14 @@ def _chunk(
     weights: Float[Array, "*rows"],
     label_smoothing: float,
     z_loss: float,
+    cap: float | None,
 ) -> tuple[Float[Array, "3"], Float[Array, "*rows vocab"]]:
     """Sums of loss, z-loss and right tokens over some positions, and d loss / d logits."""
     vocab = head.shape[1]
     low = label_smoothing / (vocab - 1)
     high = 1.0 - label_smoothing
     least = -high * math.log(high) - (label_smoothing * math.log(low) if label_smoothing else 0.0)
-    logits = hidden.astype(jnp.float32) @ head
+    logits = soft_cap(hidden.astype(jnp.float32) @ head, cap)
     log_z = jax.nn.logsumexp(logits, axis=-1)
     target_logit = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     loss = log_z - (high - low) * target_logit - least
@@ -68,10 +71,12 @@ def _chunk(
     softmax = jnp.exp(logits - log_z[..., None])
     is_target = jnp.arange(vocab) == targets[..., None]
     gradient = softmax * (1.0 + 2.0 * z_loss * log_z)[..., None] - jnp.where(is_target, high, low)
+    if cap is not None:
+        gradient = gradient * (1.0 - jnp.square(logits / cap))
     return sums, gradient * weights[..., None]
 
 
-def _forward(hidden, head, targets, weights, label_smoothing, z_loss, hidden_grad, head_grad):
+def _forward(hidden, head, targets, weights, label_smoothing, z_loss, cap, hidden_grad, head_grad):
     """Sums over all chunks, and the gradients that are asked for (None otherwise)."""
     batch, length, embed = hidden.shape
     size = max(1, min(length, CHUNK_TOKENS // batch))
@@ -85,7 +90,7 @@ def _forward(hidden, head, targets, weights, label_smoothing, z_loss, hidden_gra
     def body(carry, chunk):
         sums, d_head = carry
         h, t, w = chunk
-        new, d_logits = _chunk(h, head, t, w, label_smoothing, z_loss)
+        new, d_logits = _chunk(h, head, t, w, label_smoothing, z_loss, cap)
         d_hidden = (d_logits @ head.T).astype(hidden.dtype) if hidden_grad else None
         if head_grad:
             d_head = d_head + jnp.einsum("bte,btv->ev", h.astype(jnp.float32), d_logits)
@@ -104,18 +109,19 @@ def _forward(hidden, head, targets, weights, label_smoothing, z_loss, hidden_gra
     return sums[0], {"z_loss": sums[1], "correct": sums[2]}, d_hidden, d_head
 
 
-def _fwd(hidden, head, targets, weights, label_smoothing, z_loss):
+def _fwd(hidden, head, targets, weights, label_smoothing, z_loss, cap):
     total, metrics, d_hidden, d_head = _forward(
         *(x.value for x in (hidden, head, targets, weights)),
         label_smoothing,
         z_loss,
+        cap,
         hidden.perturbed,
         head.perturbed,
     )
     return (total, metrics), (d_hidden, d_head)
 
 
-def _bwd(label_smoothing, z_loss, gradients, cotangents):
+def _bwd(label_smoothing, z_loss, cap, gradients, cotangents):
     scale = cotangents[0]
     if isinstance(scale, jax.custom_derivatives.SymbolicZero):
         scale = 0.0
@@ -127,7 +133,7 @@ cross_entropy.defvjp(_fwd, _bwd, symbolic_zeros=True)
 
 
 def loss(
-    model: T5,
+    model: Model,
     variables: Variables,
     batch: Batch,
     dropout_key: PRNGKeyArray | None = None,
@@ -141,5 +147,7 @@ def loss(
         return module.hidden(batch, dropout_key), module.head()
 
     hidden, head = model.apply(nested(variables), method=hidden_and_head)
-    total, sums = cross_entropy(hidden, head, targets, weights, label_smoothing, z_loss)
+    total, sums = cross_entropy(
+        hidden, head, targets, weights, label_smoothing, z_loss, model.soft_cap
+    )
     return total, sums | {"tokens": jnp.sum(weights)}

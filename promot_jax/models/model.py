@@ -20,10 +20,14 @@ class Model(Protocol):
     Attributes:
       config: sizes and switches.
       prompts: (name, length) of every soft prompt, in the order of their ids.
+      soft_cap: of the logits; None: they are not capped.
+      embedding_scale: what a row of the table is multiplied with when it is looked up.
     """
 
     config: Config
     prompts: tuple[tuple[str, int], ...]
+    soft_cap: float | None
+    embedding_scale: float
 
     def hidden(
         self, batch: Batch, dropout_key: PRNGKeyArray | None = None

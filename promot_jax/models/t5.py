@@ -8,8 +8,6 @@ Parameter paths are those of T5X's minimal models; with `scan_layers` the layers
 `layers`, stacked along a first axis (`stack_layers` converts).
 """
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -25,8 +23,9 @@ from promot_jax.models.layers import (
     dropout,
     relative_buckets,
 )
+from promot_jax.models.model import Batch, Cache
 
-Batch = dict[str, Array]
+START = 0  # the decoder's first input: T5's padding
 HIDDEN = ("batch", "length", "activation_embed")
 
 
@@ -210,6 +209,8 @@ class T5(nn.Module):
 
     config: T5Config
     prompts: tuple[tuple[str, int], ...] = ()
+    soft_cap = None
+    embedding_scale = 1.0
 
     def setup(self):
         config = self.config
@@ -237,11 +238,10 @@ class T5(nn.Module):
     def encode(
         self,
         tokens: Int[Array, "batch inputs"],
-        segments: Int[Array, "batch inputs"] | None = None,
+        segments: Int[Array, "batch inputs"],
         dropout_key: PRNGKeyArray | None = None,
     ) -> Float[Array, "batch inputs embed"]:
         """The encoder's output; `segments` (0 = padding) keeps packed examples apart."""
-        segments = (tokens > 0).astype(jnp.int32) if segments is None else segments
         return self.encoder(
             self.embed(tokens), same_segment(segments, segments), fold(dropout_key, 0)
         )
@@ -250,33 +250,52 @@ class T5(nn.Module):
         self, batch: Batch, dropout_key: PRNGKeyArray | None = None
     ) -> Float[Array, "batch targets embed"]:
         """The decoder's output for a batch as `data` makes it; the head turns it into logits."""
-        inputs, targets = batch["encoder_input_tokens"], batch["decoder_input_tokens"]
-        encoded = self.encode(inputs, batch.get("encoder_segment_ids"), dropout_key)
+        sources, targets = batch["encoder_segment_ids"], batch["decoder_input_tokens"]
+        encoded = self.encode(batch["encoder_input_tokens"], sources, dropout_key)
         causal = jnp.tril(jnp.ones((targets.shape[1],) * 2, bool))[None, None]
         if "decoder_segment_ids" in batch:
-            sources, segments = batch["encoder_segment_ids"], batch["decoder_segment_ids"]
+            segments = batch["decoder_segment_ids"]
             mask = causal & same_segment(segments, segments)
         else:  # padding comes last, where the causal mask hides it from every real token
-            sources = (inputs > 0).astype(jnp.int32)
             segments, mask = jnp.ones_like(targets), causal
         cross_mask = same_segment(segments, sources)
         x, _ = self.decoder(self.embed(targets), encoded, mask, cross_mask, fold(dropout_key, 1))
         return x
 
-    def decode_step(self, token, encoded, sources, caches, index, length):
-        """Logits [batch, vocab] after `token` [batch] at position `index`, and the new caches.
+    def prefill(
+        self,
+        inputs: Int[Array, "batch inputs"],
+        segments: Int[Array, "batch inputs"],
+        length: int,
+    ) -> tuple[Float[Array, "batch vocab"], Cache, Cache]:
+        """See `Model`; what is kept are the segments, and keys and values of the encoder's output.
 
-        `sources` [batch, inputs] are the encoder's token ids (0 = padding); `caches` as `Stack` has
-        them, for `length` positions.
+        The cache is as `Stack` has it, for `length` positions.
         """
+        encoded = self.encode(inputs, segments)
+        start = jnp.full(inputs.shape[0], START)
+        caches = (self._empty_cache(inputs.shape[0], length), None)
+        logits, (cache, cross) = self._step(start, encoded, segments, caches, 0)
+        return logits, cache, (cross, segments)
+
+    def decode_step(
+        self, token: Int[Array, " batch"], cache: Cache, kept: Cache, index: Int[Array, ""]
+    ) -> tuple[Float[Array, "batch vocab"], Cache]:
+        """See `Model`."""
+        cross, segments = kept
+        logits, (cache, _) = self._step(token, None, segments, (cache, cross), index)
+        return logits, cache
+
+    def _step(self, token, encoded, segments, caches, index):
+        """Logits after `token` at position `index`; the first step has no cross cache yet."""
+        length = jax.tree.leaves(caches[0])[0].shape[-2]
         mask = (jnp.arange(length) <= index)[None, None, None]
-        cross_mask = (sources > 0)[:, None, None]
+        cross_mask = (segments > 0)[:, None, None]
         x = self.embed(token[:, None])
         x, caches = self.decoder(x, encoded, mask, cross_mask, None, caches, index)
         return self.logits(x)[:, 0], caches
 
-    def empty_cache(self, batch: int, length: int) -> Any:
-        """A self-attention cache for `length` positions, to start `decode_step` with."""
+    def _empty_cache(self, batch: int, length: int) -> Cache:
         config = self.config
         shape = (batch, config.num_heads, length, config.head_dim)
         if config.scan_layers:

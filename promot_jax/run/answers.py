@@ -103,6 +103,7 @@ def infer(
     _check(model, source, how)
     settings = dataclasses.asdict(how)
     settings |= settings.pop("decoding")
+    settings["stop_texts"] = list(settings["stop_texts"])  # as JSON has it
     del settings["batch_size"], settings["too_long"]  # they change no answer
     with Output(output, model.fingerprints() | settings) as out:
         for line, written in out.keep(read_records(source, how), source, WINDOW):
@@ -196,7 +197,11 @@ def _naming_shortage(rows: int, tokens: int) -> Iterator[None]:
 def _encoded(model: LanguageModel, record: Record, how: Answering) -> list[Ids]:
     """A record's input and, with scoring, its targets."""
     inputs = model.encode(record["inputs"], record["prompt"])
-    return [inputs, model.encode(record["targets"], None)] if how.score else [inputs]
+    return (
+        [inputs, model.encode_target(record["inputs"], record["targets"])]
+        if how.score
+        else [inputs]
+    )
 
 
 def _check(model: LanguageModel, source: Path, how: Answering) -> None:

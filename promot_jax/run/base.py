@@ -6,14 +6,14 @@ import seqio
 
 from promot_jax.data import task_names
 from promot_jax.errors import UserError
-from promot_jax.models import Prompt, T5Config
+from promot_jax.models import Config, Prompt
 from promot_jax.models.prompts import Initializer
 from promot_jax.run.workdir import load_vocabulary
 from promot_jax.training.description import Description
 from promot_jax.training.variables import stage_directory
 
 
-def base_model(base: str) -> T5Config:
+def base_model(base: str) -> Config:
     """The architecture of a work directory's model."""
     return Description.read(_workdir(base)).model
 

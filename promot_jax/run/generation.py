@@ -9,23 +9,29 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool, Float, Int
 
-from promot_jax.models import T5, Decoding, Variables, generate, score
+from promot_jax.models import Batch, Decoding, Model, Variables, generate, score
 from promot_jax.training import replicated, use
 from promot_jax.training.mesh import BATCH
 
+Tokens = Int[np.ndarray, "batch length"]
+
 
 class Generator:
-    """`generator(variables, tokens, decoding, rows)` -> ids; every host gives and gets all rows."""
+    """`generator(variables, tokens, segments, decoding, rows)` -> ids.
 
-    def __init__(self, model: T5, mesh: Mesh):
+    Every host gives and gets all rows.
+    """
+
+    def __init__(self, model: Model, mesh: Mesh, vocabulary):
         self.mesh = mesh
         self.rows = mesh.shape["data"] * mesh.shape["fsdp"]
+        self._vocabulary = vocabulary
         everywhere = {"out_shardings": replicated(mesh)}
         self._generate = jax.jit(
-            lambda variables, tokens, rows, decoding: generate(
-                model, variables, tokens, decoding, rows
+            lambda variables, tokens, segments, rows, decoding, stop_ids: generate(
+                model, variables, tokens, segments, decoding, stop_ids, rows
             ),
-            static_argnames="decoding",
+            static_argnames=("decoding", "stop_ids"),
             **everywhere,
         )
         self._score = jax.jit(functools.partial(score, model), **everywhere)
@@ -33,28 +39,41 @@ class Generator:
     def __call__(
         self,
         variables: Variables,
-        tokens: Int[np.ndarray, "batch inputs"],
+        tokens: Tokens,
+        segments: Tokens,
         decoding: Decoding,
         rows: Sequence[int] | None = None,
     ) -> Int[np.ndarray, "batch outputs"]:
-        """Generates for a batch; `rows` are the rows' numbers, for sampling (None: 0, 1, ...)."""
+        """Generates for a batch; `rows` are the rows' numbers, for sampling (None: 0, 1, ...).
+
+        An output ends with a token that ends it, or that holds one of `decoding.stop_texts`, which
+        the caller cuts off; a text over several tokens ends nothing here.
+        """
         rows = np.asarray(range(len(tokens)) if rows is None else rows, np.int32)
-        return self._run(self._generate, variables, tokens, rows, decoding=decoding)[0]
+        how = {"decoding": decoding, "stop_ids": self._stop_ids(decoding.stop_texts)}
+        return self._run(self._generate, variables, (tokens, segments, rows), **how)[0]
 
     def score(
-        self,
-        variables: Variables,
-        inputs: Int[np.ndarray, "batch inputs"],
-        targets: Int[np.ndarray, "batch targets"],
+        self, variables: Variables, batch: Batch
     ) -> tuple[Float[np.ndarray, " batch"], Bool[np.ndarray, " batch"]]:
-        """Log-likelihoods of targets, and whether greedy search produces them."""
-        return self._run(self._score, variables, inputs, targets)
+        """Log-likelihoods of a batch's targets, and whether greedy search produces them."""
+        return self._run(self._score, variables, (batch,))
+
+    @functools.cache  # noqa: B019  (as old as the model)
+    def _stop_ids(self, stop_texts: tuple[str, ...]) -> tuple[int, ...]:
+        vocabulary = self._vocabulary
+        ends = getattr(vocabulary, "stop_ids", (vocabulary.eos_id,))
+        if not stop_texts:
+            return tuple(ends)
+        texts = ((i, vocabulary.decode([i])) for i in range(vocabulary.vocab_size))
+        held = (i for i, text in texts if any(stop in text for stop in stop_texts))
+        return tuple(sorted({*ends, *held}))
 
     def _run(
-        self, function: Callable, variables: Variables, *batches: np.ndarray, **settings: Any
+        self, function: Callable, variables: Variables, batches: Any, **settings: Any
     ) -> tuple[np.ndarray, ...]:
         """Calls a jitted function; rows are added for the mesh's sake and taken off again."""
-        count = len(batches[0])
+        count = len(jax.tree.leaves(batches)[0])
         sharding = NamedSharding(self.mesh, PartitionSpec(BATCH))
 
         def place(rows):
@@ -62,5 +81,5 @@ class Generator:
             return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
 
         with use(self.mesh):
-            results = function(variables, *map(place, batches), **settings)
+            results = function(variables, *jax.tree.map(place, batches), **settings)
         return tuple(np.asarray(result)[:count] for result in results)

@@ -27,6 +27,7 @@ try:
 except ModuleNotFoundError as error:
     raise SystemExit(f"lm-evaluation-harness is needed ({error}): pip install lm_eval") from error
 
+from promot_jax.data.layouts import cut
 from promot_jax.errors import UserError
 from promot_jax.models import Decoding
 from promot_jax.run.inference import BATCH_SIZE, INPUT_LENGTH, LanguageModel, check_batch_size
@@ -129,9 +130,7 @@ class HarnessModel(TemplateLM):
             texts = [requests[i].args[0] for i in rows]
             found = self.model.generate(texts, self.prompt, decoding, self.batch_size)
             for i, text in zip(rows, found, strict=True):
-                outputs[i] = text[
-                    : min([text.find(stop) for stop in stops if stop in text] or [None])
-                ]
+                outputs[i] = cut(text, stops)
         return outputs
 
 

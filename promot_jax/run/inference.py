@@ -13,9 +13,8 @@ in smaller batches, since attention's memory grows as rows * length ** 2 (`data.
 an input of more than `input_length` tokens is refused.
 """
 
-import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +23,10 @@ from jaxtyping import Int
 
 from promot_jax.convert import load_checkpoint
 from promot_jax.data import Batch, by_length, decode, padded_length
+from promot_jax.data.layouts import cut, make_layout, padded
 from promot_jax.errors import UserError, near
 from promot_jax.files import fingerprint
-from promot_jax.models import Decoding, Prompt, Variables, prompt_ids
+from promot_jax.models import Decoding, Prompt, Variables, config_to_json, prompt_ids
 from promot_jax.paths import resolve
 from promot_jax.run.generation import Generator
 from promot_jax.run.workdir import load_vocabulary, make_vocabulary
@@ -108,7 +108,8 @@ class LanguageModel:
             self.variables: Variables = load(
                 path, Layout(model, devices), bases=Bases(tuple(bases))
             )
-        self.generator = Generator(model, devices)
+        self.generator = Generator(model, devices, self.vocabulary)
+        self.layout = make_layout(model.config.kind, self.vocabulary)
         prompts = [Prompt(name, length) for name, length in self.description.prompts]
         self.prompt_ids = prompt_ids(prompts, model.config.vocab_size)
         self.prompts = tuple(self.prompt_ids)
@@ -147,7 +148,10 @@ class LanguageModel:
         """
         if len(texts) != len(targets):
             raise UserError(f"{len(targets)} targets for {len(texts)} texts: give one a text")
-        inputs, rows = self._encode_all(texts, prompt), self._encode_all(targets, None, "target")
+        inputs = self._encode_all(texts, prompt)
+        _check_texts(targets, "target")
+        rows = [self.encode_target(*pair) for pair in zip(texts, targets, strict=True)]
+        self.check_lengths(rows, "target")
         return self.score_ids(inputs, rows, batch_size)
 
     def generate_ids(
@@ -190,13 +194,19 @@ class LanguageModel:
     ) -> list[str]:
         """Outputs of one batch; what is sampled for an input depends on its number."""
         numbers = [*numbers, *[numbers[-1]] * (size - len(numbers))]
-        ids = self.generator(self.variables, _padded(inputs, size), decoding, numbers)
-        return [decode(self.vocabulary, row) for row in ids[: len(inputs)]]
+        tokens = padded(inputs, size, padded_length(max(map(len, inputs))))
+        ids = self.generator(self.variables, *tokens, decoding, numbers)
+        texts = (decode(self.vocabulary, row) for row in ids[: len(inputs)])
+        return [self.layout.answer(cut(text, decoding.stop_texts)) for text in texts]
 
     def score_batch(self, inputs: Sequence[Ids], targets: Sequence[Ids], size: int) -> list[Score]:
         """Scores of one batch."""
-        padded = _padded(inputs, size), _padded(targets, size)
-        log_likelihoods, greedy = self.generator.score(self.variables, *padded)
+        lengths = (padded_length(max(map(len, rows))) for rows in (inputs, targets))
+        batch = self.layout.empty(size, *lengths)
+        for row in range(size):
+            last = min(row, len(inputs) - 1)
+            self.layout.write(batch, row, [(inputs[last], targets[last])])
+        log_likelihoods, greedy = self.generator.score(self.variables, batch)
         if not np.isfinite(log_likelihoods).all():
             raise UserError(
                 "the model's log-likelihoods are no finite numbers: its weights are damaged, or too"
@@ -205,11 +215,8 @@ class LanguageModel:
         columns = log_likelihoods.tolist(), map(len, targets), greedy.tolist()
         return [Score(*values) for values in zip(*columns, strict=False)]
 
-    def _encode_all(
-        self, texts: Sequence[str], prompt: PromptNames, what: str = "text"
-    ) -> list[Ids]:
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise UserError(f"{what}s = {repr(texts)[:40]}: give a list of texts")
+    def _encode_all(self, texts: Sequence[str], prompt: PromptNames) -> list[Ids]:
+        _check_texts(texts, "text")
         names = [prompt] * len(texts) if prompt is None or isinstance(prompt, str) else list(prompt)
         if len(names) != len(texts):
             raise UserError(
@@ -217,11 +224,11 @@ class LanguageModel:
                 " for all"
             )
         rows = [self.encode(text, name) for text, name in zip(texts, names, strict=True)]
-        self.check_lengths(rows, what)
+        self.check_lengths(rows, "text")
         return rows
 
     def encode(self, text: str, prompt: str | None) -> Ids:
-        """The prompt's ids, the text's tokens, EOS.
+        """The prompt's ids, and the text's as the model reads an input.
 
         Raises:
           UserError: no such prompt, what is no text, or a vocabulary that is not the model's.
@@ -231,8 +238,21 @@ class LanguageModel:
                 f"there is no prompt {prompt!r}{near(prompt, self.prompts)}; the model's prompts"
                 f" are {list(self.prompts)}"
             )
+        ids = self._ids(text, lambda: self.layout.input_ids(self.layout.before(text)))
+        soft = self.prompt_ids[prompt] if prompt is not None else np.zeros(0, np.int32)
+        return np.concatenate([soft, ids]).astype(np.int32)
+
+    def encode_target(self, text: str, target: str) -> Ids:
+        """What the model is to answer to a text, as ids.
+
+        Raises:
+          UserError: what is no text, or a vocabulary that is not the model's.
+        """
+        return self._ids(target, lambda: self.layout.target_ids(text, target))
+
+    def _ids(self, text: str, encode: Callable[[], list[int]]) -> Ids:
         try:
-            ids = self.vocabulary.encode(text)
+            ids = encode()
         except UnicodeEncodeError as error:
             raise UserError(f"{text[:40]!r} is no text ({error.reason}): correct it") from error
         if ids and max(ids) >= (size := self.description.model.vocab_size):
@@ -240,8 +260,7 @@ class LanguageModel:
                 f"the vocabulary gives id {max(ids)} in {text[:40]!r}, but the model has vocab_size"
                 f" = {size}: restore the vocabulary that it was made with"
             )
-        soft = self.prompt_ids[prompt] if prompt is not None else np.zeros(0, np.int32)
-        return np.concatenate([soft, [*ids, self.vocabulary.eos_id]]).astype(np.int32)
+        return np.asarray(ids, np.int32)
 
     def check_lengths(self, rows: Iterable[Ids], what: str = "text") -> None:
         """Raises UserError for a row of more tokens than `input_length`."""
@@ -254,7 +273,7 @@ class LanguageModel:
 
     def fingerprints(self) -> dict[str, str]:
         """What all its answers come from: weights with prompts, architecture, vocabulary."""
-        built = [dataclasses.asdict(self.description.model), self.description.prompts]
+        built = [config_to_json(self.description.model), self.description.prompts]
         return {
             "model": digest(self.variables),
             "architecture": _fingerprint(built),
@@ -267,10 +286,6 @@ def _fingerprint(settings: Any, content: bytes = b"") -> str:
     return fingerprint(text.encode() + b"\0" + content)
 
 
-def _padded(rows: Sequence[Ids], size: int) -> Int[np.ndarray, "size length"]:
-    """Rows in one array; the last one fills it up."""
-    tokens = np.zeros((size, padded_length(max(map(len, rows)))), np.int32)
-    for i in range(size):
-        row = rows[min(i, len(rows) - 1)]
-        tokens[i, : len(row)] = row
-    return tokens
+def _check_texts(texts: Sequence[str], what: str) -> None:
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{what}s = {repr(texts)[:40]}: give a list of texts")

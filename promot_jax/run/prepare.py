@@ -15,7 +15,7 @@ from promot_jax.data import (
 )
 from promot_jax.errors import UserError, check_memory
 from promot_jax.evaluation import Evaluator
-from promot_jax.models import T5, check_init, prompt_ids
+from promot_jax.models import build, check_init, prompt_ids
 from promot_jax.run.base import base_vocabulary
 from promot_jax.run.generation import Generator
 from promot_jax.run.stage import Run, Stage
@@ -56,25 +56,26 @@ def prepare(settings: Run) -> Context:
                 f"BASE = {settings.base!r} has another vocabulary than VOCABULARY: set the base's,"
                 " as gin/models/of_base.gin does"
             )
-    model = T5(settings.model, tuple((p.name, p.length) for p in settings.prompts))
+    model = build(settings.model, [(p.name, p.length) for p in settings.prompts])
     layout = Layout(model, mesh)
     paths = layout.abstract()
     check_init(settings.prompts, paths[EMBEDDING])
     size = settings.vocabulary.vocab_size
     if size > settings.model.vocab_size:
         raise UserError(
-            f"the vocabulary has {size} ids, but T5Config.vocab_size = {settings.model.vocab_size}:"
-            " set the model's own vocabulary"
+            f"the vocabulary has {size} ids, but {type(settings.model).__name__}.vocab_size ="
+            f" {settings.model.vocab_size}: set the model's own vocabulary"
         )
     stages = [
         _prepare_stage(settings, stage, f"{k}-{stage.name}", ids, paths, mesh)
         for k, stage in enumerate(settings.stages, start=1)
     ]
-    return Context(settings, layout, Generator(model, mesh), stages)
+    return Context(settings, layout, Generator(model, mesh, settings.vocabulary), stages)
 
 
 def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh) -> Prepared:
     batches, owner = None, {}
+    reads = settings.vocabulary, settings.model.vocab_size
     if stage.steps:
         owner = assign(stage.train, paths)
         check_parts(stage.train, owner, paths, stage.steps)
@@ -85,10 +86,10 @@ def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh
             f"stage {stage.name!r}: TrainData.batch_size",
             stage.accumulate,
         )
-        batches = Batches(stage.data, settings.vocabulary, settings.model.vocab_size, ids)
+        batches = Batches(stage.data, *reads, ids, settings.model.kind)
     target = target_format(settings.targets)
     evaluators = [
-        Evaluator(evaluation, settings.vocabulary, settings.model.vocab_size, ids, target)
+        Evaluator(evaluation, *reads, ids, target, settings.model.kind)
         for evaluation in stage.evaluations
     ]
     return Prepared(stage, directory, batches, evaluators, owner)

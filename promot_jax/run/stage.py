@@ -14,7 +14,7 @@ import seqio
 from promot_jax.data import TrainData, task_names
 from promot_jax.errors import UserError, check_range, check_types
 from promot_jax.evaluation import Evaluation
-from promot_jax.models import Prompt, T5Config
+from promot_jax.models import Config, Prompt
 from promot_jax.paths import absolute, expand, is_name
 from promot_jax.training import Part
 
@@ -156,7 +156,7 @@ class Run:
 
     workdir: str
     method: str
-    model: T5Config
+    model: Config
     vocabulary: seqio.Vocabulary
     stages: Sequence[Stage]
     target: str | Sequence[str | Sequence[str]] = ()

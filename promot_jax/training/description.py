@@ -16,7 +16,7 @@ from promot_jax.added_tokens import AddedToken, from_json
 from promot_jax.errors import UserError, check_types
 from promot_jax.files import fingerprint, lock, read_json, seal, unseal
 from promot_jax.hosts import write_atomically
-from promot_jax.models import T5, T5Config
+from promot_jax.models import Config, Model, build, config_from_json, config_to_json
 from promot_jax.paths import check_name, resolve
 
 CONFIG, RUN, VOCABULARY = "config.gin", "run.json", "sentencepiece.model"
@@ -48,7 +48,7 @@ class Description:
     """
 
     method: str
-    model: T5Config
+    model: Config
     prompts: tuple[tuple[str, int], ...]
     stages: tuple[str, ...]
     targets: tuple[str, ...]
@@ -88,7 +88,7 @@ class Description:
             ) from error
         try:
             values = unseal(values)
-            values["model"] = T5Config(**values["model"])
+            values["model"] = config_from_json(values["model"])
             values["prompts"] = tuple((name, length) for name, length in values["prompts"])
             for name in ("stages", "targets", "modules"):
                 values[name] = tuple(values[name])
@@ -127,9 +127,9 @@ class Description:
             raise UserError(f"{root / name} has been changed since it was written: {RESTORE}")
         return found
 
-    def module(self) -> T5:
+    def module(self) -> Model:
         """The model with its prompts."""
-        return T5(self.model, self.prompts)
+        return build(self.model, self.prompts)
 
     def write(self, root: Path, config: str, sentencepiece: bytes | None) -> None:
         """Makes a work directory.
@@ -162,7 +162,8 @@ class Description:
     def save(self, root: Path) -> None:
         """Writes `run.json`, with the way from here to the base."""
         here = dataclasses.replace(self, base_beside=_beside(self.base, root))
-        write_atomically(root / RUN, json.dumps(seal(dataclasses.asdict(here)), indent=1))
+        values = dataclasses.asdict(here) | {"model": config_to_json(self.model)}
+        write_atomically(root / RUN, json.dumps(seal(values), indent=1))
 
 
 def is_running(workdir: str) -> bool:

@@ -22,9 +22,9 @@ from promot_jax.console import say
 from promot_jax.errors import UserError
 from promot_jax.files import read_json
 from promot_jax.models import (
-    T5,
+    Config,
+    Model,
     Prompt,
-    T5Config,
     Variables,
     abstract,
     init,
@@ -52,7 +52,7 @@ Found = TypeVar("Found")
 class Layout:
     """A model on a mesh: shape, dtype and sharding of every variable."""
 
-    model: T5
+    model: Model
     mesh: Mesh
 
     def abstract(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -114,15 +114,21 @@ def checkpoint_name(path: str) -> str:
     return _while_it_runs(home, look)
 
 
-def check_base(path: str, model: T5Config) -> None:
+def check_base(path: str, model: Config) -> None:
     """Raises UserError unless a base has a checkpoint, and of a model of this architecture."""
     theirs = Description.read(stage_directory(path, "BASE")[0]).model
+    if theirs.kind != model.kind:
+        raise UserError(
+            f"BASE = {path!r} is of another kind of model ({theirs.kind}) than MODEL"
+            f" ({model.kind}): set the MODEL that it was made with"
+        )
+    name = type(model).__name__
     for field in dataclasses.fields(model):
         ours, other = getattr(model, field.name), getattr(theirs, field.name)
         if field.name not in CHANGEABLE and ours != other:
             raise UserError(
                 f"BASE = {path!r} is of another model: its {field.name} is {other!r}, but"
-                f" T5Config.{field.name} = {ours!r}: set the MODEL that it was made with"
+                f" {name}.{field.name} = {ours!r}: set the MODEL that it was made with"
             )
 
 
@@ -293,8 +299,10 @@ def add_prompts(
     if all(f"prompt/{prompt.name}" in variables for prompt in prompts):
         return variables
     places = {p.name: layout.abstract()[f"prompt/{p.name}"].sharding for p in prompts}
+    scale = layout.model.embedding_scale
     make = jax.jit(
-        lambda key, embedding: init_prompts(key, embedding, prompts), out_shardings=places
+        lambda key, table: init_prompts(key, table if scale == 1 else table * scale, prompts),
+        out_shardings=places,
     )
     fresh = make(jax.random.fold_in(jax.random.key(seed), 1), variables[EMBEDDING])
     return {f"prompt/{name}": value for name, value in fresh.items()} | variables

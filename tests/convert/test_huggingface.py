@@ -20,11 +20,12 @@ from promot_jax.convert import export_model, import_checkpoint, open_source
 from promot_jax.convert.source import Vocabulary
 from promot_jax.convert.tokenizer import read_vocabulary, write_vocabulary
 from promot_jax.errors import UserError
-from promot_jax.models import Decoding, generate, nested
+from promot_jax.models import Decoding, nested
 from promot_jax.run import LanguageModel
 from promot_jax.training import make_mesh
 from promot_jax.training.description import VOCABULARY, Description
 from promot_jax.training.variables import Layout, load
+from tests.t5_batches import answers, with_segments
 
 SHARED = Path(os.environ.get("PROMOT_SHARED", Path(__file__).parents[3] / "shared"))
 T5_SPIECE = SHARED / "spm/t5.spiece.model"
@@ -82,7 +83,7 @@ def computed(workdir: Path) -> dict[str, np.ndarray]:
     """Our logits, and what greedy search and four beams give."""
     model = Description.read(str(workdir)).module()
     variables = load(str(workdir), Layout(model, make_mesh()))
-    batch = {"encoder_input_tokens": INPUTS, "decoder_input_tokens": DECODER_INPUTS}
+    batch = with_segments({"encoder_input_tokens": INPUTS, "decoder_input_tokens": DECODER_INPUTS})
 
     beams = Decoding(LENGTH, beams=hf_models.BEAMS, beam_search="huggingface", length_penalty=1.0)
 
@@ -90,8 +91,8 @@ def computed(workdir: Path) -> dict[str, np.ndarray]:
     def all_of(variables):
         return {
             "logits": model.apply(nested(variables), batch),
-            "greedy": generate(model, variables, INPUTS, Decoding(LENGTH))[0],
-            "beams": generate(model, variables, INPUTS, beams)[0],
+            "greedy": answers(model, variables, INPUTS, Decoding(LENGTH))[0],
+            "beams": answers(model, variables, INPUTS, beams)[0],
         }
 
     return jax.device_get(all_of(variables))

@@ -13,10 +13,11 @@ from safetensors.numpy import load_file, save_file
 from promot_jax.convert import export_model, import_checkpoint, import_prompt
 from promot_jax.convert.inspect import inspect
 from promot_jax.errors import UserError
-from promot_jax.models import Decoding, Prompt, generate, nested, prompt_ids
+from promot_jax.models import Decoding, Prompt, nested, prompt_ids
 from promot_jax.training import make_mesh
 from promot_jax.training.description import Description
 from promot_jax.training.variables import Layout, load
+from tests.t5_batches import answers, with_segments
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +59,14 @@ def computed(workdir: Path, prompt: str | None) -> dict[str, np.ndarray]:
     if prompt is not None:
         ids = prompt_ids([Prompt(*p) for p in about.prompts], about.model.vocab_size)[prompt]
         tokens = np.concatenate([np.tile(ids, (len(tokens), 1)), tokens], axis=1)
-    batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": DECODER_INPUTS}
+    batch = with_segments({"encoder_input_tokens": tokens, "decoder_input_tokens": DECODER_INPUTS})
 
     @jax.jit
     def both(variables):
         logits = {"logits": model.apply(nested(variables), batch)}
         if prompt is None:
             return logits
-        return logits | {"greedy": generate(model, variables, tokens, Decoding(LENGTH))[0]}
+        return logits | {"greedy": answers(model, variables, tokens, Decoding(LENGTH))[0]}
 
     found = jax.device_get(both(variables))
     return found | {"logits": found["logits"][..., :: hf_models.EVERY]}

@@ -19,6 +19,7 @@ from promot_jax.run.workdir import make_vocabulary
 from promot_jax.training import make_mesh
 from promot_jax.training.checkpoints import Checkpoints
 from promot_jax.training.variables import stage_directory
+from tests.t5_batches import with_segments
 
 BASE = "promot_jax/assets/lab/base"
 SHARED = Path(os.environ.get("PROMOT_SHARED", Path(__file__).parents[3] / "shared"))
@@ -85,7 +86,9 @@ def test_as_transformers_read_it(trials, name):
     for row, ids in zip(inputs, rows, strict=True):
         row[: len(ids)] = ids
     outputs = np.roll(inputs[:, :8], 1, axis=1) * (np.arange(8) > 0)
-    batch = {"encoder_input_tokens": inputs, "decoder_input_tokens": outputs.astype(np.int32)}
+    batch = with_segments(
+        {"encoder_input_tokens": inputs, "decoder_input_tokens": outputs.astype(np.int32)}
+    )
     ours = description.module().apply(nested(variables), batch)
     tokens, decoder = torch.tensor(inputs).long(), torch.tensor(outputs).long()
     with torch.no_grad():

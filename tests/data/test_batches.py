@@ -19,8 +19,8 @@ def unpack(batch):
     """A batch -> the (prompt, input, target) of each example in it."""
     found = []
     segments = [batch.get(f"{side}_segment_ids") for side in ("encoder", "decoder")]
-    if segments[0] is None:
-        segments = [batch["encoder_input_tokens"] > 0, batch["decoder_loss_weights"] > 0]
+    if segments[1] is None:
+        segments[1] = batch["decoder_loss_weights"] > 0
     for row in range(len(batch["encoder_input_tokens"])):
         for segment in range(1, int(segments[0][row].max()) + 1):
             x = batch["encoder_input_tokens"][row][segments[0][row] == segment]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from promot_jax import data
 from promot_jax.data.examples import Example
+from promot_jax.data.layouts import make_layout
 from promot_jax.data.losses import Losses
 from promot_jax.evaluation import Evaluation, Evaluator
 
@@ -67,11 +68,12 @@ def test_rows_without_losses_have_no_ceiling(text_task):
 
 
 VOCABULARY = data.sentencepiece(LAB)
+LAYOUT = make_layout("encoder_decoder", VOCABULARY)
 letters = st.sampled_from("abé² \n▁<unk>/s…")
 
 
 @given(text=st.text(letters, max_size=12))
 def test_texts_are_read_as_the_vocabulary_reads_them(lossy, text):
     ids = np.array([*VOCABULARY.encode(text), 1])
-    written = Losses(lossy, VOCABULARY).add(Example(lossy, "", text, {}), ids, ids)
+    written = Losses(lossy, VOCABULARY, LAYOUT).add(Example(lossy, "", text, {}), ids, ids)
     assert written.removeprefix(" ") == data.decode(VOCABULARY, ids).removeprefix(" ")

@@ -61,7 +61,7 @@ def test_draws_are_uniform():
 def test_text():
     info = data.TaskInfo(separator=" | ", shot_template="Q {inputs} A {targets}")
     shots = [Example("task", "{a}", "1", {}), Example("task", "b", "2", {})]
-    text = pool(3, info=info).text(example("c"), shots)
+    text = pool(3, info=info).text("c", shots)
     assert text == "Q {a} A 1 | Q b A 2 | c"
 
 

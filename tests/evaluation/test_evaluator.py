@@ -12,6 +12,7 @@ import tensorflow as tf
 from promot_jax.data import TaskInfo, accuracy, add_task, byte
 from promot_jax.errors import UserError
 from promot_jax.evaluation import Evaluation, Evaluator
+from promot_jax.models import Decoding
 
 VOCAB_SIZE = 384
 PROMPTS = {"nli": np.arange(384, 388), "other": np.arange(388, 390)}
@@ -104,7 +105,7 @@ class Echo:
     def __init__(self):
         self.batches = []
 
-    def __call__(self, tokens, decoding, rows):
+    def __call__(self, tokens, segments, decoding, rows):
         self.batches.append(tokens)
         outputs = np.full((len(tokens), tokens.shape[1] + 3), 70)  # what follows EOS is rubbish
         for row, ids in zip(outputs, tokens, strict=True):
@@ -176,7 +177,7 @@ def test_the_batch_size_changes_no_score(size):
 def test_answers_and_numbers_are_those_of_the_rows_whatever_the_batch(many, tmp_path, size):
     """Of inputs of many lengths; what is generated depends on the row's number."""
 
-    def numbered(tokens, decoding, rows):
+    def numbered(tokens, segments, decoding, rows):
         outputs = np.zeros((len(tokens), 8), int)
         for output, row in zip(outputs, rows, strict=True):
             text = f"{row}"
@@ -270,7 +271,7 @@ def test_inputs_are_padded_no_longer_than_a_task_needs():
 
 
 def test_ids_without_text_are_survived():
-    def prompt_ids(tokens, decoding, rows):
+    def prompt_ids(tokens, segments, decoding, rows):
         return np.tile([384, 0, 300, -1, 82 + 3, 111 + 3, 1], (len(tokens), 1))
 
     (row,) = evaluator(["ev_copy"], TaskInfo(answer_format=("Ro",)))(prompt_ids, 0)
@@ -313,10 +314,10 @@ def test_evaluating_twice_gives_the_same_and_leaves_whole_files(tmp_path):
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".jsonl"] * 2
 
 
-def test_decoding_is_handed_on_untouched():
-    seen, settings = set(), object()
+def test_decoding_is_handed_on():
+    seen, settings = set(), Decoding(3, beams=2)
 
-    def generate(tokens, decoding, rows):
+    def generate(tokens, segments, decoding, rows):
         seen.add(decoding)
         return tokens
 

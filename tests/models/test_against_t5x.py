@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from promot_jax.convert import t5x
-from promot_jax.models import T5, Decoding, abstract, generate, generate_all, loss, nested
+from promot_jax.models import T5, Decoding, abstract, loss, nested
+from tests.t5_batches import all_answers, answers, segments_of, with_segments
 
 SHARED = Path(os.environ.get("PROMOT_SHARED", Path(__file__).parents[3] / "shared"))
 FIXTURE = SHARED / "fixtures" / "t5x_tiny"
@@ -31,7 +32,7 @@ def arrays(name: str) -> dict[str, np.ndarray]:
 def batch_in(expected) -> dict[str, np.ndarray]:
     batch = {k.removeprefix("batch/"): v for k, v in expected.items() if k.startswith("batch/")}
     weights = batch["decoder_loss_weights"].astype(np.float32)
-    return batch | {"decoder_loss_weights": weights}
+    return with_segments(batch | {"decoder_loss_weights": weights})
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +81,14 @@ def test_logits_and_loss(config, variables, expected):
 
 def test_encoder(config, variables, expected):
     inputs = batch_in(expected)["encoder_input_tokens"]
-    encode = jax.jit(lambda v, x: T5(config).apply(nested(v), x, method="encode"))
+    encode = jax.jit(lambda v, x: T5(config).apply(nested(v), x, segments_of(x), method="encode"))
     encoded = encode(variables, inputs)
     close(encoded[inputs > 0], expected["encoded"][inputs > 0])
 
 
 def test_greedy(config, variables, expected):
     inputs = batch_in(expected)["encoder_input_tokens"]
-    ids, _ = generate(T5(config), variables, inputs, Decoding(expected["greedy"].shape[1]))
+    ids, _ = answers(T5(config), variables, inputs, Decoding(expected["greedy"].shape[1]))
     np.testing.assert_array_equal(ids, expected["greedy"])
 
 
@@ -95,7 +96,7 @@ def test_beams(config, variables, expected):
     """T5X's beams are in ascending order."""
     inputs = batch_in(expected)["encoder_input_tokens"]
     decoding = Decoding(expected["beam4_ids"].shape[2], beams=4)
-    ids, scores = generate_all(T5(config), variables, inputs, decoding)
+    ids, scores = all_answers(T5(config), variables, inputs, decoding)
     np.testing.assert_array_equal(ids, expected["beam4_ids"][:, ::-1])
     close(scores, expected["beam4_scores"][:, ::-1])
 
@@ -124,4 +125,4 @@ def prompted(config, expected):
     length, tokens = len(expected["prompt"]), batch["encoder_input_tokens"]
     soft = config.vocab_size + np.arange(length, dtype=np.int32)
     tokens = np.concatenate([np.tile(soft, (len(tokens), 1)), tokens], axis=1)
-    return T5(config, (("p", length),)), batch | {"encoder_input_tokens": tokens}
+    return T5(config, (("p", length),)), with_segments(batch | {"encoder_input_tokens": tokens})

@@ -9,7 +9,8 @@ import pytest
 from tiny_models import batch_of, tiny, variables_of
 
 from promot_jax.errors import UserError
-from promot_jax.models import Decoding, generate, generate_all, nested, stack_layers
+from promot_jax.models import Decoding, nested, stack_layers
+from tests.t5_batches import all_answers, answers, segments_of, with_segments
 
 LENGTH = 7
 EOS = 1
@@ -37,7 +38,7 @@ def inputs():
 @pytest.fixture(scope="module")
 def run(model):
     """(variables, inputs, decoding) -> ids and scores, compiled once for each decoding."""
-    return jax.jit(functools.partial(generate, model), static_argnums=2)
+    return jax.jit(functools.partial(answers, model), static_argnums=2)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def by_full_forward(model, variables, inputs):
 
     @jax.jit
     def logits(previous):
-        batch = {"encoder_input_tokens": inputs, "decoder_input_tokens": previous}
+        batch = with_segments({"encoder_input_tokens": inputs, "decoder_input_tokens": previous})
         return jax.nn.log_softmax(model.apply(nested(variables), batch))
 
     ids = np.zeros((len(inputs), LENGTH + 1), np.int32)
@@ -72,7 +73,7 @@ def test_the_cache_changes_nothing(model, variables, inputs, greedy):
 
 def test_scanned_layers_change_nothing(variables, inputs, greedy):
     model = tiny(scan_layers=True)
-    ids, scores = jax.jit(lambda v: generate(model, v, inputs, Decoding(LENGTH)))(
+    ids, scores = jax.jit(lambda v: answers(model, v, inputs, Decoding(LENGTH)))(
         stack_layers(variables)
     )
     np.testing.assert_array_equal(ids, greedy[0])
@@ -110,7 +111,7 @@ def test_after_eos_comes_padding(run, ending, inputs):
 def test_beam_search_finds_the_best(model, ending, inputs):
     """With as many beams as there are prefixes, nothing is better than what it finds."""
     decoding = Decoding(2, beams=64, length_penalty=0.0)
-    ids, scores = jax.jit(lambda v: generate_all(model, v, inputs, decoding))(ending)
+    ids, scores = jax.jit(lambda v: all_answers(model, v, inputs, decoding))(ending)
     exhaustive = best_of_all(model, ending, inputs)
     np.testing.assert_allclose(scores[:, 0], exhaustive, rtol=1e-4)
     assert np.all(np.diff(scores, axis=1) <= 1e-6)  # best first
@@ -122,7 +123,7 @@ def best_of_all(model, variables, inputs):
 
     @jax.jit
     def logits(previous):
-        batch = {"encoder_input_tokens": inputs, "decoder_input_tokens": previous}
+        batch = with_segments({"encoder_input_tokens": inputs, "decoder_input_tokens": previous})
         return jax.nn.log_softmax(model.apply(nested(variables), batch))
 
     best = np.full(len(inputs), -np.inf)
@@ -149,9 +150,11 @@ def test_one_beam_is_greedy(model, variables, inputs, greedy):
     @jax.jit
     def one_beam(variables):
         tree = nested(variables)
-        encoded = model.apply(tree, inputs, method="encode")
-        step, state = room._first_step(model, tree, encoded, inputs, settings)
-        return room._beam_search(step, state, settings)
+        logits, cache, kept = model.apply(
+            tree, inputs, segments_of(inputs), LENGTH, method="prefill"
+        )
+        step = lambda *now: model.apply(tree, now[0], now[1], kept, now[2], method="decode_step")  # noqa: E731
+        return room._beam_search(step, lambda ids: ids == EOS, logits, cache, settings)
 
     ids, _ = one_beam(variables)
     unfinished = [EOS not in row for row in greedy[0]]
@@ -176,7 +179,7 @@ def test_seeds(run, variables, inputs):
 def test_samples_depend_on_the_number_of_a_row_alone(model, variables, inputs):
     """So on no batch: the same in another order, and different for equal inputs."""
     sample = Decoding(LENGTH, temperature=2.0)
-    draw = jax.jit(lambda inputs, rows: generate(model, variables, inputs, sample, rows)[0])
+    draw = jax.jit(lambda inputs, rows: answers(model, variables, inputs, sample, rows)[0])
     numbers = np.arange(7, 7 + len(inputs))
     straight, turned = draw(inputs, numbers), draw(inputs[::-1], numbers[::-1])
     np.testing.assert_array_equal(straight, turned[::-1])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hf_beams import BEAMS, EOS, INPUTS, MODEL, SEARCHES, SEEDS
 
-from promot_jax.models import Decoding, generate_all
+from promot_jax.models import Decoding
+from tests.t5_batches import all_answers
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def expected():
 @pytest.fixture(scope="module")
 def run():
     """One compilation for each search, whatever the weights."""
-    return jax.jit(functools.partial(generate_all, MODEL), static_argnums=2)
+    return jax.jit(functools.partial(all_answers, MODEL), static_argnums=2)
 
 
 @pytest.mark.parametrize("k", range(len(SEARCHES)))

@@ -19,6 +19,7 @@ from promot_jax.models import (
     sampled_vocabulary,
 )
 from promot_jax.models.t5 import same_segment
+from tests.t5_batches import with_segments
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def in_front(batch, names):
     """The batch with each row's prompt in front of its inputs."""
     soft = np.stack([IDS[name] for name in names])
     tokens = np.concatenate([soft, batch["encoder_input_tokens"]], axis=1)
-    return batch | {"encoder_input_tokens": tokens}
+    return with_segments(batch | {"encoder_input_tokens": tokens})
 
 
 @pytest.mark.parametrize("name", IDS)

@@ -1,11 +1,13 @@
 """Log-likelihoods of targets: what the full softmax says, however the positions are cut."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_models import batch_of, tiny, variables_of
 
-from promot_jax.models import Decoding, generate, nested, score, scoring
+from promot_jax.models import Decoding, nested, score, scoring
+from tests.t5_batches import answers
 
 MODEL = tiny()
 LENGTH = 7
@@ -25,7 +27,7 @@ def variables():
 def test_the_full_softmax_says_the_same(variables, batch, chunk, monkeypatch):
     monkeypatch.setattr(scoring, "CHUNK_TOKENS", chunk)
     targets = batch["decoder_target_tokens"]
-    found, _ = jax.jit(lambda v: score(MODEL, v, batch["encoder_input_tokens"], targets))(variables)
+    found, _ = jax.jit(lambda v: score(MODEL, v, batch))(variables)
     log_p = jax.nn.log_softmax(MODEL.apply(nested(variables), batch))
     each = np.take_along_axis(np.asarray(log_p), targets[..., None], axis=-1)[..., 0]
     np.testing.assert_allclose(found, (each * (targets > 0)).sum(axis=1), rtol=1e-5)
@@ -33,10 +35,16 @@ def test_the_full_softmax_says_the_same(variables, batch, chunk, monkeypatch):
 
 def test_what_greedy_search_finds(variables, batch):
     inputs = batch["encoder_input_tokens"]
-    ids, scores = jax.jit(lambda v: generate(MODEL, v, inputs, Decoding(LENGTH)))(variables)
+    ids, scores = jax.jit(lambda v: answers(MODEL, v, inputs, Decoding(LENGTH)))(variables)
     other = np.array(ids)
     other[:2, 1] = np.where(other[:2, 1] == 5, 6, 5)  # one token of two rows
-    rated = jax.jit(lambda v, targets: score(MODEL, v, inputs, targets))
+
+    @jax.jit
+    def rated(variables, targets):
+        previous = jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1]
+        weights = {"decoder_target_tokens": targets, "decoder_loss_weights": targets > 0}
+        return score(MODEL, variables, batch | {"decoder_input_tokens": previous} | weights)
+
     found, greedy = rated(variables, ids)
     np.testing.assert_allclose(found, scores, rtol=1e-4)
     assert greedy.all()

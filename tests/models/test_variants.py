@@ -171,5 +171,5 @@ def test_what_no_t5_can_have(changes, message):
 
 
 def test_lists_from_files_become_tuples():
-    sizes = dict.fromkeys(list(T5Config.__dataclass_fields__)[:7], 2)
+    sizes = dict.fromkeys([field.name for field in dataclasses.fields(T5Config)[:7]], 2)
     assert T5Config(**sizes, mlp_activations=["relu"]).mlp_activations == ("relu",)

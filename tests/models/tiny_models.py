@@ -49,6 +49,7 @@ def batch_of(rows=3, inputs=8, targets=6, seed=0, prompts=None) -> dict[str, np.
     shifted = np.concatenate([np.zeros((rows, 1), np.int32), y[:, :-1]], axis=1)
     return {
         "encoder_input_tokens": x,
+        "encoder_segment_ids": (x > 0).astype(np.int32),
         "decoder_input_tokens": shifted * (y > 0),
         "decoder_target_tokens": y,
         "decoder_loss_weights": (y > 0).astype(np.float32),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from promot_jax.data import padded_length
+from promot_jax.data.layouts import padded
 from promot_jax.errors import UserError
 from promot_jax.models import Decoding
 from promot_jax.run import Answering, LanguageModel, infer
@@ -50,9 +51,7 @@ def test_scores(model):
 
 def test_greedy_is_what_generate_finds(model):
     row = model.encode(TEXTS[0], None)
-    tokens = np.zeros((4, 32), np.int32)
-    tokens[:, : len(row)] = row
-    found = model.generator(model.variables, tokens, SHORT)[0]
+    found = model.generator(model.variables, *padded([row], 4, 32), SHORT)[0]
     [score] = model.score_ids([row], [found[found > 0]])
     assert score.greedy and score.tokens == (found > 0).sum()
 

@@ -51,6 +51,7 @@ def batch() -> dict[str, np.ndarray]:
     shifted = np.pad(targets, ((0, 0), (1, 0)))[:, :-1] * (targets > 0)
     batch = {
         "encoder_input_tokens": inputs,
+        "encoder_segment_ids": inputs > 0,
         "decoder_input_tokens": shifted,
         "decoder_target_tokens": targets,
     }
