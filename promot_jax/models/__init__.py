@@ -12,6 +12,7 @@ from promot_jax.models.config import (
     config_from_json,
     config_to_json,
 )
+from promot_jax.models.decoder import Decoder
 from promot_jax.models.decoding import Decoding, generate, generate_all
 from promot_jax.models.layout import (
     Variables,
@@ -43,6 +44,7 @@ __all__ = [
     "T5",
     "Batch",
     "Config",
+    "Decoder",
     "DecoderConfig",
     "Decoding",
     "Model",

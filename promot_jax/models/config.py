@@ -22,6 +22,7 @@ LAYERS, SIZE = 1000, 2**24
 ACTIVATIONS = ("relu", "gelu", "silu", "linear")
 LAYER_TYPES = ("global", "local", "no_rope")
 ROPE_TYPES = ("linear", "llama3")
+ATTENTIONS = ("auto", "xla", "cudnn", "splash")
 POSITIVE = (
     "rms_norm_eps", "rope_theta", "local_rope_theta", "query_pre_attn_scalar",
     "attn_logit_softcapping", "final_logit_softcapping",
@@ -53,6 +54,7 @@ class T5Config:
       param_dtype: of parameters; soft prompts are float32 always.
       scan_layers: one traced layer, scanned; compiles faster, computes the same.
       remat: recompute activations in the backward pass; less memory, the same result.
+      attention: "auto", or the implementation to take (see `attention.py`).
 
     Raises:
       UserError: a field has a value no T5 can have.
@@ -78,6 +80,7 @@ class T5Config:
     param_dtype: str = "float32"
     scan_layers: bool = False
     remat: bool = False
+    attention: str = "auto"
 
     def __post_init__(self):
         if isinstance(self.mlp_activations, list):  # of a JSON or gin file
@@ -172,6 +175,7 @@ class DecoderConfig:
       param_dtype: of parameters; soft prompts are float32 always.
       scan_layers: one traced layer, scanned; compiles faster, computes the same.
       remat: recompute activations in the backward pass; less memory, the same result.
+      attention: "auto", or the implementation to take (see `attention.py`).
 
     Raises:
       UserError: a field has a value that no decoder can have.
@@ -207,6 +211,7 @@ class DecoderConfig:
     param_dtype: str = "float32"
     scan_layers: bool = False
     remat: bool = False
+    attention: str = "auto"
 
     def __post_init__(self):
         if isinstance(self.layer_types, list):  # of a JSON or gin file
@@ -262,6 +267,8 @@ def check_sizes(config: Config) -> None:
         if value < 1:
             raise UserError(f"{kind}.{field.name} = {value!r}: set a positive whole number")
         check_range(f"{kind}.{field.name}", value, 1, LAYERS if "layers" in field.name else SIZE)
+    if config.attention not in ATTENTIONS:
+        raise UserError(f"{kind}.attention = {config.attention!r}: set one of {ATTENTIONS}")
     for name in ("dtype", "param_dtype"):
         value = getattr(config, name)
         if value not in ("float32", "bfloat16"):

@@ -135,8 +135,6 @@ def generate_all(
     logits, cache, kept = model.apply(
         variables, inputs, segments, decoding.max_length, method="prefill"
     )
-    if decoding.beams > 1:  # what is kept of the inputs is the same for a row's beams
-        kept = jax.tree.map(lambda x: jnp.repeat(x, decoding.beams, axis=0), kept)
 
     def step(token, cache, index):
         return model.apply(variables, token, cache, kept, index, method="decode_step")

@@ -1,26 +1,29 @@
-"""The parts of a T5 layer: norm, dropout, attention, MLP, relative position bias.
+"""What both kinds of models share: embeddings, norm, dense layers, MLP, a stack of layers.
 
-T5 differs from the textbook transformer in four points, all of them here: RMS norm without bias or
-mean, no 1/sqrt(d) at the attention logits (folded into the query's initialiser), learned biases for
-bucketed relative distances in the place of position embeddings, and no bias vector anywhere.
-Kernels are two-dimensional, [in, heads * head_dim], as T5X's minimal models keep them.
+Kernels are two-dimensional, [in, heads * head_dim], as T5X's minimal models keep them. Activations
+are laid out on the mesh by the names of their axes (`constrain`); heads that the mesh's axis does
+not divide, such as the few key and value heads of a decoder, are kept whole on each of its devices.
 """
 
-import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from promot_jax.models.config import T5Config
+from promot_jax.models.config import Config
 
-MASKED = -1e10  # finite, so that a row with every key masked stays a number
+HIDDEN = ("batch", "length", "activation_embed")
+WHOLE_WHERE_UNEVEN = ("heads", "kv_heads")
 fan_in_normal = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 fan_in_truncated = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
-Cache = dict[str, Float[Array, "batch heads length head_dim"]]
+
+def fold(key: PRNGKeyArray | None, data: int | Array) -> PRNGKeyArray | None:
+    """`jax.random.fold_in` that passes None (no dropout) through."""
+    return None if key is None else jax.random.fold_in(key, data)
 
 
 def dropout(
@@ -38,26 +41,6 @@ def dropout(
     return x * jnp.where(keep, 1.0 / (1.0 - rate), 0.0).astype(x.dtype)
 
 
-def relative_buckets(
-    query: Int[Array, " q"], key: Int[Array, " k"], bidirectional: bool, config: T5Config
-) -> Int[Array, "q k"]:
-    """Bucket of each (query, key) distance: exact when near, logarithmic when far (T5, 2.1)."""
-    distance = key[None, :] - query[:, None]
-    buckets = config.relative_attention_num_buckets
-    offset = 0
-    if bidirectional:
-        buckets //= 2
-        offset = jnp.where(distance > 0, buckets, 0)
-        distance = jnp.abs(distance)
-    else:
-        distance = jnp.maximum(-distance, 0)
-    exact = buckets // 2
-    far = jnp.log(distance.astype(jnp.float32) / exact + jnp.finfo(jnp.float32).eps)
-    far = far / math.log(config.relative_attention_max_distance / exact) * (buckets - exact)
-    far = jnp.minimum(exact + far.astype(jnp.int32), buckets - 1)
-    return offset + jnp.where(distance < exact, distance, far)
-
-
 def constrain(
     module: nn.Module, x: Float[Array, "..."], axes: Sequence[str]
 ) -> Float[Array, "..."]:
@@ -71,12 +54,24 @@ def constrain(
     """
     if module.is_initializing():  # one row, which no mesh divides
         return x
-    if jax.sharding.get_abstract_mesh().empty and jax.device_count() > 1:
-        raise RuntimeError(
-            "the model is traced without a mesh, so its activations would not be sharded: trace it"
-            " inside promot_jax.training.use(mesh)"
-        )
-    return nn.with_logical_constraint(x, tuple(axes))
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        if jax.device_count() > 1:
+            raise RuntimeError(
+                "the model is traced without a mesh, so its activations would not be sharded: trace"
+                " it inside promot_jax.training.use(mesh)"
+            )
+        return x
+
+    def divides(name: str, size: int) -> bool:
+        axis = nn.logical_to_mesh_axes((name,))[0]
+        return axis is None or size % mesh.shape[axis] == 0
+
+    names = [
+        None if name in WHOLE_WHERE_UNEVEN and not divides(name, size) else name
+        for name, size in zip(axes, x.shape, strict=True)
+    ]
+    return nn.with_logical_constraint(x, tuple(names))
 
 
 @jax.custom_vjp
@@ -100,138 +95,173 @@ def _matmul_backward(saved, gradient):
 matmul.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _matmul_backward)
 
 
-@jax.custom_vjp
-def add_bias(
-    logits: Float[Array, "batch heads q k"], bias: Float[Array, "1 heads q k"]
-) -> Float[Array, "batch heads q k"]:
-    """logits + bias; on CPU the bias's gradient is a product with ones.
-
-    XLA's CPU backend sums over the leading axis ten times slower than it multiplies.
-    """
-    return logits + bias
-
-
-def _add_bias_backward(_, gradient):
-    if jax.default_backend() != "cpu":
-        return gradient, jnp.sum(gradient, axis=0, keepdims=True)
-    rows = gradient.reshape(gradient.shape[0], -1)
-    total = jnp.ones((1, rows.shape[0]), rows.dtype) @ rows
-    return gradient, total.reshape(1, *gradient.shape[1:])
-
-
-add_bias.defvjp(lambda logits, bias: (logits + bias, None), _add_bias_backward)
-
-
 class RMSNorm(nn.Module):
-    """Root mean square norm, computed in float32, eps 1e-6."""
+    """Root mean square norm, computed in float32 and rounded once.
 
-    config: T5Config
+    Attributes:
+      config: for the types.
+      eps: added to the mean square.
+      offset: multiply by 1 + scale, which starts at 0 (Gemma).
+      axis: the name of the normalised axis.
+    """
+
+    config: Config
+    eps: float = 1e-6
+    offset: bool = False
+    axis: str = "embed"
 
     @nn.compact
     def __call__(self, x: Float[Array, "... embed"]) -> Float[Array, "... embed"]:
-        init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
+        init = nn.initializers.zeros if self.offset else nn.initializers.ones
+        init = nn.with_logical_partitioning(init, (self.axis,))
         scale = self.param("scale", init, (x.shape[-1],), self.config.param_dtype)
         x = x.astype(jnp.float32)
-        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps)
+        scale = 1.0 + scale.astype(jnp.float32) if self.offset else scale
         return (x * scale).astype(self.config.dtype)
 
 
 class Dense(nn.Module):
-    """A matrix, no bias."""
+    """A matrix and, with `use_bias`, a bias vector."""
 
-    config: T5Config
+    config: Config
     features: int
     axes: tuple[str, str]
     init: nn.initializers.Initializer = fan_in_truncated
+    use_bias: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
+        config = self.config
         init = nn.with_logical_partitioning(self.init, self.axes)
-        kernel = self.param("kernel", init, (x.shape[-1], self.features), self.config.param_dtype)
-        return matmul(x, kernel.astype(self.config.dtype))
-
-
-class RelativeBias(nn.Module):
-    """A learned attention bias for each bucket and head."""
-
-    config: T5Config
-
-    @nn.compact
-    def __call__(self, buckets: Int[Array, "q k"]) -> Float[Array, "1 heads q k"]:
-        init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
-        init = nn.with_logical_partitioning(init, ("heads", "relpos_buckets"))
-        shape = (self.config.num_heads, self.config.relative_attention_num_buckets)
-        table = self.param("rel_embedding", init, shape, self.config.param_dtype)
-        return table[:, buckets][None].astype(jnp.float32)
-
-
-class Attention(nn.Module):
-    """Multi-head attention; keys and values come from `kv`, or ready-made from a cache."""
-
-    config: T5Config
-
-    def setup(self):
-        config, width = self.config, self.config.num_heads * self.config.head_dim
-        # The 1/sqrt(head_dim) that other models apply to the logits is folded in here.
-        scaled = lambda *args: fan_in_normal(*args) / jnp.sqrt(config.head_dim).astype(args[-1])  # noqa: E731
-        self.query = Dense(config, width, ("embed", "joined_kv"), scaled)
-        self.key = Dense(config, width, ("embed", "joined_kv"), fan_in_normal)
-        self.value = Dense(config, width, ("embed", "joined_kv"), fan_in_normal)
-        self.out = Dense(config, config.emb_dim, ("joined_kv", "embed"), fan_in_normal)
-
-    def heads(
-        self, x: Float[Array, "batch length joined"]
-    ) -> Float[Array, "batch heads length head_dim"]:
-        """Splits the joined width; heads go before the length, where the products want them."""
-        x = x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
-        x = x.transpose(0, 2, 1, 3)
-        return constrain(self, x, ("batch", "heads", "length", "head_dim"))
-
-    def keys_values(self, kv: Float[Array, "batch k embed"]) -> Cache:
-        """What attention keeps of `kv`; computed once for the encoder's output while decoding."""
-        return {"key": self.heads(self.key(kv)), "value": self.heads(self.value(kv))}
-
-    def __call__(
-        self,
-        x: Float[Array, "batch q embed"],
-        kv: Cache,
-        bias: Float[Array, "1 heads q k"] | None,
-        mask: Bool[Array, "batch 1 q k"] | None,
-        dropout_key: PRNGKeyArray | None,
-    ) -> Float[Array, "batch q embed"]:
-        query = self.heads(self.query(x))
-        logits = jnp.einsum("bhqd,bhkd->bhqk", query, kv["key"]).astype(jnp.float32)
-        if bias is not None:
-            logits = add_bias(logits, bias)
-        if mask is not None:
-            logits = jnp.where(mask, logits, MASKED)
-        weights = jax.nn.softmax(logits, axis=-1).astype(self.config.dtype)
-        weights = dropout(weights, self.config.dropout_rate, dropout_key, 0)
-        x = jnp.einsum("bhqk,bhkd->bhqd", weights, kv["value"]).transpose(0, 2, 1, 3)
-        return self.out(x.reshape(*x.shape[:2], -1))
+        kernel = self.param("kernel", init, (x.shape[-1], self.features), config.param_dtype)
+        x = matmul(x, kernel.astype(config.dtype))
+        if not self.use_bias:
+            return x
+        init = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
+        return x + self.param("bias", init, (self.features,), config.param_dtype).astype(x.dtype)
 
 
 class MLP(nn.Module):
-    """One activated projection (T5 1.0), or the product of two (gated; T5 1.1), and back."""
+    """One activated projection (T5 1.0), or the product of two (gated), and back."""
 
-    config: T5Config
+    config: Config
+    activations: tuple[str, ...]
+    dropout_rate: float = 0.0
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch length embed"], dropout_key: PRNGKeyArray | None
+        self, x: Float[Array, "batch length embed"], dropout_key: PRNGKeyArray | None = None
     ) -> Float[Array, "batch length embed"]:
         config = self.config
-        single = len(config.mlp_activations) == 1
+        single = len(self.activations) == 1
         inner = 1.0
-        for i, activation in enumerate(config.mlp_activations):
+        for i, activation in enumerate(self.activations):
             name = "wi" if single else f"wi_{i}"
             h = Dense(config, config.mlp_dim, ("embed", "mlp"), name=name)(x)
             inner = inner * (h if activation == "linear" else getattr(nn, activation)(h))
         inner = constrain(self, inner, ("batch", "length", "mlp"))
-        inner = dropout(inner, config.dropout_rate, dropout_key, 1)
+        inner = dropout(inner, self.dropout_rate, dropout_key, 1)
         return Dense(config, config.emb_dim, ("mlp", "embed"), name="wo")(inner)
 
 
-def soft_cap(logits: Float[Array, "..."], cap: float | None) -> Float[Array, "..."]:
-    """cap * tanh(logits / cap): near 0 as they are, never beyond the cap (Gemma 2); None: as is."""
-    return logits if cap is None else cap * jnp.tanh(logits / cap)
+class Stack(nn.Module):
+    """The layers of an encoder or decoder: one after the other, or one traced and scanned."""
+
+    config: Config
+    layer: type[nn.Module]
+    count: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch length embed"], caches: tuple, shared: tuple):
+        """Runs the layers; each gets its number, its own part of `caches`, and `shared` as it is.
+
+        A cache is a list of one tree a layer, or with `scan_layers` one tree with the layers along
+        axis 1 (the batch stays axis 0); None where there is none. A layer returns x and a tuple of
+        new caches, or None. Returns x and the new caches.
+        """
+        config = self.config
+        layer = (
+            nn.remat(self.layer, prevent_cse=not config.scan_layers) if config.remat else self.layer
+        )
+        if config.scan_layers:
+            axes = (0,) + (1,) * len(caches) + (nn.broadcast,) * len(shared)
+            scan = nn.scan(
+                layer,
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                in_axes=axes,
+                out_axes=1,
+                metadata_params={nn.PARTITION_NAME: "layers"},
+            )
+            return scan(config, name="layers")(x, jnp.arange(self.count), *caches, *shared)
+        new_caches = []
+        for i in range(self.count):
+            own = [None if cache is None else cache[i] for cache in caches]
+            x, new = layer(config, name=f"layers_{i}")(x, i, *own, *shared)
+            new_caches.append(new)
+        return x, None if new_caches[0] is None else tuple(map(list, zip(*new_caches, strict=True)))
+
+
+class Embedder(nn.Module):
+    """The embedding table."""
+
+    config: Config
+    init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "vocab embed"]:
+        init = nn.with_logical_partitioning(self.init, ("vocab", "embed"))
+        shape = (self.config.vocab_size, self.config.emb_dim)
+        return self.param("embedding", init, shape, self.config.param_dtype)
+
+
+class Head(nn.Module):
+    """The output matrix of models whose head is not tied to the embedding."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "embed vocab"]:
+        init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+        init = nn.with_logical_partitioning(init, ("embed", "vocab"))
+        shape = (self.config.emb_dim, self.config.vocab_size)
+        return self.param("kernel", init, shape, self.config.param_dtype)
+
+
+def prompt_tables(module: nn.Module, prompts: Sequence[tuple[str, int]]) -> list[Any]:
+    """The variables of a model's soft prompts, for its `setup`; zeros at first."""
+    init = nn.with_logical_partitioning(jnp.zeros, ("prompt", "embed"))
+    width = module.config.emb_dim
+    return [
+        module.variable("prompt", name, init, (length, width), jnp.float32)
+        for name, length in prompts
+    ]
+
+
+def embed(
+    module: nn.Module,
+    ids: Int[Array, "batch length"],
+    table: Float[Array, "vocab embed"],
+    prompts: Sequence[Any],
+    scale: float = 1.0,
+) -> Float[Array, "batch length embed"]:
+    """Looks ids up in the embedding table, from `vocab_size` on in the prompts.
+
+    This is the whole of the prompt machinery (see `prompts.py`). Rows of the table are multiplied
+    by `scale`, rounded to the activations' type; prompts never are.
+    """
+    config = module.config
+    x = jnp.take(table, ids, axis=0, mode="clip").astype(config.dtype)
+    if scale != 1:
+        x = x * jnp.asarray(scale, config.dtype)
+    if prompts:
+        rows = jnp.concatenate([prompt.value for prompt in prompts])
+        soft = jnp.take(rows, ids - config.vocab_size, axis=0, mode="clip").astype(config.dtype)
+        x = jnp.where((ids >= config.vocab_size)[..., None], soft, x)
+    return constrain(module, x, HIDDEN)
+
+
+def same_segment(query: Int[Array, "batch q"], key: Int[Array, "batch k"]) -> Array:
+    """Who may look at whom [batch, 1, q, k]: the same segment, and no padding (segment 0)."""
+    return ((query[:, :, None] == key[:, None]) & (key[:, None] > 0))[:, None]

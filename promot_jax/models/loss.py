@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from promot_jax.models.layers import soft_cap
+from promot_jax.models.attention import capped
 from promot_jax.models.layout import Variables, nested
 from promot_jax.models.model import Batch, Model
 
@@ -59,7 +59,7 @@ def _chunk(
     low = label_smoothing / (vocab - 1)
     high = 1.0 - label_smoothing
     least = -high * math.log(high) - (label_smoothing * math.log(low) if label_smoothing else 0.0)
-    logits = soft_cap(hidden.astype(jnp.float32) @ head, cap)
+    logits = capped(hidden.astype(jnp.float32) @ head, cap)
     log_z = jax.nn.logsumexp(logits, axis=-1)
     target_logit = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     loss = log_z - (high - low) * target_logit - least

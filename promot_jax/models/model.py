@@ -54,6 +54,10 @@ class Model(Protocol):
         """
 
     def decode_step(
-        self, token: Int[Array, " batch"], cache: Cache, kept: Cache, index: Int[Array, ""]
-    ) -> tuple[Float[Array, "batch vocab"], Cache]:
-        """Logits of output token number `index` (from 1), behind `token`; and the new cache."""
+        self, token: Int[Array, " rows"], cache: Cache, kept: Cache, index: Int[Array, ""]
+    ) -> tuple[Float[Array, "rows vocab"], Cache]:
+        """Logits of output token number `index` (from 1), behind `token`; and the new cache.
+
+        Rows are those of the inputs, or several beams of each, one behind the other; what is kept
+        of the inputs has one row for all of them.
+        """

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from promot_jax.models.layers import soft_cap
+from promot_jax.models.attention import capped
 from promot_jax.models.layout import Variables, nested
 from promot_jax.models.loss import CHUNK_TOKENS
 from promot_jax.models.model import Batch, Model
@@ -28,7 +28,7 @@ def score(
 
     def at_one_position(hidden_and_target):
         hidden, target = hidden_and_target  # [batch, embed], [batch]
-        logits = soft_cap(hidden.astype(jnp.float32) @ head, model.soft_cap)
+        logits = capped(hidden.astype(jnp.float32) @ head, model.soft_cap)
         log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), target[:, None], axis=-1)[:, 0]
         return log_p, jnp.argmax(logits, axis=-1) == target
 

@@ -15,23 +15,23 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from promot_jax.models.config import T5Config
 from promot_jax.models.layers import (
+    HIDDEN,
     MLP,
-    Attention,
-    RelativeBias,
+    Embedder,
+    Head,
     RMSNorm,
+    Stack,
     constrain,
     dropout,
-    relative_buckets,
+    embed,
+    fold,
+    prompt_tables,
+    same_segment,
 )
 from promot_jax.models.model import Batch, Cache
+from promot_jax.models.t5_layers import Attention, RelativeBias, relative_buckets
 
 START = 0  # the decoder's first input: T5's padding
-HIDDEN = ("batch", "length", "activation_embed")
-
-
-def fold(key: PRNGKeyArray | None, data: int | Array) -> PRNGKeyArray | None:
-    """`jax.random.fold_in` that passes None (no dropout) through."""
-    return None if key is None else jax.random.fold_in(key, data)
 
 
 class EncoderLayer(nn.Module):
@@ -57,7 +57,7 @@ class EncoderLayer(nn.Module):
         h = attention(h, attention.keys_values(h), bias, mask, fold(key, 0))
         x = constrain(self, x + dropout(h, config.dropout_rate, key, 2), HIDDEN)
         h = RMSNorm(config, name="pre_mlp_layer_norm")(x)
-        h = MLP(config, name="mlp")(h, fold(key, 1))
+        h = MLP(config, config.mlp_activations, config.dropout_rate, name="mlp")(h, fold(key, 1))
         return constrain(self, x + dropout(h, config.dropout_rate, key, 3), HIDDEN), None
 
 
@@ -98,50 +98,15 @@ class DecoderLayer(nn.Module):
         attention = Attention(config, name="encoder_decoder_attention")
         h = RMSNorm(config, name="pre_cross_attention_layer_norm")(x)
         cross = attention.keys_values(encoded) if cross is None else cross
-        h = attention(h, cross, None, cross_mask, fold(key, 1))
+        # The beams of an input lie one behind the other, and read one copy of it.
+        h = h.reshape(len(cross["key"]), -1, h.shape[-1])
+        h = attention(h, cross, None, cross_mask, fold(key, 1)).reshape(x.shape)
         x = constrain(self, x + dropout(h, config.dropout_rate, key, 3), HIDDEN)
         h = RMSNorm(config, name="pre_mlp_layer_norm")(x)
-        h = MLP(config, name="mlp")(h, fold(key, 2))
+        h = MLP(config, config.mlp_activations, config.dropout_rate, name="mlp")(h, fold(key, 2))
         return constrain(self, x + dropout(h, config.dropout_rate, key, 4), HIDDEN), (
             None if cache is None else (cache, cross)
         )
-
-
-class Stack(nn.Module):
-    """The layers of an encoder or decoder: one after the other, or one traced and scanned."""
-
-    config: T5Config
-    layer: type[nn.Module]
-    count: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch length embed"], caches: tuple, shared: tuple):
-        """Runs the layers; each gets its own part of `caches`, and `shared` as it is.
-
-        A cache is a list of one tree a layer, or with `scan_layers` one tree with the layers along
-        axis 1 (the batch stays axis 0); None where there is none. Returns x and the new caches.
-        """
-        config = self.config
-        layer = (
-            nn.remat(self.layer, prevent_cse=not config.scan_layers) if config.remat else self.layer
-        )
-        if config.scan_layers:
-            axes = (0,) + (1,) * len(caches) + (nn.broadcast,) * len(shared)
-            scan = nn.scan(
-                layer,
-                variable_axes={"params": 0},
-                split_rngs={"params": True},
-                in_axes=axes,
-                out_axes=1,
-                metadata_params={nn.PARTITION_NAME: "layers"},
-            )
-            return scan(config, name="layers")(x, jnp.arange(self.count), *caches, *shared)
-        new_caches = []
-        for i in range(self.count):
-            own = [None if cache is None else cache[i] for cache in caches]
-            x, new = layer(config, name=f"layers_{i}")(x, i, *own, *shared)
-            new_caches.append(new)
-        return x, None if new_caches[0] is None else tuple(map(list, zip(*new_caches, strict=True)))
 
 
 class Encoder(nn.Module):
@@ -214,26 +179,14 @@ class T5(nn.Module):
 
     def setup(self):
         config = self.config
-        init = nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed"))
-        self.token_embedder = Embedder(config, init)
+        self.token_embedder = Embedder(config, nn.initializers.normal(1.0))
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        init = nn.with_logical_partitioning(jnp.zeros, ("prompt", "embed"))
-        shape = lambda length: (length, config.emb_dim)  # noqa: E731
-        self.prompt_table = [
-            self.variable("prompt", name, init, shape(length), jnp.float32)
-            for name, length in self.prompts
-        ]
+        self.prompt_table = prompt_tables(self, self.prompts)
 
     def embed(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch length embed"]:
         """Looks ids up in the embedding table, from `vocab_size` on in the prompts."""
-        size, table = self.config.vocab_size, self.token_embedder()
-        x = jnp.take(table, ids, axis=0, mode="clip").astype(self.config.dtype)
-        if self.prompt_table:
-            rows = jnp.concatenate([prompt.value for prompt in self.prompt_table])
-            soft = jnp.take(rows, ids - size, axis=0, mode="clip").astype(self.config.dtype)
-            x = jnp.where((ids >= size)[..., None], soft, x)
-        return constrain(self, x, HIDDEN)
+        return embed(self, ids, self.token_embedder(), self.prompt_table)
 
     def encode(
         self,
@@ -319,33 +272,3 @@ class T5(nn.Module):
     ) -> Float[Array, "batch targets vocab"]:
         """Logits for every target position."""
         return self.logits(self.hidden(batch, dropout_key))
-
-
-class Embedder(nn.Module):
-    """The embedding table."""
-
-    config: T5Config
-    init: nn.initializers.Initializer
-
-    @nn.compact
-    def __call__(self) -> Float[Array, "vocab embed"]:
-        shape = (self.config.vocab_size, self.config.emb_dim)
-        return self.param("embedding", self.init, shape, self.config.param_dtype)
-
-
-class Head(nn.Module):
-    """The output matrix of models whose head is not tied to the embedding."""
-
-    config: T5Config
-
-    @nn.compact
-    def __call__(self) -> Float[Array, "embed vocab"]:
-        init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
-        init = nn.with_logical_partitioning(init, ("embed", "vocab"))
-        shape = (self.config.emb_dim, self.config.vocab_size)
-        return self.param("kernel", init, shape, self.config.param_dtype)
-
-
-def same_segment(query: Int[Array, "batch q"], key: Int[Array, "batch k"]) -> Array:
-    """Who may look at whom [batch, 1, q, k]: the same segment, and no padding (segment 0)."""
-    return ((query[:, :, None] == key[:, None]) & (key[:, None] > 0))[:, None]

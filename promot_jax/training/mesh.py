@@ -25,6 +25,7 @@ RULES = {
     "mlp": "tensor",
     "joined_kv": "tensor",
     "heads": "tensor",
+    "kv_heads": "tensor",
 }
 
 

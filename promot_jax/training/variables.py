@@ -41,7 +41,7 @@ from promot_jax.training.digests import digest
 from promot_jax.training.mesh import shardings
 
 # How a model is computed, not what it is: a base of other settings serves as well.
-CHANGEABLE = {"dropout_rate", "dtype", "param_dtype", "scan_layers", "remat"}
+CHANGEABLE = {"dropout_rate", "dtype", "param_dtype", "scan_layers", "remat", "attention"}
 EMBEDDING = "params/token_embedder/embedding"
 ANYWHERE = Bases()  # where they were, and beside
 LOOKS = 5
