@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 
-import seqio
-
 from promot_jax.data import task_names
 from promot_jax.errors import UserError
 from promot_jax.models import Config, Prompt
 from promot_jax.models.prompts import Initializer
-from promot_jax.run.workdir import load_vocabulary
 from promot_jax.training.description import Description
 from promot_jax.training.variables import stage_directory
+from promot_jax.vocabularies import Vocabulary
 
 
 def base_model(base: str) -> Config:
@@ -18,9 +16,10 @@ def base_model(base: str) -> Config:
     return Description.read(_workdir(base)).model
 
 
-def base_vocabulary(base: str) -> seqio.Vocabulary:
+def base_vocabulary(base: str) -> Vocabulary:
     """The vocabulary of a work directory's model."""
-    return load_vocabulary(_workdir(base))
+    workdir = _workdir(base)
+    return Description.read(workdir).load_vocabulary(workdir)
 
 
 def base_method(base: str) -> str:

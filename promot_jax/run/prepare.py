@@ -10,7 +10,6 @@ from promot_jax.data import (
     TaskInfo,
     import_modules,
     in_format,
-    same_vocabulary,
     task_info,
 )
 from promot_jax.errors import UserError, check_memory
@@ -51,7 +50,7 @@ def prepare(settings: Run) -> Context:
     ids = prompt_ids(settings.prompts, settings.model.vocab_size)
     if settings.base is not None:
         check_base(settings.base, settings.model)
-        if not same_vocabulary(base_vocabulary(settings.base), settings.vocabulary):
+        if base_vocabulary(settings.base) != settings.vocabulary:
             raise UserError(
                 f"BASE = {settings.base!r} has another vocabulary than VOCABULARY: set the base's,"
                 " as gin/models/of_base.gin does"
