@@ -42,7 +42,13 @@ with epy.lazy_api_imports(globals()):
         task_info,
         task_names,
     )
-    from promot_jax.data.vocabularies import as_seqio, byte, same_vocabulary, sentencepiece
+    from promot_jax.data.vocabularies import (
+        as_seqio,
+        byte,
+        same_vocabulary,
+        sentencepiece,
+        tokenizer,
+    )
     from promot_jax.vocabularies import decode
 
 __all__ = [
@@ -76,5 +82,6 @@ __all__ = [
     "squad",
     "task_info",
     "task_names",
+    "tokenizer",
     "trivia_qa",
 ]

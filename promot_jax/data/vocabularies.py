@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promot_jax.added_tokens import AddedToken
-from promot_jax.errors import UserError
+from promot_jax.errors import UserError, check_values
 from promot_jax.paths import is_url, resolve
-from promot_jax.vocabularies import Byte, SentencePiece, Vocabulary
+from promot_jax.vocabularies import Byte, SentencePiece, Tokenizer, Vocabulary
 
 if TYPE_CHECKING:
     import seqio
@@ -63,6 +63,37 @@ def _unreadable(path: str, reason: str) -> UserError:
 def byte(extra_ids: int = 0) -> Byte:
     """UTF-8 bytes + 3 (0 padding, 1 EOS, 2 unknown), as in ByT5, whose models have 384 ids."""
     return Byte(extra_ids)
+
+
+def tokenizer(
+    path: str,
+    bos_id: int | None = None,
+    eos_id: int | None = None,
+    pad_id: int | None = None,
+    stop_ids: Sequence[int] | None = None,
+    chat: bool = False,
+) -> Tokenizer:
+    """The Hugging Face tokenizer at `path`: a tokenizer.json, or a directory with one.
+
+    Ids that are None are what the files beside it tell: `vocabularies.special_ids` says how.
+
+    Args:
+      path: relative to the working directory or the package.
+      bos_id: what is put in front of every text.
+      eos_id: ends a target.
+      pad_id: fills rows up.
+      stop_ids: end an output, besides EOS.
+      chat: whether an input is a user's turn and its target the assistant's, written as the model's
+        chat template says.
+
+    Raises:
+      UserError: no tokenizer there, no EOS, or `chat` without a template.
+    """
+    check_values(tokenizer, locals())
+    if is_url(path):
+        raise UserError(f"vocabulary: {path!r} is a URL: copy its directory here")
+    given = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": pad_id, "stop_ids": stop_ids}
+    return Tokenizer.read(Path(resolve(path)), chat, **given)
 
 
 def as_seqio(vocabulary: Vocabulary) -> "seqio.Vocabulary":

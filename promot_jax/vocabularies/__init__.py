@@ -12,13 +12,15 @@ decoder-only vocabularies id 0 is a word, and padding may be the id of EOS. Free
 from collections.abc import Mapping
 from typing import Any
 
-from promot_jax.vocabularies import sentencepiece
+from promot_jax.vocabularies import chat, sentencepiece, special_ids
 from promot_jax.vocabularies.base import Vocabulary, decode
 from promot_jax.vocabularies.byte import Byte
 from promot_jax.vocabularies.sentencepiece import SentencePiece
+from promot_jax.vocabularies.special_ids import SpecialIds
+from promot_jax.vocabularies.tokenizer import Tokenizer
 
-KINDS = {kind.kind: kind for kind in (SentencePiece, Byte)}
-FILES = (sentencepiece.FILE,)
+KINDS = {kind.kind: kind for kind in (SentencePiece, Byte, Tokenizer)}
+FILES = (sentencepiece.FILE, special_ids.TOKENIZER, chat.FILE)
 
 
 def check(settings: Mapping[str, Any]) -> None:
@@ -35,4 +37,14 @@ def build(settings: Mapping[str, Any], files: Mapping[str, bytes]) -> Vocabulary
     return KINDS[settings["kind"]].build(settings, files)
 
 
-__all__ = ["FILES", "Byte", "SentencePiece", "Vocabulary", "build", "check", "decode"]
+__all__ = [
+    "FILES",
+    "Byte",
+    "SentencePiece",
+    "SpecialIds",
+    "Tokenizer",
+    "Vocabulary",
+    "build",
+    "check",
+    "decode",
+]

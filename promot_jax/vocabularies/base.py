@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
+from promot_jax.errors import UserError
 from promot_jax.files import fingerprint
 
 
@@ -45,6 +46,16 @@ class Vocabulary(abc.ABC):
     def turn(self, text: str, target: str) -> tuple[str, str]:
         """An input as `render` writes it, and its target; `eos_id` is to stand behind that."""
         return text, target
+
+    def with_chat(self, chat: bool) -> Self:
+        """The same ids, and texts written as a chat, or not.
+
+        Raises:
+          UserError: it has no chat template.
+        """
+        if chat:
+            raise UserError(f"chat = True, but a vocabulary of {self.kind}s has no chat template")
+        return self
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:
