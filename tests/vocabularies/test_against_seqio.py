@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promot_jax import data, vocabularies
-from promot_jax.added_tokens import AddedToken, Splitter, normalizer
 from promot_jax.data.quiet import seqio
 from promot_jax.vocabularies import Byte, SentencePiece, decode
 
@@ -20,50 +19,15 @@ WORDS = st.sampled_from(
      "<extra_id_3>", "▁", "a", "?", ".", "\u3000", "<ent>", "{", " <b> ", "ﬁ", "Q: "]
 )  # fmt: skip
 TEXTS = st.lists(WORDS | st.text(max_size=4), max_size=12).map("".join)
-ADDED = (
-    AddedToken("<ent>", 772),
-    AddedToken("{", 773, normalized=True),
-    AddedToken("é", 9, special=True),
-    AddedToken("<b>", 790, lstrip=True, rstrip=True),
-    AddedToken("Anna", 774, single_word=True),
-)
-
-
-class WithAddedTokens(seqio.SentencePieceVocabulary):
-    """Tokens cut out of a text before SeqIO's class reads what is between them."""
-
-    def __init__(self, path: str, extra_ids: int, added: tuple[AddedToken, ...]):
-        super().__init__(path, extra_ids=extra_ids)
-        last = self.tokenizer.GetPieceSize() - 1
-        marks = [AddedToken(f"<extra_id_{i}>", last - i, True) for i in range(extra_ids)]
-        self.splitter = Splitter([*added, *marks], normalizer(self.sp_model))
-        self.added = {token.id: token for token in added}
-
-    def _encode(self, s):
-        parts = self.splitter.split(s)
-        return [
-            i
-            for part in parts
-            for i in ([part.id] if isinstance(part, AddedToken) else super()._encode(part))
-        ]
-
-    def _decode(self, ids):
-        text, unknown = "", self.tokenizer.decode([self.unk_id])
-        for is_added, part in itertools.groupby(ids, self.added.__contains__):
-            if is_added:
-                text += "".join(self.splitter.form(self.added[i]) for i in part)
-            else:
-                behind = super()._decode([self.unk_id, *part])[len(unknown) :]
-                text += behind if text else super()._decode([i for i in behind and part] or part)
-        return text
 
 
 def pairs(extra_ids):
     """Ours and SeqIO's."""
+    pieces = SentencePiece(LAB.read_bytes(), extra_ids)
     return [
-        (SentencePiece(LAB.read_bytes(), extra_ids), seqio.SentencePieceVocabulary(str(LAB), extra_ids)),
+        (pieces, seqio.SentencePieceVocabulary(str(LAB), extra_ids)),
         (Byte(extra_ids), seqio.ByteVocabulary(extra_ids)),
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("ours, theirs", [pair for n in (0, 4, 100) for pair in pairs(n)])
