@@ -21,6 +21,7 @@ class Vocabulary(abc.ABC):
       eos_id: ends a target.
       stop_ids: each of them ends an output, `eos_id` too.
       unk_id: stands for what the vocabulary has no piece for; None where there is nothing such.
+      chat: whether `render` and `turn` write texts as a conversation.
     """
 
     kind: ClassVar[str]
@@ -30,6 +31,7 @@ class Vocabulary(abc.ABC):
     eos_id: int
     stop_ids: tuple[int, ...]
     unk_id: int | None
+    chat: bool = False
 
     @abc.abstractmethod
     def encode(self, text: str) -> list[int]:

@@ -1,8 +1,8 @@
 """Chat templates: the texts that Transformers render, and where a target begins and ends."""
 
 import pytest
-import tokenizer_files
-from tokenizer_files import FAMILIES
+import small_tokenizers
+from small_tokenizers import FAMILIES
 
 from promot_jax import data
 from promot_jax.errors import UserError
@@ -56,7 +56,7 @@ def test_a_turn_ends_in_eos(tmp_path, family):
 
 def test_a_template_that_thinks(tmp_path):
     """What it writes in front of an answer belongs to the target, as Qwen 3's empty thoughts do."""
-    template = tokenizer_files.CHATML.replace(
+    template = small_tokenizers.CHATML.replace(
         "message['content']",
         "('<think>\n</think>\n' if message['role'] == 'assistant' else '') + message['content']",
     )
@@ -80,7 +80,7 @@ NAMES = (
 
 
 def test_names_that_a_template_may_use(tmp_path):
-    ours = chat(tmp_path, NAMES + tokenizer_files.CHATML)
+    ours = chat(tmp_path, NAMES + small_tokenizers.CHATML)
     asked = [message("user", "x")]
     assert ours.render("x").startswith(
         'True True 4 {"ü": "<b>"} <|im_start|> <|im_end|> 15g{\'a\': 1}'
@@ -109,7 +109,7 @@ def test_templates_that_cannot_be_used(tmp_path, template):
 
 
 def test_no_template(tmp_path):
-    directory = tokenizer_files.llama2(tmp_path / "x")
+    directory = small_tokenizers.llama2(tmp_path / "x")
     with pytest.raises(UserError, match=r"chat = True, but .* no chat template .* set False"):
         data.tokenizer(str(directory), chat=True)
     with pytest.raises(UserError, match="chat = True, but"):
@@ -120,12 +120,12 @@ def test_no_template(tmp_path):
 def test_named_templates(tmp_path):
     named = [
         {"name": "tool_use", "template": "x"},
-        {"name": "default", "template": tokenizer_files.CHATML},
+        {"name": "default", "template": small_tokenizers.CHATML},
     ]
     ours = data.tokenizer(
-        str(tokenizer_files.smollm2(tmp_path / "x", chat_template=named)), chat=True
+        str(small_tokenizers.smollm2(tmp_path / "x", chat_template=named)), chat=True
     )
-    assert ours.template == tokenizer_files.CHATML
-    directory = tokenizer_files.smollm2(tmp_path / "y", chat_template=3)
+    assert ours.template == small_tokenizers.CHATML
+    directory = small_tokenizers.smollm2(tmp_path / "y", chat_template=3)
     with pytest.raises(UserError, match="chat_template = 3: give a text"):
         data.tokenizer(str(directory))

@@ -6,8 +6,8 @@ import json
 import pickle
 
 import pytest
-import tokenizer_files
-from tokenizer_files import FAMILIES, TEXTS
+import small_tokenizers
+from small_tokenizers import FAMILIES, TEXTS
 
 from promot_jax import data, vocabularies
 from promot_jax.errors import UserError
@@ -76,22 +76,22 @@ def test_given_ids_win(made):
 
 
 def test_settings_without_files_beside_it(tmp_path):
-    tokenizer_files.save(tmp_path, tokenizer_files.gemma_like())
+    small_tokenizers.save(tmp_path, small_tokenizers.gemma_like())
     with pytest.raises(UserError, match=r"no eos_token .* set data.tokenizer.eos_id"):
         data.tokenizer(str(tmp_path))
     assert data.tokenizer(str(tmp_path), eos_id=1).stop_ids == (1,)
     with pytest.raises(UserError, match="eos_id = 99999, but the tokenizer has 450 ids"):
         data.tokenizer(str(tmp_path), eos_id=99999)
     config = {"text_config": {"eos_token_id": 1, "pad_token_id": 0}, "eos_token_id": None}
-    tokenizer_files.save(tmp_path, tokenizer_files.gemma_like(), config=config)
+    small_tokenizers.save(tmp_path, small_tokenizers.gemma_like(), config=config)
     ours = data.tokenizer(str(tmp_path))
     assert (ours.bos_id, ours.eos_id, ours.pad_id) == (None, 1, 0)
 
 
 @pytest.mark.parametrize("value", ["2", 1.5, [True], [[1]], -3, {"a": 1}])
 def test_malformed_stop_ids(tmp_path, value):
-    tokenizer_files.save(
-        tmp_path, tokenizer_files.gemma_like(), generation_config={"eos_token_id": value}
+    small_tokenizers.save(
+        tmp_path, small_tokenizers.gemma_like(), generation_config={"eos_token_id": value}
     )
     with pytest.raises(UserError, match=r"generation_config.json: eos_token_id = .* whole number"):
         data.tokenizer(str(tmp_path))
@@ -162,10 +162,10 @@ def test_settings_that_are_none(made, wrong):
 
 
 def test_padding_and_truncation_of_the_file_are_off(tmp_path):
-    tokenizer = tokenizer_files.gemma_like()
+    tokenizer = small_tokenizers.gemma_like()
     tokenizer.enable_truncation(2)
     tokenizer.enable_padding(length=9)
-    tokenizer_files.save(tmp_path, tokenizer)
+    small_tokenizers.save(tmp_path, tokenizer)
     ids = data.tokenizer(str(tmp_path), eos_id=1).encode("The capital of France")
     assert len(ids) > 2 and ids[-1] != 0
 
