@@ -59,7 +59,7 @@ def prepare(settings: Run) -> Context:
     layout = Layout(model, mesh)
     paths = layout.abstract()
     check_init(settings.prompts, paths[EMBEDDING])
-    size = settings.vocabulary.vocab_size
+    size = settings.vocabulary.least_rows
     if size > settings.model.vocab_size:
         raise UserError(
             f"the vocabulary has {size} ids, but {type(settings.model).__name__}.vocab_size ="

@@ -33,6 +33,11 @@ class Vocabulary(abc.ABC):
     unk_id: int | None
     chat: bool = False
 
+    @property
+    def least_rows(self) -> int:
+        """How many embeddings a model of this vocabulary has at least."""
+        return self.vocab_size
+
     @abc.abstractmethod
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without BOS and EOS."""

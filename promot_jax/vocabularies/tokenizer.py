@@ -77,6 +77,15 @@ class Tokenizer(Vocabulary):
         return max(self._tokenizer.get_vocab_size(), 1 + max(added, default=-1))
 
     @property
+    def least_rows(self) -> int:
+        """Without special tokens that only other models need, as Gemma 3's for images, which lies
+        behind all rows of the models without a tower of vision."""
+        added = self._tokenizer.get_added_tokens_decoder().items()
+        needed = [i for i, token in added if not token.special]
+        pieces = self._tokenizer.get_vocab_size(with_added_tokens=False)
+        return max(pieces, 1 + max([*needed, *self.stop_ids, self.pad_id, self.bos_id or 0]))
+
+    @property
     def pad_id(self) -> int:
         return self.special.pad_id
 

@@ -8,6 +8,7 @@ import pickle
 import pytest
 import small_tokenizers
 from small_tokenizers import FAMILIES, TEXTS
+from tokenizers import AddedToken
 
 from promot_jax import data, vocabularies
 from promot_jax.errors import UserError
@@ -174,3 +175,17 @@ def test_built_from_bytes(made):
     content = (made["gemma"] / "tokenizer.json").read_bytes()
     ours = Tokenizer(content, SpecialIds(bos_id=2, eos_id=1, pad_id=0, stop_ids=(5,)))
     assert ours == data.tokenizer(str(made["gemma"]))
+
+
+def test_rows_that_a_model_needs(made, tmp_path):
+    """Special tokens behind all others need none, if they are not the model's own."""
+    tokenizer = small_tokenizers.gemma_like()
+    tokenizer.add_special_tokens([AddedToken("<image>", special=True)])
+    small_tokenizers.save(tmp_path, tokenizer)
+    ours = data.tokenizer(str(tmp_path), eos_id=1)
+    assert (ours.vocab_size, ours.least_rows) == (451, 450) and ours.encode("<image>") == [450]
+    assert data.tokenizer(str(tmp_path), eos_id=1, stop_ids=[450]).least_rows == 451
+    for directory in made.values():
+        ours = data.tokenizer(str(directory))
+        assert ours.least_rows <= ours.vocab_size
+        assert max(map(max, filter(None, map(ours.encode, TEXTS)))) < ours.vocab_size
