@@ -58,9 +58,7 @@ def export_model(
     description = Description.read(home)
     config = _exportable(description.model, workdir, dtype)
     dtype = config.param_dtype if dtype is None else dtype
-    told = description.vocabulary
-    model, added = description.sentencepiece(home), description.added_tokens()
-    vocabulary = Vocabulary(told["kind"], told["extra_ids"], model, added)
+    vocabulary = Vocabulary.of(description.load_vocabulary(home))
     source = kept.read(home)
     layout = Layout(T5(config, description.prompts), make_mesh({"fsdp": -1}))
     with _new_directory(destination) as directory:

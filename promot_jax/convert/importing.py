@@ -19,7 +19,6 @@ import numpy as np
 from jax.sharding import Mesh
 from rich.table import Table
 
-from promot_jax.added_tokens import to_json
 from promot_jax.console import say, show
 from promot_jax.convert import kept
 from promot_jax.convert.detect import open_source
@@ -39,8 +38,9 @@ from promot_jax.models import Prompt, Variables
 from promot_jax.paths import absolute, is_url, resolve
 from promot_jax.training import Bar, Checkpoints, begin, make_mesh
 from promot_jax.training.checkpoints import check_directory
-from promot_jax.training.description import RUN, VOCABULARY, Description
+from promot_jax.training.description import RUN, Description
 from promot_jax.training.variables import Layout, load, reference, stage_directory
+from promot_jax.vocabularies import FILES
 
 STAGE, IMPORTED = "1-import", "# imported from "
 SPREAD = {"fsdp": -1}  # every device keeps its part
@@ -74,31 +74,31 @@ def import_checkpoint(
         that is not finite, no vocabulary, or a work directory that holds something.
     """
     source = open_source(path, prompt_name)
-    description, model = describe(path, source, vocabulary, extra_ids, dtype, activation)
+    description, files = describe(path, source, vocabulary, extra_ids, dtype, activation)
     layout = Layout(description.module(), make_mesh(SPREAD))
     compare(path, source, layout.abstract())
     with _claimed(workdir) as root:
         variables = stream(source, layout)
         _say(source.tensors)
-        _save(root, path, source, description, variables, {}, model)
+        _save(root, path, source, description, variables, {}, files)
     return root
 
 
-def load_checkpoint(path: str, mesh: Mesh) -> tuple[Description, bytes | None, Variables]:
+def load_checkpoint(path: str, mesh: Mesh) -> tuple[Description, dict[str, bytes], Variables]:
     """A model of Transformers with our export's prompts, as it lies: without a work directory.
 
     Returns:
-      What a work directory would say of it, its SentencePiece model (None for bytes), and its
-      variables on the mesh.
+      What a work directory would say of it, its vocabulary's files, and its variables on the
+      mesh.
 
     Raises:
       UserError: as `import_checkpoint`.
     """
     source = open_source(path)
-    description, model = describe(path, source)
+    description, files = describe(path, source)
     layout = Layout(description.module(), mesh)
     compare(path, source, layout.abstract())
-    return description, model, stream(source, layout)
+    return description, files, stream(source, layout)
 
 
 def describe(
@@ -108,8 +108,8 @@ def describe(
     extra_ids: int = 100,
     dtype: str | None = None,
     activation: str | None = None,
-) -> tuple[Description, bytes | None]:
-    """What a work directory of a checkpoint says of it, and its SentencePiece model."""
+) -> tuple[Description, dict[str, bytes]]:
+    """What a work directory of a checkpoint says of it, and its vocabulary's files."""
     if source.config is None:
         raise UserError(
             f"{path!r} holds a prompt and no model: give --base, the work directory of its model"
@@ -120,7 +120,7 @@ def describe(
             raise UserError(f"--activation: {path!r} says it itself: leave the option out")
         activations = (activation, *config.mlp_activations[1:])
         config = dataclasses.replace(config, mlp_activations=activations)
-    own = _vocabulary(path, source, vocabulary, extra_ids)
+    read = _vocabulary(path, source, vocabulary, extra_ids).build()
     prompts = [
         Prompt(name.removeprefix("prompt/"), tensor.shape[0])
         for name, tensor in source.tensors.items()
@@ -135,15 +135,9 @@ def describe(
         modules=(),
         base=None,
         seed=0,
-        vocabulary={"kind": own.kind, "extra_ids": own.extra_ids} | _listed(own),
+        vocabulary=read.settings(),
     )
-    return description, own.model
-
-
-def _listed(vocabulary: Vocabulary) -> dict[str, Any]:
-    """What run.json says of added tokens; nothing where there are none."""
-    tokens = vocabulary.added_tokens
-    return {"added_tokens": to_json(tokens)} if tokens else {}
+    return description, read.files()
 
 
 def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
@@ -194,7 +188,7 @@ def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
         own = {path: x for path, x in variables.items() if path not in frozen}
         own |= stream(source, layout)
         kept.inherit(root, base)
-        _save(root, path, source, description, own, frozen, theirs.sentencepiece(home))
+        _save(root, path, source, description, own, frozen, theirs.vocabulary_files(home))
     return root
 
 
@@ -266,7 +260,7 @@ def _claimed(workdir: str) -> Iterator[Path]:
 def _is_unfinished(root: Path) -> bool:
     """Whether a directory holds nothing, or only what an import leaves that was killed."""
     marker = root / "config.gin"
-    names = {path.name for path in root.iterdir()} - {STAGE, marker.name, VOCABULARY, kept.FILE}
+    names = {path.name for path in root.iterdir()} - {STAGE, marker.name, *FILES, kept.FILE}
     stage = {path.name for path in (root / STAGE).glob("*")}
     about = marker.read_text(encoding="utf-8", errors="replace") if marker.exists() else ""
     ours = not about or about.startswith(IMPORTED)
@@ -318,7 +312,7 @@ def _save(
     description: Description,
     variables: Variables,
     frozen: Variables,
-    vocabulary: bytes | None,
+    vocabulary: Mapping[str, bytes],
 ) -> None:
     """The checkpoint first: a directory with run.json is one that can be loaded."""
     about: dict[str, Any] = {"kind": source.kind, "family": source.family, "path": path}

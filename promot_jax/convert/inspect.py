@@ -11,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 from rich.table import Table
 
+from promot_jax.added_tokens import from_json
 from promot_jax.convert.detect import open_source
 from promot_jax.convert.source import Vocabulary, family_of
 from promot_jax.models import T5Config
@@ -100,7 +101,7 @@ def _own(path: str) -> Facts | None:
 
 def _added(about: Description) -> Facts:
     """The tokens that somebody added to the tokenizer, by their text; nothing where none are."""
-    tokens = about.added_tokens()
+    tokens = from_json(about.vocabulary.get("added_tokens", ()))
     return {"added_tokens": {token.content: token.id for token in tokens}} if tokens else {}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from promot_jax import files
+from promot_jax import files, vocabularies
 from promot_jax.added_tokens import AddedToken
 from promot_jax.errors import UserError
 from promot_jax.models import T5Config
@@ -54,6 +54,19 @@ class Vocabulary:
     extra_ids: int
     model: bytes | None = None
     added_tokens: tuple[AddedToken, ...] = ()
+
+    @classmethod
+    def of(cls, vocabulary: vocabularies.Vocabulary) -> "Vocabulary":
+        """That of a model of ours."""
+        model = getattr(vocabulary, "model", None)
+        added = getattr(vocabulary, "added_tokens", ())
+        return cls(vocabulary.kind, vocabulary.extra_ids, model, added)
+
+    def build(self) -> vocabularies.Vocabulary:
+        """What encodes and decodes as it says."""
+        if self.kind == "byte":
+            return vocabularies.Byte(self.extra_ids)
+        return vocabularies.SentencePiece(self.model, self.extra_ids, self.added_tokens)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,17 +15,18 @@ import operator
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import seqio
 
 from promot_jax.data.examples import Example, load_examples
 from promot_jax.data.layouts import make_layout
+from promot_jax.data.lengths import prompt_room, trim
 from promot_jax.data.losses import Losses
 from promot_jax.data.order import Epochs, Mix, generator
 from promot_jax.data.packing import pack
 from promot_jax.data.shots import pick
 from promot_jax.data.tasks import rates
-from promot_jax.data.tokens import Encoder, prompt_room, trim
+from promot_jax.data.tokens import Encoder
 from promot_jax.errors import UserError, check_memory, check_range, check_types, near
+from promot_jax.vocabularies import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Batches:
     def __init__(
         self,
         data: TrainData,
-        vocabulary: seqio.Vocabulary,
+        vocabulary: Vocabulary,
         vocab_size: int,
         prompt_ids: Mapping[str, np.ndarray] | None = None,
         kind: str = "encoder_decoder",

@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import seqio
 
 from promot_jax.data.examples import Example, load_examples
 from promot_jax.data.layouts import Layout
+from promot_jax.data.lengths import prompt_room
 from promot_jax.data.losses import Losses
 from promot_jax.data.tasks import task_info
-from promot_jax.data.tokens import Encoder, prompt_room
+from promot_jax.data.tokens import Encoder
 from promot_jax.errors import UserError
+from promot_jax.vocabularies import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ def eval_set(
     task: str,
     split: str,
     shots: int,
-    vocabulary: seqio.Vocabulary,
+    vocabulary: Vocabulary,
     vocab_size: int,
     prompt_ids: np.ndarray | None,
     input_length: int,

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import seqio
-import tensorflow as tf
 
+from promot_jax.data.quiet import seqio, tf
 from promot_jax.data.tasks import get_task, is_text
 from promot_jax.errors import UserError, near
 

@@ -18,10 +18,9 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import seqio
-import tensorflow as tf
 
 from promot_jax.data.metrics import METRICS
+from promot_jax.data.quiet import seqio, tf
 from promot_jax.data.rows import Row, read_rows
 from promot_jax.data.tasks import TaskInfo, add_task
 from promot_jax.errors import UserError, check_values, near

@@ -23,25 +23,11 @@ from jaxtyping import Int
 
 from promot_jax.data.templates import Template
 from promot_jax.errors import UserError
+from promot_jax.vocabularies import Vocabulary
 
 Ids = Int[np.ndarray, " tokens"]
 Arrays = dict[str, np.ndarray]
 TEMPLATE = "{inputs} {targets}"  # of a text that belongs to no task
-
-
-class Vocabulary(Protocol):
-    """What a layout needs of a vocabulary."""
-
-    bos_id: int | None
-    eos_id: int
-    stop_ids: tuple[int, ...]
-    chat: bool
-
-    def encode(self, text: str) -> Sequence[int]: ...
-
-    def render(self, inputs: str) -> str: ...
-
-    def turn(self, inputs: str, targets: str) -> tuple[str, str]: ...
 
 
 class Layout(Protocol):

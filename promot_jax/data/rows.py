@@ -14,9 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import tensorflow as tf
-
 from promot_jax.data.headers import Numbered, check_columns, with_header
+from promot_jax.data.quiet import tf
 from promot_jax.data.templates import Template
 from promot_jax.errors import UserError
 from promot_jax.files import parse_json, text_lines

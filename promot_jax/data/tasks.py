@@ -17,9 +17,7 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 
-import seqio
-import tensorflow as tf
-
+from promot_jax.data.quiet import seqio, tf
 from promot_jax.data.templates import Template
 from promot_jax.errors import UserError, near
 

@@ -1,6 +1,5 @@
 """Evaluation: generated answers to SeqIO tasks, scored with intervals, and samples of them."""
 
-import promot_jax.data  # noqa: F401  before SeqIO: it keeps TensorFlow quiet
 from promot_jax.evaluation.evaluation import Evaluation
 from promot_jax.evaluation.evaluator import Evaluator
 from promot_jax.evaluation.intervals import Interval, interval, intervals

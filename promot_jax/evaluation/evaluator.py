@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import seqio
 from jaxtyping import Int
 
 from promot_jax.data import (
@@ -30,10 +29,12 @@ from promot_jax.data import (
     task_info,
 )
 from promot_jax.data.layouts import cut, padded
+from promot_jax.data.quiet import seqio
 from promot_jax.evaluation.evaluation import Evaluation, prompts_of_tasks, splits_of_tasks
 from promot_jax.evaluation.intervals import Interval
 from promot_jax.evaluation.metrics import Metrics, scorable_task
 from promot_jax.evaluation.samples import write_samples
+from promot_jax.vocabularies import Vocabulary
 
 UNLIMITED = 2**30
 
@@ -87,7 +88,7 @@ class Evaluator:
     def __init__(
         self,
         evaluation: Evaluation,
-        vocabulary: seqio.Vocabulary,
+        vocabulary: Vocabulary,
         vocab_size: int,
         prompt_ids: Mapping[str, Int[np.ndarray, " tokens"]] | None = None,
         target_format: TaskInfo | None = None,

@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import seqio
 
 from promot_jax.data import Counted
+from promot_jax.data.quiet import seqio
 
 MetricFn = Callable[[Sequence[Any], Sequence[Any]], Mapping[str, Any]]
 Scorer = Callable[[Sequence[int]], dict[str, float]]

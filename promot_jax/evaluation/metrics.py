@@ -11,9 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import seqio
-
 from promot_jax.data import Counted, Example, get_task
+from promot_jax.data.quiet import seqio
 from promot_jax.errors import UserError
 from promot_jax.evaluation.intervals import Interval, MetricFn, intervals, scalars
 

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 
-import seqio
-
 from promot_jax.data import task_names
-from promot_jax.errors import UserError
+from promot_jax.errors import UserError, check_values
 from promot_jax.models import Config, Prompt
 from promot_jax.models.prompts import Initializer
-from promot_jax.run.workdir import load_vocabulary
 from promot_jax.training.description import Description
 from promot_jax.training.variables import stage_directory
+from promot_jax.vocabularies import Vocabulary
 
 
 def base_model(base: str) -> Config:
@@ -18,9 +16,12 @@ def base_model(base: str) -> Config:
     return Description.read(_workdir(base)).model
 
 
-def base_vocabulary(base: str) -> seqio.Vocabulary:
-    """The vocabulary of a work directory's model."""
-    return load_vocabulary(_workdir(base))
+def base_vocabulary(base: str, chat: bool | None = None) -> Vocabulary:
+    """The vocabulary of a work directory's model; `chat` turns its chat template on or off."""
+    check_values(base_vocabulary, {"chat": chat})
+    workdir = _workdir(base)
+    found = Description.read(workdir).load_vocabulary(workdir)
+    return found if chat is None else found.with_chat(chat)
 
 
 def base_method(base: str) -> str:

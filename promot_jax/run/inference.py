@@ -21,19 +21,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from promot_jax import vocabularies
 from promot_jax.convert import load_checkpoint
-from promot_jax.data import Batch, by_length, decode, padded_length
+from promot_jax.data import Batch, by_length, padded_length
 from promot_jax.data.layouts import cut, make_layout, padded
 from promot_jax.errors import UserError, near
 from promot_jax.files import fingerprint
 from promot_jax.models import Decoding, Prompt, Variables, config_to_json, prompt_ids
 from promot_jax.paths import resolve
 from promot_jax.run.generation import Generator
-from promot_jax.run.workdir import load_vocabulary, make_vocabulary
 from promot_jax.training import digest, make_mesh
 from promot_jax.training.bases import Bases
 from promot_jax.training.description import Description
 from promot_jax.training.variables import Layout, load, stage_directory
+from promot_jax.vocabularies import decode
 
 GREEDY = Decoding()
 BATCH_SIZE, MOST_ROWS = 64, 1024
@@ -96,14 +97,13 @@ class LanguageModel:
             raise UserError(f"input_length = {input_length}: set at least 1")
         devices, self.input_length = make_mesh(mesh), input_length
         if (Path(resolve(path)) / "config.json").exists():
-            self.description, self._pieces, self.variables = load_checkpoint(path, devices)
-            self.vocabulary = make_vocabulary(self.description, self._pieces)
+            self.description, files, self.variables = load_checkpoint(path, devices)
+            self.vocabulary = vocabularies.build(self.description.vocabulary, files)
             model = self.description.module()
         else:
             workdir, _ = stage_directory(path)
             self.description = Description.read(workdir)
-            self.vocabulary = load_vocabulary(workdir)
-            self._pieces = self.description.sentencepiece(workdir)
+            self.vocabulary = self.description.load_vocabulary(workdir)
             model = self.description.module()
             self.variables: Variables = load(
                 path, Layout(model, devices), bases=Bases(tuple(bases))
@@ -277,7 +277,9 @@ class LanguageModel:
         return {
             "model": digest(self.variables),
             "architecture": _fingerprint(built),
-            "vocabulary": _fingerprint(self.description.vocabulary, self._pieces or b""),
+            "vocabulary": _fingerprint(
+                self.vocabulary.settings(), b"".join(self.vocabulary.files().values())
+            ),
         }
 
 

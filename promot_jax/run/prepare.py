@@ -10,7 +10,6 @@ from promot_jax.data import (
     TaskInfo,
     import_modules,
     in_format,
-    same_vocabulary,
     task_info,
 )
 from promot_jax.errors import UserError, check_memory
@@ -51,7 +50,7 @@ def prepare(settings: Run) -> Context:
     ids = prompt_ids(settings.prompts, settings.model.vocab_size)
     if settings.base is not None:
         check_base(settings.base, settings.model)
-        if not same_vocabulary(base_vocabulary(settings.base), settings.vocabulary):
+        if base_vocabulary(settings.base) != settings.vocabulary:
             raise UserError(
                 f"BASE = {settings.base!r} has another vocabulary than VOCABULARY: set the base's,"
                 " as gin/models/of_base.gin does"
@@ -60,7 +59,7 @@ def prepare(settings: Run) -> Context:
     layout = Layout(model, mesh)
     paths = layout.abstract()
     check_init(settings.prompts, paths[EMBEDDING])
-    size = settings.vocabulary.vocab_size
+    size = settings.vocabulary.least_rows
     if size > settings.model.vocab_size:
         raise UserError(
             f"the vocabulary has {size} ids, but {type(settings.model).__name__}.vocab_size ="

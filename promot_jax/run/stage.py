@@ -9,14 +9,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import seqio
-
 from promot_jax.data import TrainData, task_names
 from promot_jax.errors import UserError, check_range, check_types
 from promot_jax.evaluation import Evaluation
 from promot_jax.models import Config, Prompt
 from promot_jax.paths import absolute, expand, is_name
 from promot_jax.training import Part
+from promot_jax.vocabularies import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +156,7 @@ class Run:
     workdir: str
     method: str
     model: Config
-    vocabulary: seqio.Vocabulary
+    vocabulary: Vocabulary
     stages: Sequence[Stage]
     target: str | Sequence[str | Sequence[str]] = ()
     base: str | None = None

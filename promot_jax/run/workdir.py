@@ -15,24 +15,19 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import seqio
-from etils import epath
-
-from promot_jax import data
-from promot_jax.added_tokens import to_json
 from promot_jax.convert import kept
 from promot_jax.errors import UserError
 from promot_jax.files import lock, read_json, seal, unseal
 from promot_jax.hosts import of_first, write_atomically
-from promot_jax.paths import is_url, resolve
+from promot_jax.paths import is_url
 from promot_jax.run.stage import Run
 from promot_jax.training.checkpoints import check_directory
-from promot_jax.training.description import CONFIG, RESTORE, RUN, VOCABULARY, Description
+from promot_jax.training.description import CONFIG, RESTORE, RUN, Description
+from promot_jax.vocabularies import FILES
 
 RESULTS, DATA = "results.json", "data.json"
 KINDS = {  # field of a row of results.json -> types it may have
@@ -54,8 +49,6 @@ NOT_IDENTITY = re.compile(
 
 def describe(run: Run) -> Description:
     """The description of a run."""
-    kind = "byte" if isinstance(run.vocabulary, seqio.ByteVocabulary) else "sentencepiece"
-    added = data.added_tokens(run.vocabulary)
     return Description(
         method=run.method,
         model=run.model,
@@ -65,32 +58,8 @@ def describe(run: Run) -> Description:
         modules=tuple(run.modules),
         base=run.base,
         seed=run.seed,
-        vocabulary={"kind": kind, "extra_ids": run.vocabulary.extra_ids}
-        | ({"added_tokens": to_json(added)} if added else {}),
+        vocabulary=run.vocabulary.settings(),
     )
-
-
-def load_vocabulary(workdir: str) -> seqio.Vocabulary:
-    """The vocabulary of a work directory, from the copy in it."""
-    description = Description.read(workdir)
-    description.sentencepiece(workdir)  # raises where it is another than it was
-    return _vocabulary(description, resolve(workdir))
-
-
-def make_vocabulary(description: Description, sentencepiece: bytes | None) -> seqio.Vocabulary:
-    """The vocabulary of a model that has no work directory; SeqIO wants a file, for a moment."""
-    with tempfile.TemporaryDirectory() as directory:
-        if sentencepiece is not None:
-            (Path(directory) / VOCABULARY).write_bytes(sentencepiece)
-        return _vocabulary(description, directory)
-
-
-def _vocabulary(description: Description, directory: str) -> seqio.Vocabulary:
-    extra_ids = description.vocabulary["extra_ids"]
-    if description.vocabulary["kind"] == "byte":
-        return data.byte(extra_ids)
-    path = str(Path(directory) / VOCABULARY)
-    return data.sentencepiece(path, extra_ids, description.added_tokens())
 
 
 def check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:
@@ -155,7 +124,7 @@ def _check_free(root: Path) -> None:
                 )
         return
     names = {path.name for path in root.iterdir()}
-    ours = {CONFIG, DATA, VOCABULARY, kept.FILE, f".{RUN}.tmp", f".{DATA}.tmp"}
+    ours = {CONFIG, DATA, *FILES, kept.FILE, f".{RUN}.tmp", f".{DATA}.tmp"}
     if CONFIG in names and (root / CONFIG).stat().st_size:  # ours is empty until there is run.json
         ours = set()
     if foreign := sorted(names - ours):
@@ -201,14 +170,12 @@ def _make(
     if (root / RUN).exists():
         for stage in Description.read(str(root)).stages:
             _remove(root / stage)
-    description, model = dataclasses.replace(describe(run), base_digest=base_digest), None
-    if description.vocabulary["kind"] == "sentencepiece":
-        model = epath.Path(resolve(run.vocabulary.sentencepiece_model_file)).read_bytes()
+    description = dataclasses.replace(describe(run), base_digest=base_digest)
     (root / CONFIG).write_bytes(b"")  # so that what a crash leaves from here on is known as ours
     (root / RUN).unlink(missing_ok=True)  # until all that it vouches for is there
     write_atomically(root / DATA, json.dumps(seal(data), indent=1))
     kept.inherit(root, run.base)
-    description.write(root, _settings(config), model)
+    description.write(root, _settings(config), run.vocabulary.files())
 
 
 def _remove(stage: Path) -> None:
@@ -267,7 +234,7 @@ def _check_same(root: Path, new: Description, text: str) -> None:
         )
     old = Description.read(str(root))
     old.file(root, CONFIG)
-    old.sentencepiece(str(root))
+    old.vocabulary_files(str(root))
     for stage in old.stages:
         for path in (root / stage, root / stage / "checkpoints"):
             if path.exists() and not path.is_dir():

@@ -1,20 +1,26 @@
-"""Training: state and batch to state. Only what is trained has gradients and optimizer state."""
+"""Training: state and batch to state. Only what is trained has gradients and optimizer state.
 
-from promot_jax.training.checkpoints import Checkpoints
-from promot_jax.training.digests import digest
-from promot_jax.training.logs import Bar, MetricsLog
-from promot_jax.training.loop import Diverged, Interrupted, Plan, stop_requests, train
-from promot_jax.training.mesh import (
-    check_batch,
-    local_rows,
-    make_mesh,
-    place_batch,
-    replicated,
-    shardings,
-    use,
-)
-from promot_jax.training.optimizers import Part, adafactor, adamw, assign, check_parts
-from promot_jax.training.step import State, begin, gradients, thaw, train_step
+Names are imported when they are first asked for: who answers or converts needs no optimizer.
+"""
+
+from etils import epy
+
+with epy.lazy_api_imports(globals()):
+    from promot_jax.training.checkpoints import Checkpoints
+    from promot_jax.training.digests import digest
+    from promot_jax.training.logs import Bar, MetricsLog
+    from promot_jax.training.loop import Diverged, Interrupted, Plan, stop_requests, train
+    from promot_jax.training.mesh import (
+        check_batch,
+        local_rows,
+        make_mesh,
+        place_batch,
+        replicated,
+        shardings,
+        use,
+    )
+    from promot_jax.training.optimizers import Part, adafactor, adamw, assign, check_parts
+    from promot_jax.training.step import State, begin, gradients, thaw, train_step
 
 __all__ = [
     "Bar",

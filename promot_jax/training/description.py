@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from promot_jax.added_tokens import AddedToken, from_json
+from promot_jax import vocabularies
 from promot_jax.errors import UserError, check_types
 from promot_jax.files import fingerprint, lock, read_json, seal, unseal
 from promot_jax.hosts import write_atomically
 from promot_jax.models import Config, Model, build, config_from_json, config_to_json
 from promot_jax.paths import check_name, resolve
+from promot_jax.vocabularies import Vocabulary
 
-CONFIG, RUN, VOCABULARY = "config.gin", "run.json", "sentencepiece.model"
+CONFIG, RUN = "config.gin", "run.json"
 RESTORE = "restore it, or run into another WORKDIR"
 
 
@@ -36,8 +37,7 @@ class Description:
       modules: Python modules that register the tasks used.
       base: work directory whose variables the first stage starts from.
       seed: of random weights, prompts and dropout.
-      vocabulary: "kind" ("sentencepiece" or "byte"), "extra_ids" and, where there are any,
-        "added_tokens" with the fields of `AddedToken`.
+      vocabulary: its `settings`, of which "kind" says what else there is.
       base_digest: of the base's variables as the run began with them; None where they are only
         referred to by a checkpoint.
       base_beside: the way from the work directory to its base, which holds after both were moved.
@@ -67,9 +67,10 @@ class Description:
         for k, name in enumerate(self.stages, start=1):
             if not check_name(name, "the stage directory").startswith(f"{k}-"):
                 raise UserError(f"the stage directory {name!r} does not begin with {k}-")
-        kind, extra_ids = (self.vocabulary.get(name) for name in ("kind", "extra_ids"))
-        if kind not in ("sentencepiece", "byte") or type(extra_ids) is not int:
-            raise UserError(f"the vocabulary {self.vocabulary!r} is none")
+        try:
+            vocabularies.check(self.vocabulary)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"the vocabulary {self.vocabulary!r:.200} is none") from error
 
     @classmethod
     def read(cls, workdir: str) -> "Description":
@@ -92,24 +93,29 @@ class Description:
             values["prompts"] = tuple((name, length) for name, length in values["prompts"])
             for name in ("stages", "targets", "modules"):
                 values[name] = tuple(values[name])
-            from_json(values["vocabulary"].get("added_tokens", ()))
             return cls(**values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is damaged ({error}): {RESTORE}") from error
 
-    def added_tokens(self) -> tuple[AddedToken, ...]:
-        """What somebody added to the tokenizer."""
-        return from_json(self.vocabulary.get("added_tokens", ()))
-
-    def sentencepiece(self, workdir: str) -> bytes | None:
-        """The SentencePiece model in a work directory; None for a byte vocabulary.
+    def vocabulary_files(self, workdir: str) -> dict[str, bytes]:
+        """The files in a work directory that its vocabulary consists of.
 
         Raises:
-          UserError: it is absent, or not the one that was put there.
+          UserError: one is absent, or not the one that was put there.
         """
-        if self.vocabulary["kind"] != "sentencepiece":
-            return None
-        return self.file(Path(resolve(workdir)), VOCABULARY)
+        root = Path(resolve(workdir))
+        return {name: self.file(root, name) for name in self.files if name in vocabularies.FILES}
+
+    def load_vocabulary(self, workdir: str) -> Vocabulary:
+        """The vocabulary of a work directory, from the copy in it.
+
+        Raises:
+          UserError: as `vocabulary_files`.
+        """
+        try:
+            return vocabularies.build(self.vocabulary, self.vocabulary_files(workdir))
+        except KeyError as error:  # a file that the vocabulary needs
+            raise UserError(f"{workdir!r} lacks its {error.args[0]}: {RESTORE}") from error
 
     def file(self, root: Path, name: str) -> bytes:
         """A file beside run.json.
@@ -131,26 +137,24 @@ class Description:
         """The model with its prompts."""
         return build(self.model, self.prompts)
 
-    def write(self, root: Path, config: str, sentencepiece: bytes | None) -> None:
+    def write(self, root: Path, config: str, vocabulary: Mapping[str, bytes]) -> None:
         """Makes a work directory.
 
         Args:
           root: the directory; its parents are made too.
           config: text of `config.gin`.
-          sentencepiece: the vocabulary's model; None for a byte vocabulary.
+          vocabulary: name -> content of the files that the vocabulary consists of.
 
         Raises:
           UserError: it cannot be written.
         """
-        files = {CONFIG: config.encode()}
-        if sentencepiece is not None:
-            files[VOCABULARY] = sentencepiece
+        files = {CONFIG: config.encode(), **vocabulary}
         try:
             root.mkdir(parents=True, exist_ok=True)
             # Emptied first and written last: what a crash leaves without run.json is known by it.
             (root / CONFIG).write_bytes(b"")
-            if sentencepiece is not None:
-                (root / VOCABULARY).write_bytes(sentencepiece)
+            for name, content in vocabulary.items():
+                (root / name).write_bytes(content)
             digests = {name: fingerprint(content) for name, content in files.items()}
             dataclasses.replace(self, files=digests).save(root)
             (root / CONFIG).write_bytes(files[CONFIG])

@@ -8,6 +8,7 @@ gathered, and the sum is the same on every mesh.
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ import numpy as np
 from jaxtyping import Array, Shaped, UInt32
 
 from promot_jax.models import Variables
+
+SMALL = 1 << 20  # bytes
 
 
 def bit_sum(array: Shaped[Array, "..."]) -> UInt32[Array, ""]:
@@ -30,11 +33,20 @@ def bit_sum(array: Shaped[Array, "..."]) -> UInt32[Array, ""]:
     return jnp.sum(_mixed(bits + position * np.uint32(0x9E3779B1)), dtype=jnp.uint32)
 
 
-def _mixed(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+def _mixed(x: UInt32[Any, "..."]) -> UInt32[Any, "..."]:
     """The finalizer of MurmurHash3 (Appleby, public domain), a permutation of 32 bits."""
     x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
+
+
+def _small_sum(array: Shaped[np.ndarray, "..."]) -> int:
+    """`bit_sum` without a program, which takes longer to compile than a small array to read."""
+    kinds = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint32}
+    bits = np.ascontiguousarray(array).reshape(-1).view(kinds[array.dtype.itemsize])
+    bits = bits.astype(np.uint32)
+    position = np.arange(bits.size, dtype=np.uint32)
+    return int(np.sum(_mixed(bits + position * np.uint32(0x9E3779B1)), dtype=np.uint32))
 
 
 # One program for each shape, type and sharding, of which a model has few.
@@ -46,7 +58,14 @@ def sums(arrays: Mapping[str, Array]) -> dict[str, str]:
     """What `described` says of each array, and its sum: `float32[4,8] 9f3c01d2`."""
     # One after the other: two of these programs at a time, each of which sums over all devices,
     # wait for each other for ever on CPU devices that have fewer threads than programs.
-    return {path: f"{described(x)} {int(_sum(x)):08x}" for path, x in arrays.items()}
+    return {path: f"{described(x)} {_sum_of(x):08x}" for path, x in arrays.items()}
+
+
+def _sum_of(array: Array) -> int:
+    here = getattr(array, "is_fully_addressable", True)  # NumPy's arrays are
+    if here and array.nbytes <= SMALL:
+        return _small_sum(np.asarray(array))
+    return int(_sum(array))
 
 
 def described(array: Array | jax.ShapeDtypeStruct) -> str:

@@ -17,7 +17,6 @@ from promot_jax.convert import export_model, import_checkpoint
 from promot_jax.convert.source import Vocabulary
 from promot_jax.convert.tokenizer import read_vocabulary, write_vocabulary
 from promot_jax.errors import UserError
-from promot_jax.run.workdir import load_vocabulary
 from promot_jax.training.description import Description
 
 needs_transformers = pytest.mark.skipif(not INSTALLED, reason="needs make parity")
@@ -28,7 +27,7 @@ BY_ID = {str(each["id"]): token for each, token in zip(LISTED, NEW, strict=True)
 IDS = {each["content"]: each["id"] for each in LISTED}
 
 
-def seqio_of(vocabulary: Vocabulary, directory: Path):
+def vocabulary_of(vocabulary: Vocabulary, directory: Path):
     path = directory / "sentencepiece.model"
     path.write_bytes(vocabulary.model)
     return data.sentencepiece(str(path), vocabulary.extra_ids, vocabulary.added_tokens)
@@ -75,7 +74,7 @@ def test_they_keep_their_ids(tmp_path, way):
         (directory / "tokenizer_config.json").write_text('{"extra_ids": 0}', encoding="utf-8")
     found = read_vocabulary(directory, T5)
     assert {t.content: t.id for t in found.added_tokens} == IDS and found.extra_ids == 0
-    ours = seqio_of(found, tmp_path)
+    ours = vocabulary_of(found, tmp_path)
     assert ours.vocab_size == SIZE + 3
     assert ours.encode("a <ent>b") == [118, 724, 723, 694]
     assert ours.encode("x{{y") == [723, 716, 725, 723, 717]
@@ -93,7 +92,7 @@ def test_with_sentinels(tmp_path):
         save(tmp_path / "x", listed=listed, sentinels=100), T5 | {"vocab_size": 896}
     )
     assert found.extra_ids == 100 and [t.id for t in found.added_tokens] == [SIZE + 100]
-    ours = seqio_of(found, tmp_path)
+    ours = vocabulary_of(found, tmp_path)
     texts = [*TEXTS, *drawn.SENTINELS, "a<extra_id_0><ent><extra_id_1> b"]
     assert ours.encode("<extra_id_0><ent>") == [SIZE + 99, SIZE + 100]
     if INSTALLED:
@@ -111,7 +110,7 @@ def test_sentinels_in_another_order(tmp_path):
         mark: SIZE + i for i, mark in enumerate(marks)
     }
     if INSTALLED:
-        ours = seqio_of(found, tmp_path)
+        ours = vocabulary_of(found, tmp_path)
         assert_same(ours, theirs(directory), [*TEXTS, *drawn.SENTINELS])
 
 
@@ -125,7 +124,7 @@ def test_as_transformers_read_it(tmp_path, seed):
     except UserError as error:
         assert "added token" in str(error) and "\n" not in str(error)
         return
-    ours = seqio_of(found, tmp_path)
+    ours = vocabulary_of(found, tmp_path)
     assert_same(ours, theirs(tmp_path / "x"), rows=rows)
     (tmp_path / "out").mkdir()
     write_vocabulary(tmp_path / "out", found)
@@ -221,7 +220,7 @@ def test_a_translation_of_version_4(tmp_path):
     }
     values["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True}
     path.write_text(json.dumps(values), encoding="utf-8")
-    ours = seqio_of(read_vocabulary(directory, T5), tmp_path)
+    ours = vocabulary_of(read_vocabulary(directory, T5), tmp_path)
     pieces = data.sentencepiece(str(hf_models.SPIECE))
     for text in ("a  b <ent>", " x{{ ", "½\t c"):
         parts = text.replace("{{", "<ent>").split("<ent>")
@@ -241,7 +240,7 @@ def test_an_unknown_of_another_id(tmp_path):
     path.write_text(json.dumps(values), encoding="utf-8")
     found = read_vocabulary(directory, T5 | {"model_type": "umt5"})
     assert [(t.content, t.id) for t in found.added_tokens] == [("<s>", 2)]
-    ours = seqio_of(found, tmp_path)
+    ours = vocabulary_of(found, tmp_path)
     assert ours.unk_id == 3 and ours.encode("a 日 <s>") == [119, 724, 3, 2]
     if INSTALLED:
         from transformers import AutoTokenizer
@@ -259,7 +258,7 @@ def test_pieces_that_differ_are_the_translations(tmp_path, capsys):
     path = directory / "tokenizer.json"
     text = path.read_text(encoding="utf-8").replace('["{", ', '["∂", ')
     path.write_text(text, encoding="utf-8")
-    ours = seqio_of(read_vocabulary(directory, T5), tmp_path)
+    ours = vocabulary_of(read_vocabulary(directory, T5), tmp_path)
     assert ours.encode("∂") == [723, 719]
     assert "tokenizer.json is read, as Transformers do" in capsys.readouterr().err
 
@@ -267,7 +266,7 @@ def test_pieces_that_differ_are_the_translations(tmp_path, capsys):
 def test_a_newline_that_is_every_space(tmp_path, capsys):
     """`tokenizer.add_tokens(["\\n"])` makes it so; what Transformers read is read, and said."""
     directory = save(tmp_path / "x", listed=[{"id": SIZE, **token("\n")}])
-    ours = seqio_of(read_vocabulary(directory, T5), tmp_path)
+    ours = vocabulary_of(read_vocabulary(directory, T5), tmp_path)
     assert ours.encode("a b\nc") == [118, SIZE, 723, 694, SIZE, 723, 695]
     assert r"'\n' is ' ' by T5's normalisation" in capsys.readouterr().err
     if INSTALLED:
@@ -288,17 +287,17 @@ def test_in_and_out(tmp_path):
     for path in save(tmp_path / "x", listed=LISTED, told={"extra_ids": 0}).iterdir():
         path.rename(model / path.name)
     work = import_checkpoint(str(model), str(tmp_path / "work"))
-    tokens = Description.read(str(work)).added_tokens()
+    ours = Description.read(str(work)).load_vocabulary(str(work))
+    tokens = ours.added_tokens
     assert {t.content: t.id for t in tokens} == IDS and tokens[0].special
-    ours = load_vocabulary(str(work))
     assert ours.encode("<ent>é") == [724, 726] and ours.decode([724, 726]) == "<ent>é"
     out = export_model(str(work), str(tmp_path / "out"))
     again = read_vocabulary(out, T5)
     assert again.added_tokens == tokens
-    assert data.same_vocabulary(ours, seqio_of(again, tmp_path))
+    assert ours == vocabulary_of(again, tmp_path)
     for others in ((), tokens[:2], [dataclasses.replace(tokens[0], id=9), *tokens[1:]]):
-        other = seqio_of(dataclasses.replace(again, added_tokens=tuple(others)), tmp_path)
-        assert not data.same_vocabulary(ours, other) and not data.same_vocabulary(other, ours)
+        other = vocabulary_of(dataclasses.replace(again, added_tokens=tuple(others)), tmp_path)
+        assert ours != other
     if INSTALLED:
         assert_same(ours, theirs(out))
 
@@ -322,7 +321,7 @@ def test_in_tensorflow(tmp_path):
         read_vocabulary(save(tmp_path / "x"), T5),
         added_tokens=(AddedToken("<ent>", 724), AddedToken("{", 719, normalized=True)),
     )
-    ours = seqio_of(found, tmp_path)
+    ours = data.as_seqio(vocabulary_of(found, tmp_path))
     texts = tf.data.Dataset.from_tensor_slices(["a <ent>{", "", "b"]).map(ours.encode_tf)
     assert [x.tolist() for x in texts.as_numpy_iterator()] == [[118, 724, 719], [], [723, 694]]
     assert ours.decode_tf(tf.constant([118, 724, 719])).numpy() == b"a<ent>{"

@@ -23,7 +23,7 @@ from promot_jax.errors import UserError
 from promot_jax.models import Decoding, nested
 from promot_jax.run import LanguageModel
 from promot_jax.training import make_mesh
-from promot_jax.training.description import VOCABULARY, Description
+from promot_jax.training.description import Description
 from promot_jax.training.variables import Layout, load
 from tests.t5_batches import answers, with_segments
 
@@ -273,7 +273,7 @@ def test_nothing_is_overwritten(copy, tmp_path):
     with pytest.raises(UserError, match="--shard_size=5 GiB"):
         export_model(str(workdir), str(tmp_path / "new"), shard_size="5 GiB")
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine"]
-    assert (workdir / VOCABULARY).read_bytes() == hf_models.SPIECE.read_bytes()
+    assert (workdir / "sentencepiece.model").read_bytes() == hf_models.SPIECE.read_bytes()
 
 
 def test_names_of_the_hub(monkeypatch):

@@ -15,10 +15,10 @@ from tokenizer_files import SENTINELS, TEXTS
 from promot_jax.convert import export_model, import_checkpoint, import_prompt, load_checkpoint
 from promot_jax.errors import UserError
 from promot_jax.models import nested
-from promot_jax.run.workdir import make_vocabulary
 from promot_jax.training import make_mesh
 from promot_jax.training.checkpoints import Checkpoints
 from promot_jax.training.variables import stage_directory
+from promot_jax.vocabularies import build
 from tests.t5_batches import with_segments
 
 BASE = "promot_jax/assets/lab/base"
@@ -67,8 +67,8 @@ def test_none_is_left_out(trials):
 @pytest.mark.parametrize("name", READ)
 def test_as_transformers_read_it(trials, name):
     """The same ids of texts, and the same logits of these; without Transformers: it is read."""
-    description, model, variables = load_checkpoint(str(trials / name), make_mesh())
-    vocabulary = make_vocabulary(description, model)
+    description, files, variables = load_checkpoint(str(trials / name), make_mesh())
+    vocabulary = build(description.vocabulary, files)
     if not INSTALLED:
         return
     import torch

@@ -8,7 +8,7 @@ from promot_jax.errors import UserError
 
 
 def register(name, source, vocabulary, add_eos=True, append=True):
-    feature = seqio.Feature(vocabulary, add_eos=add_eos)
+    feature = seqio.Feature(data.as_seqio(vocabulary), add_eos=add_eos)
     seqio.TaskRegistry.add(
         name,
         source=source({"train": {"inputs": ["ab", "c"], "targets": ["d", "e"]}}),
@@ -58,7 +58,7 @@ def test_task_without_inputs(source):
         "only_targets",
         source=source({"train": {"targets": ["d"]}}),
         preprocessors=[seqio.preprocessors.tokenize],
-        output_features={"targets": seqio.Feature(data.byte())},
+        output_features={"targets": seqio.Feature(data.as_seqio(data.byte()))},
         metric_fns=[],
     )
     with pytest.raises(UserError, match="no feature 'inputs'"):

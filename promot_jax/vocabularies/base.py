@@ -1,0 +1,105 @@
+"""What every vocabulary is."""
+
+import abc
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Self
+
+from promot_jax.errors import UserError
+from promot_jax.files import fingerprint
+
+
+class Vocabulary(abc.ABC):
+    """How a model reads and writes text. It never changes, and compares by content.
+
+    Attributes:
+      kind: its name in run.json.
+      vocab_size: ids are below it.
+      pad_id: fills rows up. It may be a word's or EOS: never tell padding by it.
+      bos_id: stands in front of what a decoder reads, once; `encode` never adds it. None: nothing.
+      eos_id: ends a target.
+      stop_ids: each of them ends an output, `eos_id` too.
+      unk_id: stands for what the vocabulary has no piece for; None where there is nothing such.
+      chat: whether `render` and `turn` write texts as a conversation.
+    """
+
+    kind: ClassVar[str]
+    vocab_size: int
+    pad_id: int
+    bos_id: int | None
+    eos_id: int
+    stop_ids: tuple[int, ...]
+    unk_id: int | None
+    chat: bool = False
+
+    @property
+    def least_rows(self) -> int:
+        """How many embeddings a model of this vocabulary has at least."""
+        return self.vocab_size
+
+    @abc.abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without BOS and EOS."""
+
+    @abc.abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids, all of them; see `decode` for that of an output."""
+
+    def render(self, text: str) -> str:
+        """An input as the model wants it to be written: of chat models, a user's turn."""
+        return text
+
+    def turn(self, text: str, target: str) -> tuple[str, str]:
+        """An input as `render` writes it, and its target; `eos_id` is to stand behind that."""
+        return text, target
+
+    def with_chat(self, chat: bool) -> Self:
+        """The same ids, and texts written as a chat, or not.
+
+        Raises:
+          UserError: it has no chat template.
+        """
+        if chat:
+            raise UserError(f"chat = True, but a vocabulary of {self.kind}s has no chat template")
+        return self
+
+    @abc.abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """All of it but its files, in values that JSON can hold."""
+
+    @abc.abstractmethod
+    def files(self) -> dict[str, bytes]:
+        """Name -> content of the files that it consists of."""
+
+    @classmethod
+    @abc.abstractmethod
+    def parse(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What `settings` say, as arguments to make it of, beside those of its files.
+
+        Raises:
+          UserError, TypeError, KeyError: they say nothing of the kind.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def build(cls, settings: Mapping[str, Any], files: Mapping[str, bytes]) -> Self:
+        """The inverse of `settings` and `files`; raises as `parse`."""
+
+    def __deepcopy__(self, memo: dict) -> Self:  # gin copies its arguments
+        return self
+
+    def __reduce__(self):  # without what is cached
+        return type(self), tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+
+    def __str__(self) -> str:
+        about = [f"{self.vocab_size} ids", *(fingerprint(x) for x in self.files().values())]
+        return f"{self.kind} ({', '.join(about)})"
+
+
+def decode(vocabulary: Vocabulary, ids: Iterable[int]) -> str:
+    """An output's text: up to the first stop id; padding, and ids that the vocabulary lacks (soft
+    prompts), have none."""
+    kept = itertools.takewhile(lambda i: i not in vocabulary.stop_ids, map(int, ids))
+    inside = range(vocabulary.vocab_size)
+    return vocabulary.decode([i for i in kept if i in inside and i != vocabulary.pad_id])
