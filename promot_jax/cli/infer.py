@@ -135,7 +135,11 @@ def infer(args: argparse.Namespace) -> int:
         if (long := long + 1) <= NAMED:
             say(
                 f"--input {source}, line {line}, is not answered: {tokens} tokens, more than"
-                f" --input_length = {how.input_length}"
+                + (
+                    f" --input_length = {how.input_length}"
+                    if tokens > how.input_length
+                    else " the model's context has room for"
+                )
             )
 
     model = LanguageModel(args.workdir, args.mesh, args.base)

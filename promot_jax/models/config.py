@@ -61,6 +61,8 @@ class T5Config:
     """
 
     kind: ClassVar[str] = "encoder_decoder"
+    context: ClassVar[None] = None  # relative positions reach everywhere
+    window: ClassVar[None] = None
 
     vocab_size: int
     emb_dim: int
@@ -246,6 +248,16 @@ class DecoderConfig:
         for name in POSITIVE:
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise UserError(f"DecoderConfig.{name} = {value}: set a positive number")
+
+    @property
+    def context(self) -> int:
+        """Most tokens of a row."""
+        return self.max_position_embeddings
+
+    @property
+    def window(self) -> int | None:
+        """What a local layer sees; None: all layers see everything."""
+        return self.sliding_window if "local" in self.layer_types else None
 
     def layer_type(self, layer: int) -> str:
         """What kind of layer it is, from 0."""

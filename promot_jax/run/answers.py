@@ -70,6 +70,11 @@ class Answering:
             raise UserError(f"--too_long = {self.too_long!r}: set 'error' or 'flag'")
 
     @property
+    def output(self) -> int:
+        """Tokens that an input needs behind it."""
+        return 0 if self.score else self.decoding.max_length
+
+    @property
     def added(self) -> tuple[str, ...]:
         """Names of what a line may get."""
         return ANSWERS[self.score] + (("too_long",) if self.too_long == "flag" else ())
@@ -149,10 +154,9 @@ def _answers(
     columns = [_encoded(model, record, how) for record in records]
     longest = [max(map(len, column)) for column in columns]
     answers = out.begin(records)
-    for i, length in enumerate(longest):
-        if length > how.input_length and i not in answers:
-            answers[i] = dict.fromkeys(ANSWERS[how.score]) | {"too_long": length}
-    fits = [i for i, length in enumerate(longest) if length <= how.input_length]
+    fits = [i for i, column in enumerate(columns) if _fits(model, column, how)]
+    for i in sorted({*range(len(columns))} - {*fits, *answers}):
+        answers[i] = dict.fromkeys(ANSWERS[how.score]) | {"too_long": longest[i]}
     parts = [[columns[i][k] for i in fits] for k in range(1 + how.score)]
     for batch in model.batches(how.batch_size, *parts):
         rows = [fits[i] for i in batch.rows]
@@ -204,19 +208,32 @@ def _encoded(model: LanguageModel, record: Record, how: Answering) -> list[Ids]:
     )
 
 
+def _fits(model: LanguageModel, column: Sequence[Ids], how: Answering) -> bool:
+    """Whether each text is short enough, and all of them together have room in the context."""
+    first, *others = map(len, column)
+    behind = how.output + sum(others)
+    return max(first, *others, 0) <= how.input_length and first <= model.room(behind)
+
+
 def _check(model: LanguageModel, source: Path, how: Answering) -> None:
     """Raises UserError unless all lines can be answered."""
     measured = how.too_long == "error"
     for line, record in read_records(source, how):
         try:
             texts = record if measured else record | {"inputs": "", "targets": ""}
-            length = max(map(len, _encoded(model, texts, how)))
+            column = _encoded(model, texts, how)
         except UserError as error:
             raise UserError(f"--input {source}, line {line}: {error}") from error
-        if measured and length > how.input_length:
+        if measured and not _fits(model, column, how):
+            length = max(map(len, column))
             raise UserError(
                 f"--input {source}, line {line}, has {length} tokens with its prompt, but"
-                f" --input_length = {how.input_length}: set more, or --too_long=flag"
+                + (
+                    f" --input_length = {how.input_length}: set more, or --too_long=flag"
+                    if length > how.input_length
+                    else " with its output it is more than the model's context: shorten it, or set"
+                    " --too_long=flag"
+                )
             )
 
 

@@ -62,7 +62,7 @@ class Generator:
     @functools.cache  # noqa: B019  (as old as the model)
     def _stop_ids(self, stop_texts: tuple[str, ...]) -> tuple[int, ...]:
         vocabulary = self._vocabulary
-        ends = getattr(vocabulary, "stop_ids", (vocabulary.eos_id,))
+        ends = vocabulary.stop_ids
         if not stop_texts:
             return tuple(ends)
         texts = ((i, vocabulary.decode([i])) for i in range(vocabulary.vocab_size))

@@ -132,7 +132,9 @@ class LanguageModel:
         Raises:
           UserError: no such prompt, not one a text, or a text that is too long.
         """
-        return self.generate_ids(self._encode_all(texts, prompt), decoding, batch_size)
+        rows = self._encode_all(texts, prompt)
+        self.check_lengths(rows, "text", decoding.max_length)
+        return self.generate_ids(rows, decoding, batch_size)
 
     def score(
         self,
@@ -149,6 +151,7 @@ class LanguageModel:
         if len(texts) != len(targets):
             raise UserError(f"{len(targets)} targets for {len(texts)} texts: give one a text")
         inputs = self._encode_all(texts, prompt)
+        self.check_lengths(inputs, "text")
         _check_texts(targets, "target")
         rows = [self.encode_target(*pair) for pair in zip(texts, targets, strict=True)]
         self.check_lengths(rows, "target")
@@ -223,9 +226,7 @@ class LanguageModel:
                 f"prompt has {len(names)} names for {len(texts)} texts: give one a text, or one"
                 " for all"
             )
-        rows = [self.encode(text, name) for text, name in zip(texts, names, strict=True)]
-        self.check_lengths(rows, "text")
-        return rows
+        return [self.encode(text, name) for text, name in zip(texts, names, strict=True)]
 
     def encode(self, text: str, prompt: str | None) -> Ids:
         """The prompt's ids, and the text's as the model reads an input.
@@ -262,13 +263,23 @@ class LanguageModel:
             )
         return np.asarray(ids, np.int32)
 
-    def check_lengths(self, rows: Iterable[Ids], what: str = "text") -> None:
-        """Raises UserError for a row of more tokens than `input_length`."""
+    def room(self, output: int) -> int:
+        """How many tokens an input may have, with so many behind it."""
+        context = self.description.model.context
+        return self.input_length if context is None else min(self.input_length, context - output)
+
+    def check_lengths(self, rows: Iterable[Ids], what: str = "text", output: int = 0) -> None:
+        """Raises UserError for a row of more tokens than there is room for."""
+        room = self.room(output)
         for i, row in enumerate(rows):
-            if len(row) > self.input_length:
+            if len(row) > room:
                 raise UserError(
                     f"{what} {i} has {len(row)} tokens, more than input_length ="
                     f" {self.input_length}: shorten it, or load the model with a larger one"
+                    if room == self.input_length
+                    else f"{what} {i} has {len(row)} tokens, and the model's context of"
+                    f" {room + output} has room for {room} and {output} of an output: shorten"
+                    " either"
                 )
 
     def fingerprints(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax
 
+from promot_jax.console import say
 from promot_jax.data import (
     Batches,
     TaskInfo,
@@ -13,8 +14,8 @@ from promot_jax.data import (
     task_info,
 )
 from promot_jax.errors import UserError, check_memory
-from promot_jax.evaluation import Evaluator
-from promot_jax.models import build, check_init, prompt_ids
+from promot_jax.evaluation import Evaluation, Evaluator
+from promot_jax.models import Config, build, check_init, prompt_ids
 from promot_jax.run.base import base_vocabulary
 from promot_jax.run.generation import Generator
 from promot_jax.run.stage import Run, Stage
@@ -55,6 +56,7 @@ def prepare(settings: Run) -> Context:
                 f"BASE = {settings.base!r} has another vocabulary than VOCABULARY: set the base's,"
                 " as gin/models/of_base.gin does"
             )
+    check_context(settings)
     model = build(settings.model, [(p.name, p.length) for p in settings.prompts])
     layout = Layout(model, mesh)
     paths = layout.abstract()
@@ -88,10 +90,52 @@ def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh
         batches = Batches(stage.data, *reads, ids, settings.model.kind)
     target = target_format(settings.targets)
     evaluators = [
-        Evaluator(evaluation, *reads, ids, target, settings.model.kind)
+        Evaluator(_in_context(evaluation, settings.model), *reads, ids, target, settings.model.kind)
         for evaluation in stage.evaluations
     ]
     return Prepared(stage, directory, batches, evaluators, owner)
+
+
+def check_context(settings: Run) -> None:
+    """Says where a prompt is out of sight of local layers.
+
+    Raises:
+      UserError: rows or outputs that are longer than the model's context.
+    """
+    model = settings.model
+    if model.context is None:
+        return
+    for stage in settings.stages:
+        data = stage.data
+        if data is not None and data.input_length + data.target_length > model.context:
+            raise UserError(
+                f"stage {stage.name!r}: INPUT_LENGTH = {data.input_length} and TARGET_LENGTH ="
+                f" {data.target_length} are more than the model's context of {model.context}: set"
+                " less"
+            )
+        for asked in stage.evaluations:
+            least = (asked.input_length or 1) + asked.decoding.max_length
+            if least > model.context:
+                raise UserError(
+                    f"stage {stage.name!r}: EVAL_INPUT_LENGTH = {asked.input_length} and"
+                    f" MAX_OUTPUT_LENGTH = {asked.decoding.max_length} are more than the model's"
+                    f" context of {model.context}: set less"
+                )
+    for prompt in settings.prompts:
+        if model.window is not None and prompt.length >= model.window:
+            say(
+                f"prompt {prompt.name!r} has {prompt.length} vectors, and the model's local layers"
+                f" see {model.window} tokens back: there no text sees the first"
+                f" {prompt.length - model.window + 1}, only the global layers do"
+            )
+
+
+def _in_context(evaluation: Evaluation, model: Config) -> Evaluation:
+    """What is longer than the context loses shots, then tokens, and is counted."""
+    if model.context is None or evaluation.input_length is not None:
+        return evaluation
+    room = model.context - evaluation.decoding.max_length
+    return dataclasses.replace(evaluation, input_length=room)
 
 
 def _check_memory(stage: Stage, paths, owner) -> None:
