@@ -68,6 +68,9 @@ def add_arguments(infer: argparse.ArgumentParser) -> None:
     infer.add_argument("--mesh", type=mesh, help="such as fsdp=4,tensor=2 (all devices as data)")
     for name, (default, help_) in DECODING.items():
         infer.add_argument(f"--{name}", type=type(default), help=f"{help_} ({default})")
+    infer.add_argument(
+        "--stop_text", action="append", default=[], help="ends an output where it begins; repeat"
+    )
 
 
 def path(text: str) -> str:
@@ -106,7 +109,7 @@ def infer(args: argparse.Namespace) -> int:
     try:
         how = Answering(
             args.prompt,
-            Decoding(**given),
+            Decoding(**given, stop_texts=tuple(args.stop_text)),
             args.score,
             args.batch_size,
             args.input_length,
@@ -116,6 +119,11 @@ def infer(args: argparse.Namespace) -> int:
         raise UserError(
             str(error).replace("Decoding.", "--").replace("Answering.", "--")
         ) from error
+    if args.score and args.stop_text:
+        raise UserError(
+            f"--stop_text = {args.stop_text[0]!r} has no effect: --score generates nothing: leave"
+            " it out"
+        )
     _check_options(args.score, {name: getattr(how.decoding, name) for name in DECODING})
     for name in ("input", "output"):
         if is_url(url := getattr(args, name)):

@@ -31,7 +31,13 @@ TEMPLATE = "{inputs} {targets}"  # of a text that belongs to no task
 
 
 class Layout(Protocol):
-    """How a model reads a task's pairs."""
+    """How a model reads a task's pairs.
+
+    Attributes:
+      one_text: input and target are one text to the model.
+    """
+
+    one_text: bool
 
     def before(self, inputs: str) -> str:
         """The text in front of a target."""
@@ -60,6 +66,8 @@ class Layout(Protocol):
 
 class EncoderDecoder:
     """Two texts, each with EOS."""
+
+    one_text = False
 
     def __init__(self, vocabulary: Vocabulary, template: str = TEMPLATE):
         self._vocabulary = vocabulary
@@ -112,6 +120,8 @@ class EncoderDecoder:
 
 class DecoderOnly:
     """One text: what stands in front of the target, the target, EOS."""
+
+    one_text = True
 
     def __init__(self, vocabulary: Vocabulary, template: str = TEMPLATE):
         """Raises UserError for a template in which the target does not follow the input."""

@@ -183,7 +183,8 @@ def _batch(
         found = model.score_batch(*parts, size)
     else:
         numbers = [first + i for i in rows]
-        found = [(text,) for text in model.generate_batch(*parts, size, how.decoding, numbers)]
+        outputs = model.generate_batch(*parts, size, how.decoding, numbers)
+        found = [(model.layout.answer(text),) for text in outputs]
     return [dict(zip(ANSWERS[how.score], values, strict=True)) for values in found]
 
 

@@ -134,7 +134,7 @@ class LanguageModel:
         """
         rows = self._encode_all(texts, prompt)
         self.check_lengths(rows, "text", decoding.max_length)
-        return self.generate_ids(rows, decoding, batch_size)
+        return [self.layout.answer(x) for x in self.generate_ids(rows, decoding, batch_size)]
 
     def score(
         self,
@@ -164,6 +164,8 @@ class LanguageModel:
         batch_size: int = BATCH_SIZE,
     ) -> list[str]:
         """`generate` for inputs that are token ids already, as `encode` makes them; of any length.
+
+        An output is all that was generated: of a decoder, with the space in front of an answer.
 
         What is sampled for an input depends on its number, 0, 1, ..., not on its batch.
         """
@@ -200,7 +202,7 @@ class LanguageModel:
         tokens = padded(inputs, size, padded_length(max(map(len, inputs))))
         ids = self.generator(self.variables, *tokens, decoding, numbers)
         texts = (decode(self.vocabulary, row) for row in ids[: len(inputs)])
-        return [self.layout.answer(cut(text, decoding.stop_texts)) for text in texts]
+        return [cut(text, decoding.stop_texts) for text in texts]
 
     def score_batch(self, inputs: Sequence[Ids], targets: Sequence[Ids], size: int) -> list[Score]:
         """Scores of one batch."""
@@ -242,6 +244,10 @@ class LanguageModel:
         ids = self._ids(text, lambda: self.layout.input_ids(self.layout.before(text)))
         soft = self.prompt_ids[prompt] if prompt is not None else np.zeros(0, np.int32)
         return np.concatenate([soft, ids]).astype(np.int32)
+
+    def encode_bare(self, text: str) -> Ids:
+        """A text's own ids alone; raises as `encode`."""
+        return self._ids(text, lambda: self.vocabulary.encode(text))
 
     def encode_target(self, text: str, target: str) -> Ids:
         """What the model is to answer to a text, as ids.

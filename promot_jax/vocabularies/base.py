@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from promot_jax.errors import UserError
@@ -38,6 +38,11 @@ class Vocabulary(abc.ABC):
         """How many embeddings a model of this vocabulary has at least."""
         return self.vocab_size
 
+    @property
+    def prefix_id(self) -> int:
+        """What a text is conditioned on that has nothing in front of it."""
+        return self.eos_id
+
     @abc.abstractmethod
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without BOS and EOS."""
@@ -53,6 +58,14 @@ class Vocabulary(abc.ABC):
     def turn(self, text: str, target: str) -> tuple[str, str]:
         """An input as `render` writes it, and its target; `eos_id` is to stand behind that."""
         return text, target
+
+    def converse(self, messages: Sequence[Mapping[str, str]], ask: bool) -> str:
+        """A conversation of {"role", "content"} as text; `ask`: and the beginning of an answer.
+
+        Raises:
+          UserError: there is no chat template.
+        """
+        raise UserError(f"a vocabulary of {self.kind}s has no chat template: ask it without")
 
     def with_chat(self, chat: bool) -> Self:
         """The same ids, and texts written as a chat, or not.

@@ -6,7 +6,7 @@ names that Transformers give it, so that both write the same text.
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class Template:
 
     def render(self, text: str) -> str:
         """A user's turn, and the beginning of the assistant's."""
-        return self._run([{"role": "user", "content": text}], True)
+        return self.converse([{"role": "user", "content": text}], True)
 
     def turn(self, text: str, answer: str) -> tuple[str, str]:
         """A user's turn as `render` writes it, and the rest of the assistant's.
@@ -77,7 +77,7 @@ class Template:
         """
         before = self.render(text)
         messages = [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
-        full = self._run(messages, False)
+        full = self.converse(messages, False)
         if not full.startswith(before):
             raise UserError(
                 "the chat template writes an assistant's turn otherwise than it begins one"
@@ -85,11 +85,12 @@ class Template:
             )
         return before, full[len(before) :]
 
-    def _run(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+    def converse(self, messages: Sequence[Mapping[str, str]], ask: bool) -> str:
+        """Any conversation; `ask`: and the beginning of the assistant's turn."""
         try:
             return self._template.render(
                 messages=messages,
-                add_generation_prompt=add_generation_prompt,
+                add_generation_prompt=ask,
                 tools=None,
                 documents=None,
                 **self._tokens,

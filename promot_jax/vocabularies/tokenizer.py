@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -94,6 +94,12 @@ class Tokenizer(Vocabulary):
         return None if self.chat else self.special.bos_id
 
     @property
+    def prefix_id(self) -> int:
+        """BOS where there is one by name, whether or not it is put in front of texts."""
+        bos = self._tokenizer.token_to_id(self.special.tokens.get("bos_token", ""))
+        return self.eos_id if bos is None else bos
+
+    @property
     def eos_id(self) -> int:
         return self._ending[1] if self.chat and self._ending else self.special.eos_id
 
@@ -127,6 +133,9 @@ class Tokenizer(Vocabulary):
         if ending and answer.rstrip().endswith(ending):
             answer = answer.rstrip().removesuffix(ending)
         return before, answer
+
+    def converse(self, messages: Sequence[Mapping[str, str]], ask: bool) -> str:
+        return self._chat.converse(messages, ask)
 
     def with_chat(self, chat: bool) -> Self:
         return dataclasses.replace(self, chat=chat)
