@@ -12,15 +12,15 @@ decoder-only vocabularies id 0 is a word, and padding may be the id of EOS. Free
 from collections.abc import Mapping
 from typing import Any
 
-from promot_jax.vocabularies import chat, sentencepiece, special_ids
+from promot_jax.vocabularies import chat, sentencepiece, tokenizer_file
 from promot_jax.vocabularies.base import Vocabulary, decode
 from promot_jax.vocabularies.byte import Byte
 from promot_jax.vocabularies.sentencepiece import SentencePiece
-from promot_jax.vocabularies.special_ids import SpecialIds
+from promot_jax.vocabularies.special import SpecialIds, special_ids
 from promot_jax.vocabularies.tokenizer import Tokenizer
 
 KINDS = {kind.kind: kind for kind in (SentencePiece, Byte, Tokenizer)}
-FILES = (sentencepiece.FILE, special_ids.TOKENIZER, chat.FILE)
+FILES = (sentencepiece.FILE, tokenizer_file.TOKENIZER, chat.FILE)
 
 
 def check(settings: Mapping[str, Any]) -> None:
@@ -47,4 +47,5 @@ __all__ = [
     "build",
     "check",
     "decode",
+    "special_ids",
 ]

@@ -15,13 +15,13 @@ import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from promot_jax.errors import UserError
-from promot_jax.files import read_json
+from promot_jax.vocabularies.tokenizer_file import TOLD, read_any
 
 FILE = "chat_template.jinja"
 FIX = "correct it, or set chat = False"
 
 
-def read_template(directory: Path, told: Mapping[str, Any] | None = None) -> str | None:
+def read_template(directory: Path) -> str | None:
     """The template of a directory of Transformers; None where there is none.
 
     It is chat_template.jinja, or what tokenizer_config.json has as `chat_template`: a text, or a
@@ -36,14 +36,11 @@ def read_template(directory: Path, told: Mapping[str, Any] | None = None) -> str
             return path.read_bytes().decode()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read ({error}): download it again") from error
-    if told is None:
-        path = directory / "tokenizer_config.json"
-        told = read_json(path, fix="download it again") if path.exists() else {}
-    found = told.get("chat_template")
+    found = read_any(directory / TOLD).get("chat_template")
     if isinstance(found, list) and all(isinstance(x, dict) for x in found):
         found = {x.get("name"): x.get("template") for x in found}.get("default")
     if found is not None and not isinstance(found, str):
-        raise UserError(f"tokenizer_config.json: chat_template = {found!r:.80}: give a text")
+        raise UserError(f"{TOLD}: chat_template = {found!r:.80}: give a text")
     return found
 
 

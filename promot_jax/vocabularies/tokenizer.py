@@ -11,7 +11,8 @@ import tokenizers
 from promot_jax.errors import UserError, check_types
 from promot_jax.vocabularies import chat as chats
 from promot_jax.vocabularies.base import Vocabulary
-from promot_jax.vocabularies.special_ids import TOKENIZER, SpecialIds, special_ids
+from promot_jax.vocabularies.special import SpecialIds, special_ids
+from promot_jax.vocabularies.tokenizer_file import TOKENIZER, open_directory, open_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,31 +171,7 @@ class Tokenizer(Vocabulary):
         Raises:
           UserError: no tokenizer.json, a malformed file, or as the class.
         """
+        content, tokenizer = open_directory(path)
         directory = path if path.is_dir() else path.parent
-        file = path / TOKENIZER if path.is_dir() else path
-        try:
-            content = file.read_bytes()
-        except FileNotFoundError as error:
-            raise UserError(
-                f"vocabulary: there is no tokenizer at {str(file)!r}; check the path"
-            ) from error
-        except OSError as error:
-            raise UserError(f"{str(file)!r} cannot be read ({error.strerror}): check it") from error
-        special = special_ids(directory, open_tokenizer(content, str(file)), **given)
+        special = special_ids(directory, tokenizer, **given)
         return cls(content, special, chats.read_template(directory), chat)
-
-
-def open_tokenizer(content: bytes, where: str = "the vocabulary") -> tokenizers.Tokenizer:
-    """A tokenizer.json, opened; nothing is cut off from a text, nor filled up.
-
-    Raises:
-      UserError: it is none.
-    """
-    try:
-        found = tokenizers.Tokenizer.from_buffer(content)
-    except Exception as error:  # of a class of its own for each part of the file
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{where} is no tokenizer.json ({reason}): download it again") from error
-    found.no_truncation()
-    found.no_padding()
-    return found

@@ -189,3 +189,29 @@ def test_rows_that_a_model_needs(made, tmp_path):
         ours = data.tokenizer(str(directory))
         assert ours.least_rows <= ours.vocab_size
         assert max(map(max, filter(None, map(ours.encode, TEXTS)))) < ours.vocab_size
+
+
+def test_tokens_that_the_tokenizer_alone_lacks(tmp_path):
+    """tokenizer_config.json has them, and Transformers add them."""
+    told = {
+        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<eos>", "pad_token": "<more>",
+        "added_tokens_decoder": {
+            "1": {"content": "<eos>", "special": True},
+            "450": {"content": "<tool>", "special": False, "normalized": False, "lstrip": True},
+        },
+    }  # fmt: skip
+    small_tokenizers.save(tmp_path, small_tokenizers.gemma_like(), tokenizer_config=told)
+    ours, other = data.tokenizer(str(tmp_path)), theirs(tmp_path)
+    assert (ours.pad_id, ours.vocab_size) == (451, 452) == (other.pad_token_id, len(other))
+    for text in ("a <tool>b", "<more><tool>", "x <more> y"):
+        assert ours.encode(text) == other(text, add_special_tokens=False).input_ids
+    assert vocabularies.build(ours.settings(), ours.files()).encode("<tool>") == [450]
+    assert vocabularies.special_ids(tmp_path) == ours.special
+
+
+@pytest.mark.parametrize("table", [3, {"x": {}}, {"1": 2}, {"1": {"content": 3}}, {"1": {}}])
+def test_malformed_tables_of_tokens(tmp_path, table):
+    told = {"eos_token": "<eos>", "added_tokens_decoder": table}
+    small_tokenizers.save(tmp_path, small_tokenizers.gemma_like(), tokenizer_config=told)
+    with pytest.raises(UserError, match=r"added_tokens_decoder is no table .* download it again"):
+        data.tokenizer(str(tmp_path))

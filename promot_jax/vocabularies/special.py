@@ -1,11 +1,10 @@
 """The special ids of a directory of Transformers, which its files tell in several places.
 
-bos_id     what the tokenizer itself puts in front of a text; a `bos_token` alone is none, Qwen
-           and SmolLM2 have one and never write it. tokenizer_config.json's `add_bos_token`, where
-           it says so, else the post-processor of tokenizer.json.
-eos_id     tokenizer_config.json's `eos_token`; else the first of `stop_ids`
-stop_ids   `eos_id`, and generation_config.json's `eos_token_id`, a number or a list, or else
-           config.json's
+bos_id     what tokenizer.json's post-processor puts in front of a text, and nothing else: Qwen
+           and SmolLM2 have a `bos_token`, and never write it
+eos_id     tokenizer_config.json's `eos_token`, else the first of `stop_ids`
+stop_ids   `eos_id`, and `eos_token_id` of generation_config.json, a number or a list, or else of
+           config.json
 pad_id     tokenizer_config.json's `pad_token`, else `pad_token_id` of the other two, else EOS:
            padding is told by its place, never by its id
 """
@@ -18,10 +17,16 @@ from typing import Any, Self
 from tokenizers import Tokenizer
 
 from promot_jax.errors import UserError, check_types
-from promot_jax.files import read_json
+from promot_jax.vocabularies.tokenizer_file import (
+    TOKENIZER,
+    TOLD,
+    named_tokens,
+    open_directory,
+    read_any,
+    read_told,
+)
 
-TOKENIZER = "tokenizer.json"
-TOLD, GENERATION, CONFIG = "tokenizer_config.json", "generation_config.json", "config.json"
+GENERATION, CONFIG = "generation_config.json", "config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,21 +70,20 @@ class SpecialIds:
         return cls(**found | {"stop_ids": tuple(found["stop_ids"])})
 
 
-def special_ids(directory: Path, tokenizer: Tokenizer, **given: Any) -> SpecialIds:
+def special_ids(directory: Path, tokenizer: Tokenizer | None = None, **given: Any) -> SpecialIds:
     """The special ids that the files of a directory tell.
 
     Args:
       directory: where tokenizer_config.json, generation_config.json and config.json lie, or some.
-      tokenizer: of its tokenizer.json.
+      tokenizer: None: its tokenizer.json.
       given: fields of `SpecialIds` to take in their place; None: what the files tell.
 
     Raises:
       UserError: a malformed file, or no EOS.
     """
-    told, generation, config = (_read(directory / name) for name in (TOLD, GENERATION, CONFIG))
-    if not told.keys() & {"bos_token", "eos_token", "pad_token"}:
-        told = _read(directory / "special_tokens_map.json") | told
-    tokens = named_tokens(told)
+    tokenizer = open_directory(directory)[1] if tokenizer is None else tokenizer
+    generation, config = read_any(directory / GENERATION), read_any(directory / CONFIG)
+    tokens = named_tokens(read_told(directory))
     ids = {name: tokenizer.token_to_id(text) for name, text in tokens.items()}
     own = {name: value for name, value in given.items() if value is not None}
     wanted = {GENERATION: generation, CONFIG: config, f"{CONFIG}: text_config": _text(config)}
@@ -98,16 +102,6 @@ def special_ids(directory: Path, tokenizer: Tokenizer, **given: Any) -> SpecialI
         pad = next(iter(_first(wanted, "pad_token_id")), eos)
     bos = own.pop("bos_id") if "bos_id" in own else _bos(directory, tokenizer)
     return SpecialIds(bos, eos, pad, tuple(stops), tokens)
-
-
-def named_tokens(told: Mapping[str, Any]) -> dict[str, str]:
-    """Name -> text of what tokenizer_config.json calls `<name>_token`."""
-    found = {}
-    for name, value in told.items():
-        text = value.get("content") if isinstance(value, dict) else value
-        if name.endswith("_token") and isinstance(text, str):
-            found[name] = text
-    return found
 
 
 def _bos(directory: Path, tokenizer: Tokenizer) -> int | None:
@@ -141,10 +135,3 @@ def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """What config.json of a multimodal model says of its text model."""
     found = config.get("text_config")
     return found if isinstance(found, dict) else {}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return read_json(path, fix="download it again")
-    except FileNotFoundError:
-        return {}
