@@ -13,8 +13,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "vocabularies"))
 import small_tokenizers
 
 from promot_jax import data
+from promot_jax.data import TrainData
 from promot_jax.errors import UserError
+from promot_jax.models import DecoderConfig
 from promot_jax.run import LanguageModel, base_vocabulary, run
+from promot_jax.training import adamw
 from promot_jax.training.description import Description
 
 
@@ -94,3 +97,38 @@ def test_no_template_to_turn_on(task, tmp_path):
     assert not (workdir / "chat_template.jinja").exists()
     with pytest.raises(UserError, match="has no chat template"):
         base_vocabulary(str(workdir), chat=True)
+
+
+DECODER = DecoderConfig(
+    vocab_size=450,
+    emb_dim=16,
+    num_heads=2,
+    num_kv_heads=1,
+    num_layers=1,
+    head_dim=8,
+    mlp_dim=32,
+    max_position_embeddings=256,
+    scale_embeddings=True,
+    logits_via_embedding=True,
+)
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_decoder_learns_to_answer(task, tmp_path, chat):
+    """Plain text with BOS in front, or turns, which hold their own; one answer ends as learned."""
+    vocabulary = data.tokenizer(str(small_tokenizers.gemma(tmp_path / "hf")), chat=chat)
+    parts = {"learning_rate": 0.01, "optimizer": adamw, "prompts": "target"}
+    lengths = {"input_length": 96, "target_length": 8, "batch_size": 18, "prompts": "target"}
+    stage = tiny_run.stage("model", "params", 150, task, evaluate_every=None, **parts)
+    stage = dataclasses.replace(
+        stage, data=TrainData(task, **lengths), evaluations=(), select=None, label_smoothing=0.0
+    )
+    changes = {"stages": [stage], "model": DECODER, "vocabulary": vocabulary}
+    workdir = run(tiny_run.settings(str(tmp_path / "w"), task, **changes))
+    model = LanguageModel(str(workdir))
+    assert model.generate(["what follows ab?", "what follows cc?"], "target") == ["b", "c"]
+    ids = model.encode("what follows ab?", None).tolist()
+    assert ids.count(vocabulary.special.bos_id) == 1 and ids[0] == vocabulary.special.bos_id
+    assert (model.vocabulary.encode("<start_of_turn>")[0] in ids) == chat
+    target = model.encode_target("what follows ab?", "b").tolist()
+    assert target[-1] == vocabulary.eos_id == (5 if chat else 1) and target.count(target[-1]) == 1
