@@ -23,7 +23,7 @@ from promot_jax.run.agreement import agree, counted
 from promot_jax.run.prepare import Context, data_digests, prepare
 from promot_jax.run.progress import Progress
 from promot_jax.run.stage import Run, selecting_score
-from promot_jax.run.workdir import Results, check, claim
+from promot_jax.run.workdir import Results, check, claim, continued
 from promot_jax.training import (
     Checkpoints,
     Diverged,
@@ -63,6 +63,7 @@ def run(settings: Run, config: str | None = None) -> Path:
       Diverged: a metric is NaN.
       Interrupted: stopped by a signal; the same call continues.
     """
+    settings = continued(settings)
     context = prepare(settings)
     data, base_digest = data_digests(context.stages), None
     if check(settings, config, data):

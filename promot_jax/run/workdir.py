@@ -3,7 +3,7 @@
 WORKDIR/config.gin              the settings that it was begun with
 WORKDIR/run.json                model, vocabulary, prompts, stages: enough to load it without gin
 WORKDIR/data.json               digests of all rows that it trains and is scored on
-WORKDIR/sentencepiece.model     the vocabulary (not for byte vocabularies)
+WORKDIR/sentencepiece.model     the vocabulary; or tokenizer.json, chat_template.jinja; or none
 WORKDIR/<k>-<stage>/            checkpoints/ metrics.jsonl tensorboard/ samples/
 WORKDIR/results.json            one row a score
 """
@@ -60,6 +60,19 @@ def describe(run: Run) -> Description:
         seed=run.seed,
         vocabulary=run.vocabulary.settings(),
     )
+
+
+def continued(run: Run) -> Run:
+    """A run with the vocabulary of its work directory, where that has the same one already: a
+    chat's day is that on which it began."""
+    if not run.vocabulary.chat:
+        return run
+    try:
+        found = Description.read(run.workdir).load_vocabulary(run.workdir)
+    except UserError:  # there is none, or none that is whole, which `check` says
+        return run
+    same = found == run.vocabulary and found.chat == run.vocabulary.chat
+    return dataclasses.replace(run, vocabulary=found) if same else run
 
 
 def check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:

@@ -2,7 +2,7 @@
 
 WORKDIR/config.gin              the settings that it was begun with, or where its weights come from
 WORKDIR/run.json                model, vocabulary, prompts, stages
-WORKDIR/sentencepiece.model     the vocabulary (not for byte vocabularies)
+WORKDIR/sentencepiece.model     the vocabulary; or tokenizer.json, chat_template.jinja; or none
 """
 
 import dataclasses

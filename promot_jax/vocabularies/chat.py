@@ -51,14 +51,19 @@ class Template:
       UserError: it is no Jinja template, or fails.
     """
 
-    def __init__(self, text: str, tokens: Mapping[str, str]):
+    def __init__(self, text: str, tokens: Mapping[str, str], day: str | None = None):
         """Args:
         text: the program.
         tokens: name -> text of special tokens, "bos_token" ...
+        day: what it is told to be today, 2024-12-31; None: today.
         """
         self._tokens = dict(tokens)
         try:
-            self._template = _environment().from_string(text)
+            today = datetime.datetime.fromisoformat(day) if day else datetime.datetime.now()
+        except ValueError as error:
+            raise UserError(f"vocabulary: day = {day!r:.80}: give one like 2024-12-31") from error
+        try:
+            self._template = _environment(today).from_string(text)
         except jinja2.TemplateError as error:
             raise UserError(f"the chat template cannot be read ({error}): {FIX}") from error
 
@@ -108,12 +113,17 @@ class _Generation(jinja2.ext.Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def tells_the_day(text: str) -> bool:
+    """Whether a template writes the day into what it renders, as Llama 3's do."""
+    return "strftime_now" in text
+
+
+def _environment(today: datetime.datetime) -> ImmutableSandboxedEnvironment:
     found = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, _Generation]
     )
     found.filters["tojson"] = _to_json
-    found.globals |= {"raise_exception": _raise, "strftime_now": _now}
+    found.globals |= {"raise_exception": _raise, "strftime_now": today.strftime}
     return found
 
 
@@ -132,7 +142,3 @@ def _to_json(
 
 def _raise(message: str) -> None:
     raise jinja2.TemplateError(message)
-
-
-def _now(form: str) -> str:
-    return datetime.datetime.now().strftime(form)

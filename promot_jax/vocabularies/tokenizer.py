@@ -1,6 +1,7 @@
 """Hugging Face's tokenizer.json, read by the package `tokenizers`."""
 
 import dataclasses
+import datetime
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ class Tokenizer(Vocabulary):
       template: the model's chat template.
       chat: whether an input is a user's turn and its target the assistant's, as the template
         writes them. Then BOS is the template's own, and what ends a turn is EOS.
+      day: of a chat whose template writes it; None: the day on which the vocabulary is made. It
+        stays the same in a work directory, where the same texts must be the same rows.
 
     Raises:
       UserError: no tokenizer.json, an EOS that it lacks, `chat` without a template, or one that
@@ -38,6 +41,7 @@ class Tokenizer(Vocabulary):
     special: SpecialIds
     template: str | None = dataclasses.field(default=None, repr=False, compare=False)
     chat: bool = dataclasses.field(default=False, compare=False)
+    day: str | None = dataclasses.field(default=None, compare=False)
 
     kind: ClassVar[str] = "tokenizer"
 
@@ -49,6 +53,8 @@ class Tokenizer(Vocabulary):
                 f" {self.vocab_size} ids and no token of this one: set data.tokenizer.eos_id"
             )
         if self.chat:
+            if self.day is None and chats.tells_the_day(self.template or ""):
+                object.__setattr__(self, "day", datetime.date.today().isoformat())
             self._ending  # noqa: B018  it asks the template
 
     @functools.cached_property
@@ -62,7 +68,7 @@ class Tokenizer(Vocabulary):
                 "chat = True, but the vocabulary has no chat template (chat_template.jinja, or"
                 " chat_template in tokenizer_config.json): give a directory with one, or set False"
             )
-        return chats.Template(self.template, self.special.tokens)
+        return chats.Template(self.template, self.special.tokens, self.day)
 
     @functools.cached_property
     def _ending(self) -> tuple[str, int] | None:
@@ -139,10 +145,11 @@ class Tokenizer(Vocabulary):
         return self._chat.converse(messages, ask)
 
     def with_chat(self, chat: bool) -> Self:
-        return dataclasses.replace(self, chat=chat)
+        return self if chat == self.chat else dataclasses.replace(self, chat=chat, day=None)
 
     def settings(self) -> dict[str, Any]:
-        return {"kind": self.kind, "chat": self.chat} | self.special.to_json()
+        day = {} if self.day is None else {"day": self.day}
+        return {"kind": self.kind, "chat": self.chat} | day | self.special.to_json()
 
     def files(self) -> dict[str, bytes]:
         template = {} if self.template is None else {chats.FILE: self.template.encode()}
@@ -152,7 +159,8 @@ class Tokenizer(Vocabulary):
     def parse(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
         if type(settings["chat"]) is not bool:
             raise UserError(f"vocabulary: chat = {settings['chat']!r:.80}: set True or False")
-        return {"special": SpecialIds.from_json(settings), "chat": settings["chat"]}
+        found = {"chat": settings["chat"], "day": settings.get("day")}
+        return found | {"special": SpecialIds.from_json(settings)}
 
     @classmethod
     def build(cls, settings: Mapping[str, Any], files: Mapping[str, bytes]) -> Self:

@@ -132,3 +132,17 @@ def test_a_decoder_learns_to_answer(task, tmp_path, chat):
     assert (model.vocabulary.encode("<start_of_turn>")[0] in ids) == chat
     target = model.encode_target("what follows ab?", "b").tolist()
     assert target[-1] == vocabulary.eos_id == (5 if chat else 1) and target.count(target[-1]) == 1
+
+
+def test_a_run_goes_on_another_day(task, tmp_path):
+    """Its template writes the day into every row, which must be those that it began with."""
+    directory = small_tokenizers.smollm2(tmp_path / "hf")
+    template = "{{ strftime_now('%d %b %Y') }} " + small_tokenizers.CHATML
+    (directory / "chat_template.jinja").write_text(template, encoding="utf-8")
+    today = data.tokenizer(str(directory), chat=True)
+    earlier = dataclasses.replace(today, day="2024-07-26")
+    first = run(settings(tmp_path / "w", task, earlier))
+    before = (first / "results.json").read_bytes()
+    run(settings(tmp_path / "w", task, today))
+    assert (first / "results.json").read_bytes() == before
+    assert LanguageModel(str(first)).vocabulary.render("x").startswith("26 Jul 2024")

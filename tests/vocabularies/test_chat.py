@@ -1,10 +1,12 @@
 """Chat templates: the texts that Transformers render, and where a target begins and ends."""
 
+import dataclasses
+
 import pytest
 import small_tokenizers
 from small_tokenizers import FAMILIES
 
-from promot_jax import data
+from promot_jax import data, vocabularies
 from promot_jax.errors import UserError
 
 WITH_TEMPLATE = [name for name in FAMILIES if name != "llama2"]
@@ -129,3 +131,21 @@ def test_named_templates(tmp_path):
     directory = small_tokenizers.smollm2(tmp_path / "y", chat_template=3)
     with pytest.raises(UserError, match="chat_template = 3: give a text"):
         data.tokenizer(str(directory))
+
+
+TODAY = "{{ strftime_now('%d %b %Y') }} " + small_tokenizers.CHATML
+
+
+def test_the_day_stays_that_of_the_work_directory(tmp_path):
+    ours = chat(tmp_path, TODAY)
+    asked = theirs(tmp_path / "x").apply_chat_template([message("user", "x")], tokenize=False)
+    assert ours.render("x").startswith(asked)
+    before = dataclasses.replace(ours, day="2024-07-26")
+    assert before == ours and before.render("x").startswith("26 Jul 2024 ")
+    again = vocabularies.build(before.settings(), before.files())
+    assert again.render("x") == before.render("x") == again.with_chat(True).render("x")
+    assert again.with_chat(False).with_chat(True).day == ours.day
+    assert "day" not in again.with_chat(False).settings()
+    for day in ("yesterday", "2024-13-01"):
+        with pytest.raises(UserError, match="day = '.*': give one like 2024-12-31"):
+            dataclasses.replace(ours, day=day)
