@@ -158,3 +158,39 @@ def test_none_is_forced_where_nothing_is_said():
         attend(*arrays, mask=seen, causal=True, implementation=name) for name in ("auto", "xla")
     )
     np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU")
+@pytest.mark.parametrize("width", [64, 128])
+@pytest.mark.parametrize(("window", "packed"), [(None, False), (100, False), (100, True)])
+def test_cudnn_is_xla(window, packed, width):
+    """In bfloat16, with gradients; packed rows have a mask for a bias."""
+    length = 256
+    segments = np.repeat([[1, 2], [3, 0]], length // 2, axis=1) if packed else None
+    arrays = [x.astype(jnp.bfloat16) for x in draw(4, 2, length, width)]
+    seen = jnp.asarray(visible(length, window, segments))[:, None]
+
+    def run(implementation, dtype):
+        def total(arrays):
+            x = attend(
+                *arrays,
+                scale=0.1,
+                mask=seen,
+                causal=True,
+                windows=[window],
+                segments=None if segments is None else jnp.asarray(segments, jnp.int32),
+                implementation=implementation,
+            ).astype(jnp.float32)
+            return jnp.sum(x * jnp.cos(jnp.arange(x.size).reshape(x.shape))), x
+
+        arrays_here = [x.astype(dtype) for x in arrays]
+        return jax.jit(jax.value_and_grad(total, has_aux=True))(arrays_here)
+
+    ((_, exact), wanted) = run("xla", jnp.float32)
+    results = {name: run(name, jnp.bfloat16) for name in ("cudnn", "xla")}
+    errors = {}
+    for name, ((_, x), gradients) in results.items():
+        pairs = zip([x, *gradients], [exact, *wanted], strict=True)
+        errors[name] = [float(jnp.abs(a.astype(jnp.float32) - b).max()) for a, b in pairs]
+    for error, own in zip(errors["cudnn"], errors["xla"], strict=True):
+        assert error <= 3 * own
