@@ -180,10 +180,10 @@ class Stack(nn.Module):
         axis 1 (the batch stays axis 0); None where there is none. A layer returns x and a tuple of
         new caches, or None. Returns x and the new caches.
         """
-        config = self.config
-        layer = (
-            nn.remat(self.layer, prevent_cse=not config.scan_layers) if config.remat else self.layer
-        )
+        config, layer = self.config, self.layer
+        if config.remat:  # a layer's number, the argument behind self and x, stays a plain one
+            static = () if config.scan_layers else (2,)
+            layer = nn.remat(layer, prevent_cse=not config.scan_layers, static_argnums=static)
         if config.scan_layers:
             axes = (0,) + (1,) * len(caches) + (nn.broadcast,) * len(shared)
             scan = nn.scan(
