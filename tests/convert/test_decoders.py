@@ -1,0 +1,287 @@
+"""Decoder-only models of Transformers in and out: the same bits, the same settings, the same text.
+
+Logits are compared in tests/models and, with prompts, in test_decoder_prompts.py.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import decoder_models
+import ml_dtypes
+import numpy as np
+import pytest
+from decoder_models import FAMILIES, INSTALLED, ROWS
+from safetensors.numpy import load_file, save_file
+
+from promot_jax.cli.main import main
+from promot_jax.convert import export_model, import_checkpoint, open_source
+from promot_jax.training.description import Description
+
+pytestmark = pytest.mark.skipif(not INSTALLED, reason="needs make parity")
+CARRIED = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+    "generation_config.json",
+)  # fmt: skip
+
+
+class Converted(NamedTuple):
+    """A family's directory, the work directory made of it, and what that was exported to."""
+
+    family: str
+    original: Path
+    workdir: Path
+    exported: Path
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def converted(request, tmp_path_factory) -> Converted:
+    """By way of the command line."""
+    root = tmp_path_factory.mktemp(request.param)
+    original = decoder_models.save(request.param, root / "original")
+    (original / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    assert main(["import", str(original), str(root / "work")]) == 0
+    assert main(["export", str(root / "work"), str(root / "exported")]) == 0
+    return Converted(request.param, original, root / "work", root / "exported")
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory) -> Path:
+    """A Llama, to be copied and spoilt."""
+    return decoder_models.save("llama", tmp_path_factory.mktemp("llama") / "model")
+
+
+@pytest.fixture
+def copy(llama, tmp_path) -> Path:
+    return Path(shutil.copytree(llama, tmp_path / "copy"))
+
+
+def arrays(directory: Path) -> dict[str, np.ndarray]:
+    """All tensors of a directory's safetensors."""
+    files = sorted(directory.glob("*.safetensors"))
+    return {name: array for file in files for name, array in load_file(file).items()}
+
+
+def assert_same_bits(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+    assert set(ours) == set(theirs)
+    for name in theirs:
+        assert ours[name].dtype == theirs[name].dtype, name
+        assert ours[name].tobytes() == theirs[name].tobytes(), name
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def change(path: Path, **values) -> None:
+    path.write_text(json.dumps(read(path) | values), encoding="utf-8")
+
+
+def test_an_export_is_the_original(converted):
+    """Every tensor bit by bit, and what stands around them."""
+    assert_same_bits(arrays(converted.exported), arrays(converted.original))
+    for name in (*CARRIED, "merges.txt"):
+        theirs = (converted.original / name).read_bytes()
+        assert (converted.exported / name).read_bytes() == theirs, name
+    assert read(converted.exported / "config.json") == read(converted.original / "config.json")
+
+
+def test_transformers_open_an_export(converted):
+    """The same model, and the same tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    made = AutoModelForCausalLM.from_pretrained(converted.exported)
+    theirs = AutoModelForCausalLM.from_pretrained(converted.original)
+    assert type(made) is type(theirs)
+    ours = {name: tensor.numpy() for name, tensor in made.state_dict().items()}
+    assert_same_bits(ours, {name: tensor.numpy() for name, tensor in theirs.state_dict().items()})
+    ours, theirs = map(AutoTokenizer.from_pretrained, (converted.exported, converted.original))
+    messages = [{"role": "user", "content": "Hi?"}]
+    written = [x.apply_chat_template(messages, tokenize=False) for x in (ours, theirs)]
+    assert written[0] == written[1] and "Hi?" in written[0]
+    assert made.generation_config.temperature == 0.6
+
+
+def test_the_tokenizer_reads_as_transformers_do(converted):
+    """1,000 lines of many scripts, and the special ids."""
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(converted.exported)
+    ours = Description.read(str(converted.workdir)).load_vocabulary(str(converted.workdir))
+    lines = decoder_models.lines()
+    expected = theirs(lines, add_special_tokens=False).input_ids
+    assert [ours.encode(line) for line in lines] == expected
+    front = theirs("a").input_ids[: -len(ours.encode("a"))]
+    assert front == ([] if ours.bos_id is None else [ours.bos_id])
+    told = read(converted.original / "generation_config.json")
+    assert ours.eos_id == theirs.eos_token_id and ours.pad_id == theirs.pad_token_id
+    assert set(ours.stop_ids) == {theirs.eos_token_id, *told["eos_token_id"]}
+
+
+def test_inspect(converted, capsys):
+    """The same of the directory, the work directory and the export."""
+    found = []
+    for path in (converted.original, converted.workdir, converted.exported):
+        assert main(["inspect", str(path), "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+        assert main(["inspect", str(path)]) == 0
+        assert "None" not in capsys.readouterr().out
+    theirs = arrays(converted.original)
+    for facts in found:
+        assert facts["family"] == converted.family.removesuffix("_tied")
+        assert facts["parameters"] == sum(array.size for array in theirs.values())
+        assert facts["kind_of_model"] == "decoder_only"
+        assert facts["model"]["vocab_size"] == ROWS
+        assert facts["vocabulary"]["kind"] == "tokenizer"
+    assert found[0]["model"] == found[1]["model"] == found[2]["model"]
+
+
+def test_shards_and_bfloat16(tmp_path):
+    original = decoder_models.save("llama", tmp_path / "o", dtype="bfloat16", shard="30KB")
+    assert len(list(original.glob("model-*.safetensors"))) > 3
+    workdir = import_checkpoint(str(original), str(tmp_path / "work"))
+    assert Description.read(str(workdir)).model.param_dtype == "bfloat16"
+    exported = export_model(str(workdir), str(tmp_path / "exported"), shard_size="20KB")
+    assert_same_bits(arrays(exported), arrays(original))
+    assert read(exported / "config.json")["dtype"] == "bfloat16"
+    wide = export_model(str(workdir), str(tmp_path / "wide"), dtype="float32")
+    assert read(wide / "config.json")["dtype"] == "float32"
+    for name, array in arrays(wide).items():
+        np.testing.assert_array_equal(array.astype(ml_dtypes.bfloat16), arrays(original)[name])
+
+
+def test_a_copy_of_the_table_is_a_tied_head(tmp_path):
+    original = decoder_models.save("llama_tied", tmp_path / "o")
+    stored = arrays(original)
+    tied = stored | {"lm_head.weight": stored["model.embed_tokens.weight"]}
+    save_file(tied, original / "model.safetensors", metadata={"format": "pt"})
+    assert open_source(str(original)).config.logits_via_embedding
+    exported = export_model(
+        str(import_checkpoint(str(original), str(tmp_path / "work"))), str(tmp_path / "exported")
+    )
+    assert_same_bits(arrays(exported), stored)
+    own = tied | {"lm_head.weight": stored["model.embed_tokens.weight"] + 1}
+    save_file(own, original / "model.safetensors", metadata={"format": "pt"})
+    work = import_checkpoint(str(original), str(tmp_path / "own"))
+    exported = export_model(str(work), str(tmp_path / "untied"))
+    assert_same_bits(arrays(exported), own)
+    assert read(exported / "config.json")["tie_word_embeddings"] is False
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_the_text_model_of_a_multimodal_one(tmp_path, capsys, old):
+    """Both spellings of its tensors; settings that config.json leaves to the class."""
+    text = decoder_models.save("gemma3", tmp_path / "text")
+    both = Path(shutil.copytree(text, tmp_path / "both"))
+    stored = arrays(text)
+    before, after = (
+        ("model.", "language_model.model.") if old else ("model.", "model.language_model.")
+    )
+    tensors = {name.replace(before, after, 1): array for name, array in stored.items()}
+    tower = "vision_tower" if old else "model.vision_tower"
+    tensors[f"{tower}.vision_model.post_layernorm.weight"] = np.ones(7, np.float32)
+    projector = "multi_modal_projector" if old else "model.multi_modal_projector"
+    tensors[f"{projector}.mm_input_projection_weight"] = np.ones((7, 9), np.float32)
+    save_file(tensors, both / "model.safetensors", metadata={"format": "pt"})
+    inner = read(text / "config.json")
+    for name in ("architectures", "tie_word_embeddings", "pad_token_id", "bos_token_id"):
+        inner.pop(name, None)
+    outer = {
+        "model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"],
+        "text_config": inner | {"eos_token_id": 1}, "vision_config": {"hidden_size": 7},
+        "eos_token_id": [1, 6], "initializer_range": 0.02, "torch_dtype": "float32",
+    }  # fmt: skip
+    (both / "config.json").write_text(json.dumps(outer), encoding="utf-8")
+    work = import_checkpoint(str(both), str(tmp_path / "work"))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "without 2 tensors of vision_tower and multi_modal_projector" in said
+    exported = export_model(str(work), str(tmp_path / "exported"))
+    assert_same_bits(arrays(exported), stored)
+    told = read(exported / "config.json")
+    assert told["model_type"] == "gemma3_text" and told["eos_token_id"] == [1, 6]
+    assert told["architectures"] == ["Gemma3ForCausalLM"] and "vision_config" not in told
+    from transformers import AutoModelForCausalLM
+
+    made = AutoModelForCausalLM.from_pretrained(exported)
+    assert type(made).__name__ == "Gemma3ForCausalLM" and made.config.sliding_window == 5
+
+
+def test_a_model_without_its_head(tmp_path):
+    """What was saved of the model inside, whose head is tied."""
+    original = decoder_models.save("qwen3", tmp_path / "o")
+    stored = arrays(original)
+    inside = {name.removeprefix("model."): array for name, array in stored.items()}
+    save_file(inside, original / "model.safetensors", metadata={"format": "pt"})
+    work = import_checkpoint(str(original), str(tmp_path / "work"))
+    assert_same_bits(arrays(export_model(str(work), str(tmp_path / "exported"))), stored)
+
+
+def test_rows_are_those_of_the_table(copy, tmp_path):
+    change(copy / "config.json", vocab_size=600)
+    work = import_checkpoint(str(copy), str(tmp_path / "work"))
+    assert Description.read(str(work)).model.vocab_size == ROWS
+    exported = export_model(str(work), str(tmp_path / "exported"))
+    assert read(exported / "config.json")["vocab_size"] == ROWS
+
+
+def test_a_run_of_it_has_what_an_export_needs(converted, tmp_path):
+    """A work directory that begins with its variables keeps its tokenizer's files."""
+    from promot_jax.convert import kept
+
+    (tmp_path / "run").mkdir()
+    kept.inherit(tmp_path / "run", str(converted.workdir))
+    for name in (kept.FILE, *(f"{kept.DIRECTORY}/{file}" for file in CARRIED[1:])):
+        theirs = (converted.workdir / name).read_bytes()
+        assert (tmp_path / "run" / name).read_bytes() == theirs
+    kept.inherit(tmp_path / "run", None)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_another_vocabulary(copy, tmp_path):
+    """Then nothing of the old one is given back."""
+    (tmp_path / "other").mkdir()
+    decoder_models.save_tokenizer("gemma", tmp_path / "other")
+    path = tmp_path / "other" / "tokenizer.json"
+    work = import_checkpoint(str(copy), str(tmp_path / "work"), vocabulary=str(path))
+    exported = export_model(str(work), str(tmp_path / "exported"))
+    from transformers import AutoTokenizer
+
+    ours, theirs = map(AutoTokenizer.from_pretrained, (exported, tmp_path / "other"))
+    lines = decoder_models.lines(100)
+    assert ours(lines).input_ids == theirs(lines).input_ids
+    assert (ours.eos_token_id, ours.pad_token_id, ours.bos_token_id) == (1, 0, 2)
+    assert read(exported / "config.json")["eos_token_id"] == [1, 6]
+    assert read(exported / "generation_config.json")["eos_token_id"] == [1, 6]
+
+
+SPOILT = [
+    ("config.json", {"model_type": "mistral"}, "type 'mistral'.*only .*llama, qwen2"),
+    ("config.json", {"model_type": None}, "type None"),
+    ("config.json", {"quantization_config": {"bits": 4}}, "quantization_config"),
+    ("config.json", {"rope_parameters": {"rope_type": "yarn"}}, "rope_type = 'yarn'"),
+    ("config.json", {"attention_bias": True}, "attention_bias = True"),
+    ("config.json", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
+    ("config.json", {"num_key_value_heads": 3}, "num_kv_heads = 3"),
+    ("config.json", {"hidden_size": None}, "lacks hidden_size"),
+    ("config.json", {"num_hidden_layers": 5}, "layers.4.* is missing"),
+    ("config.json", {"num_hidden_layers": 3}, "layers.3.* has no place"),
+    ("config.json", {"tie_word_embeddings": "yes"}, "tie_word_embeddings = 'yes'"),
+    ("tokenizer_config.json", {"eos_token": None}, None),
+    ("tokenizer.json", {"model": {"type": "BPE", "vocab": 3}}, "no tokenizer.json"),
+    ("generation_config.json", {"eos_token_id": "x"}, "eos_token_id = 'x'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "changes", "says"), SPOILT)
+def test_a_setting_that_cannot_be(copy, tmp_path, capsys, file, changes, says):
+    """One line that names it, and nothing is left behind."""
+    change(copy / file, **changes)
+    code = main(["import", str(copy), str(tmp_path / "work")])
+    if says is None:
+        assert code == 0
+        return
+    assert code == 2 and not (tmp_path / "work").exists()
+    said = capsys.readouterr().err.strip()
+    assert "\n" not in said and re.search(says, said), said
