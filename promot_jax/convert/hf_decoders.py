@@ -5,7 +5,6 @@ here has, the settings of generation, and all files of the tokenizer. Of a multi
 model is taken, and that is what an export writes.
 """
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -177,10 +176,8 @@ def _same(config: DecoderConfig, values: Mapping[str, Any]) -> bool:
         other = decoders.settings(values, "")
     except UserError:
         return False
-    kinds = [tuple(map(x.layer_type, range(x.num_layers))) for x in (config, other)]
-    how = ("dtype", "param_dtype", "scan_layers", "remat", "layer_types")
-    changed = {name: getattr(config, name) for name in how}
-    return kinds[0] == kinds[1] and dataclasses.replace(other, **changed) == config
+    ours, theirs = (decoders.config_json(x, "", values["model_type"]) for x in (config, other))
+    return ours == theirs
 
 
 def _special_ids(vocabulary: Vocabulary) -> dict[str, Any]:

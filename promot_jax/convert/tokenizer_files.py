@@ -6,7 +6,7 @@ which ids begin and end a text and how a chat is written; an export gives them b
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,24 +58,28 @@ def within(vocabulary: Tokenizer, rows: int, where: str) -> Tokenizer:
     """
     if vocabulary.vocab_size <= rows:
         return vocabulary
-    told = json.loads(vocabulary.file)
-    listed = told.get("added_tokens") or []
-    left = [t for t in listed if t["id"] >= rows and t["content"] in PLACEHOLDERS]
-    told["added_tokens"] = [token for token in listed if token not in left]
+    added = tokenizers.Tokenizer.from_buffer(vocabulary.file).get_added_tokens_decoder()
+    beyond = {i: token.content for i, token in sorted(added.items()) if i >= rows}
+    left = [content for content in beyond.values() if content in PLACEHOLDERS]
     if left:
-        text = json.dumps(told, ensure_ascii=False)
-        vocabulary = dataclasses.replace(vocabulary, file=text.encode())
+        vocabulary = dataclasses.replace(vocabulary, file=_without(vocabulary.file, left))
     if vocabulary.vocab_size > rows:
-        far = [f"{t['content']!r:.80} ({t['id']})" for t in told["added_tokens"] if t["id"] >= rows]
+        far = [f"{content!r:.80} ({i})" for i, content in beyond.items() if content not in left]
         names = f" ({first_few(far, ', ')})" if far else ""
         raise UserError(
             f"{where} has {vocabulary.vocab_size} ids{names}, but the model only {rows} embeddings:"
             " give the tokenizer that it was made with, or save it again after"
             " resize_token_embeddings"
         )
-    texts = ", ".join(token["content"] for token in left)
-    say(f"{where}: {texts} is left out, for which this model has no embedding")
+    say(f"{where}: {', '.join(left)} is left out, for which this model has no embedding")
     return vocabulary
+
+
+def _without(file: bytes, contents: Sequence[str]) -> bytes:
+    """A tokenizer.json without added tokens."""
+    told = json.loads(file)
+    told["added_tokens"] = [t for t in told["added_tokens"] if t["content"] not in contents]
+    return json.dumps(told, ensure_ascii=False).encode()
 
 
 def read_files(directory: Path) -> dict[str, bytes]:
