@@ -56,11 +56,12 @@ def read(path: str) -> Source:
     config = kind.settings(values, stored, path)
     stored = _with_embedding(stored, kind.TABLES, config.logits_via_embedding, path)
     tied = _tied(kind, stored, config.logits_via_embedding)
-    dtypes = {tensor.dtype for tensor in stored.values()}
-    dtype = "bfloat16" if dtypes == {"bfloat16"} else "float32"  # the one that holds them all
-    config = dataclasses.replace(config, logits_via_embedding=tied, param_dtype=dtype)
+    config = dataclasses.replace(config, logits_via_embedding=tied)
     table = kind.names(config)
     tensors = {ours: orient(ours, stored[name]) for ours, name in table.items() if name in stored}
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    dtype = "bfloat16" if dtypes == {"bfloat16"} else "float32"  # the one that holds them all
+    config = dataclasses.replace(config, param_dtype=dtype)
     known = {*table.values(), LM_HEAD}
     surplus = [n for n in stored if n not in known and not kind.IGNORED.fullmatch(n)]
     vocabulary = kind.read_vocabulary(directory, values, config.vocab_size)

@@ -18,11 +18,12 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import AddedToken, Tokenizer
 
 from promot_jax.cli.main import main
-from promot_jax.convert import export_model, import_checkpoint, kept, open_source
+from promot_jax.convert import decoders, export_model, import_checkpoint, kept, open_source
 from promot_jax.models import Decoding
 from promot_jax.run import LanguageModel
 from promot_jax.training.description import Description
 
+torch = pytest.importorskip("torch", reason="needs make parity")
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="needs make parity")
 CARRIED = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
@@ -141,10 +142,52 @@ def test_inspect(converted, capsys):
     assert found[0]["model"] == found[1]["model"] == found[2]["model"]
 
 
+def test_without_what_was_kept(converted, tmp_path):
+    """As of a model that was never Transformers': the same model, ids and chats."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    work = shutil.copytree(converted.workdir, tmp_path / "work")
+    shutil.rmtree(work / kept.DIRECTORY)
+    (work / kept.FILE).unlink()
+    exported = export_model(str(work), str(tmp_path / "exported"))
+    assert_same_bits(arrays(exported), arrays(converted.original))
+    ours, theirs = map(AutoModelForCausalLM.from_pretrained, (exported, converted.original))
+    assert type(ours) is type(theirs)
+    ids = torch.arange(3, 33)[None]
+    with torch.no_grad():
+        assert torch.equal(ours(ids).logits, theirs(ids).logits)
+    stops, told = (x.generation_config.eos_token_id for x in (ours, theirs))
+    assert stops == (told[0] if len(told) == 1 else sorted(told))
+    ours, theirs = map(AutoTokenizer.from_pretrained, (exported, converted.original))
+    lines = decoder_models.lines(200)
+    assert ours(lines).input_ids == theirs(lines).input_ids
+    for name in ("bos", "eos", "pad"):
+        assert getattr(ours, f"{name}_token") == getattr(theirs, f"{name}_token")
+    messages = [{"role": "user", "content": "Hi?"}]
+    written = [x.apply_chat_template(messages, tokenize=False) for x in (ours, theirs)]
+    assert written[0] == written[1]
+
+
+def test_the_older_spelling(converted, tmp_path):
+    """rope_theta, rope_scaling and torch_dtype in the place of rope_parameters and dtype."""
+    copy = shutil.copytree(converted.original, tmp_path / "copy")
+    newer = open_source(str(copy)).config
+    told = decoders.config_json(newer, "float32", read(copy / "config.json")["model_type"])
+    (copy / "config.json").write_text(json.dumps(told), encoding="utf-8")
+    assert "rope_parameters" not in told and open_source(str(copy)).config == newer
+    work = import_checkpoint(str(copy), str(tmp_path / "work"))
+    exported = export_model(str(work), str(tmp_path / "exported"))
+    assert read(exported / "config.json") == told
+
+
 def test_shards_and_bfloat16(tmp_path):
     original = decoder_models.save("llama", tmp_path / "o", dtype="bfloat16", shard="30KB")
     assert len(list(original.glob("model-*.safetensors"))) > 3
+    stored = load_file(shard := next(iter(sorted(original.glob("model-*.safetensors")))))
+    more = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(8, np.float32)}  # of old ones
+    save_file(stored | more, shard, metadata={"format": "pt"})
     workdir = import_checkpoint(str(original), str(tmp_path / "work"))
+    save_file(stored, shard, metadata={"format": "pt"})
     assert Description.read(str(workdir)).model.param_dtype == "bfloat16"
     exported = export_model(str(workdir), str(tmp_path / "exported"), shard_size="20KB")
     assert_same_bits(arrays(exported), arrays(original))
