@@ -18,9 +18,9 @@ import ml_dtypes
 import numpy as np
 
 from promot_jax.convert.huggingface import config_json, names
-from promot_jax.convert.source import Vocabulary
 from promot_jax.convert.weights import write_weights
 from promot_jax.models import T5, T5Config, abstract
+from promot_jax.vocabularies import Byte
 
 SIZES = {"small": (512, 1024, 8, 6), "base": (768, 2048, 12, 12), "xl": (2048, 5120, 24, 32)}
 LIMIT = 1.5
@@ -53,7 +53,7 @@ def write_random(directory: Path, size: str, shard_size: int) -> int:
         return rng.random(shape, np.float32).astype(ml_dtypes.bfloat16)
 
     directory.mkdir()
-    values = config_json(config, Vocabulary("byte", 125), "bfloat16")
+    values = config_json(config, Byte(125), "bfloat16")
     (directory / "config.json").write_text(json.dumps(values), encoding="utf-8")
     sizes = {theirs: shapes[ours].shape for theirs, ours in paths.items()}
     for _ in write_weights(directory, sizes, read, "bfloat16", shard_size):

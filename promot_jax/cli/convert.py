@@ -16,7 +16,10 @@ def add_arguments(verbs: argparse._SubParsersAction) -> None:
     )
     make.add_argument("source", help="of Hugging Face (or a name on its hub), PEFT, T5X, or .npy")
     make.add_argument("workdir", help="the work directory to make")
-    make.add_argument("--vocabulary", help="SentencePiece model, or byte; default: the source's")
+    make.add_argument(
+        "--vocabulary",
+        help="SentencePiece model, tokenizer.json of a decoder, or byte; default: the source's",
+    )
     make.add_argument("--extra_ids", type=int, help="sentinels behind --vocabulary; default: 100")
     make.add_argument(
         "--activation", choices=ACTIVATIONS, help="T5X does not say it; default: relu, gated gelu"

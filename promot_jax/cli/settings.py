@@ -23,7 +23,7 @@ HINTS = {
     "WORKDIR": "where results go",
     "MODEL": "a file of gin/models",
     "VOCABULARY": "a file of gin/models",
-    "VOCABULARY_FILE": "a SentencePiece model",
+    "VOCABULARY_FILE": "a SentencePiece model, or the tokenizer.json of a decoder",
     "TASK": "a file of gin/tasks, a task's or mixture's name, or a list of names",
     "FIRST_TASK": "the task tuned on before TASK",
     "BASE": "a work directory to start from",

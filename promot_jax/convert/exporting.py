@@ -5,22 +5,21 @@ DEST/prompts/<name>/            a PEFT adapter for each soft prompt
 """
 
 import contextlib
-import json
+import dataclasses
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from promot_jax.convert import huggingface, kept, peft
-from promot_jax.convert.source import Vocabulary, new_path
-from promot_jax.convert.tokenizer import write_vocabulary
+from promot_jax.convert.source import new_path
 from promot_jax.convert.weights import write_weights
 from promot_jax.errors import UserError
-from promot_jax.models import T5, T5Config, Variables
+from promot_jax.models import Variables
+from promot_jax.models.config import Config
 from promot_jax.paths import check_name, expand
 from promot_jax.training import Bar, make_mesh
 from promot_jax.training.bases import Bases
@@ -56,14 +55,20 @@ def export_model(
     size = _bytes(shard_size)
     home, _ = stage_directory(workdir)
     description = Description.read(home)
-    config = _exportable(description.model, workdir, dtype)
+    config = huggingface.unrolled(description.model)
+    kind = huggingface.KINDS[config.kind]
+    kind.check_exportable(config, workdir)
+    if dtype not in (None, "float32", "bfloat16"):
+        raise UserError(f"--dtype={dtype}: give float32 or bfloat16 (models overflow float16)")
     dtype = config.param_dtype if dtype is None else dtype
-    vocabulary = Vocabulary.of(description.load_vocabulary(home))
-    source = kept.read(home)
-    layout = Layout(T5(config, description.prompts), make_mesh({"fsdp": -1}))
+    vocabulary = description.load_vocabulary(home)
+    described = dataclasses.replace(description, model=config)
+    layout = Layout(described.module(), make_mesh({"fsdp": -1}))
     with _new_directory(destination) as directory:
         variables = load(workdir, layout, bases=Bases(tuple(bases)))
-        _write_settings(directory, config, vocabulary, dtype, source)
+        kind.write(
+            directory, config, vocabulary, dtype, kept.read(home), kept.read_files(home, vocabulary)
+        )
         _write_variables(directory, destination, config, variables, dtype, size)
     return Path(expand(destination))
 
@@ -100,41 +105,10 @@ def _bytes(text: str) -> int:
     return int(float(match[1]) * UNITS[match[2]])
 
 
-def _exportable(config: T5Config, workdir: str, dtype: str | None) -> T5Config:
-    """The settings with unrolled layers, if Transformers have such a model."""
-    if config.mlp_activations not in huggingface.ACTIVATIONS.values():
-        raise UserError(
-            f"{workdir!r}: Transformers' T5 has no mlp_activations = {config.mlp_activations}: only"
-            f" {', '.join(map(str, huggingface.ACTIVATIONS.values()))} can be exported"
-        )
-    if dtype not in (None, "float32", "bfloat16"):
-        raise UserError(f"--dtype={dtype}: give float32 or bfloat16 (T5 overflows float16)")
-    return huggingface.unrolled(config)
-
-
-def _write_settings(
-    directory: Path,
-    config: T5Config,
-    vocabulary: Vocabulary,
-    dtype: str,
-    source: Mapping[str, Any],
-) -> None:
-    values = huggingface.config_json(config, vocabulary, dtype, source.get("model_type"))
-    generation = source.get("generation_config")
-    if generation is None:
-        names = ("pad_token_id", "eos_token_id", "decoder_start_token_id")
-        generation = {name: values[name] for name in names}
-    for file, content in (("config.json", values), ("generation_config.json", generation)):
-        (directory / file).write_text(
-            json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-        )
-    write_vocabulary(directory, vocabulary)
-
-
 def _write_variables(
     directory: Path,
     name: str,
-    config: T5Config,
+    config: Config,
     variables: Variables,
     dtype: str,
     shard_size: int,

@@ -6,7 +6,7 @@ from pathlib import Path
 from promot_jax.errors import UserError
 
 NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-FILES = ["*.json", "spiece.model", "*.safetensors"]
+FILES = ["*.json", "*.jinja", "*.model", "merges.txt", "*.safetensors"]
 
 
 def download(name: str) -> str:

@@ -20,27 +20,23 @@ from jax.sharding import Mesh
 from rich.table import Table
 
 from promot_jax.console import say, show
-from promot_jax.convert import kept
+from promot_jax.convert import huggingface, kept, peft
 from promot_jax.convert.detect import open_source
 from promot_jax.convert.source import (
     Source,
     Tensor,
-    Vocabulary,
-    check_downloaded,
     check_finite,
     first_few,
     new_path,
 )
-from promot_jax.convert.t5x_files import read_bytes
-from promot_jax.convert.tokenizer import byte_vocabulary, sentencepiece_vocabulary
 from promot_jax.errors import UserError
 from promot_jax.models import Prompt, Variables
-from promot_jax.paths import absolute, is_url, resolve
+from promot_jax.paths import absolute
 from promot_jax.training import Bar, Checkpoints, begin, make_mesh
 from promot_jax.training.checkpoints import check_directory
 from promot_jax.training.description import RUN, Description
 from promot_jax.training.variables import Layout, load, reference, stage_directory
-from promot_jax.vocabularies import FILES
+from promot_jax.vocabularies import FILES, Vocabulary
 
 STAGE, IMPORTED = "1-import", "# imported from "
 SPREAD = {"fsdp": -1}  # every device keeps its part
@@ -120,7 +116,7 @@ def describe(
             raise UserError(f"--activation: {path!r} says it itself: leave the option out")
         activations = (activation, *config.mlp_activations[1:])
         config = dataclasses.replace(config, mlp_activations=activations)
-    read = _vocabulary(path, source, vocabulary, extra_ids).build()
+    read = _vocabulary(path, source, vocabulary, extra_ids)
     prompts = [
         Prompt(name.removeprefix("prompt/"), tensor.shape[0])
         for name, tensor in source.tensors.items()
@@ -162,6 +158,7 @@ def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
     prompt = f"prompt/{name}"
     if set(source.tensors) != {prompt}:
         raise UserError(f"{path!r} is no prompt: import it without --base")
+    peft.check_task_type(path, source, theirs.model)
     length, width = source.tensors[prompt].shape
     if width != theirs.model.emb_dim:
         raise UserError(
@@ -194,23 +191,15 @@ def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
 
 def _vocabulary(path: str, source: Source, given: str | None, extra_ids: int) -> Vocabulary:
     rows = source.config.vocab_size
-    if given is not None and source.vocabulary and (lost := source.vocabulary.added_tokens):
+    if given is not None and (lost := getattr(source.vocabulary, "added_tokens", ())):
         texts = first_few([repr(token.content) for token in lost], ", ")
         say(f"--vocabulary={given} takes the place of the source's own, which has added {texts}")
-    if given == "byte":
-        return byte_vocabulary(rows)
     if given is not None:
-        try:
-            model = read_bytes(given)
-            if not is_url(given):
-                check_downloaded(Path(resolve(given)))
-        except OSError as error:
-            raise UserError(f"--vocabulary={given} cannot be read ({error.strerror})") from error
-        return sentencepiece_vocabulary(model, rows, extra_ids, given)
+        return huggingface.KINDS[source.config.kind].given_vocabulary(given, rows, extra_ids)
     if source.vocabulary is None:
         raise UserError(
-            f"{path!r} has no vocabulary with it: give --vocabulary, the path of its SentencePiece"
-            " model, or --vocabulary=byte"
+            f"{path!r} has no vocabulary with it: give --vocabulary, the path of its"
+            f" {huggingface.KINDS[source.config.kind].VOCABULARY}, or --vocabulary=byte"
         )
     return source.vocabulary
 
@@ -260,7 +249,7 @@ def _claimed(workdir: str) -> Iterator[Path]:
 def _is_unfinished(root: Path) -> bool:
     """Whether a directory holds nothing, or only what an import leaves that was killed."""
     marker = root / "config.gin"
-    names = {path.name for path in root.iterdir()} - {STAGE, marker.name, *FILES, kept.FILE}
+    names = {path.name for path in root.iterdir()} - {STAGE, marker.name, *FILES, *kept.NAMES}
     stage = {path.name for path in (root / STAGE).glob("*")}
     about = marker.read_text(encoding="utf-8", errors="replace") if marker.exists() else ""
     ours = not about or about.startswith(IMPORTED)
@@ -296,7 +285,7 @@ def _say(tensors: Mapping[str, Tensor]) -> None:
     rows: dict[tuple, int] = {}
     for path, tensor in tensors.items():
         ours = re.sub(r"layers_\d+", "layers_*", path)
-        theirs = re.sub(r"(block\.|layers_|, )\d+", r"\1*", tensor.theirs)
+        theirs = re.sub(r"(block\.|blk\.|layers\.|layers_|, )\d+", r"\1*", tensor.theirs)
         row = (theirs, ours, "x".join(map(str, tensor.shape)), tensor.dtype)
         rows[row] = rows.get(row, 0) + 1
     table = Table("theirs", "ours", "shape", "type", "tensors", box=None)
@@ -327,5 +316,8 @@ def _save(
     checkpoints.save(begin(mesh, description.seed), variables, note, None)
     checkpoints.close()
     config = f"{IMPORTED}{path} ({source.kind}, {source.family}); see run.json\n"
-    kept.write(root, source.kept)
+    keeps, files = source.kept, source.files
+    if files and source.vocabulary is not None:
+        keeps, files = kept.of_vocabulary(keeps, files, source.vocabulary)
+    kept.write(root, keeps, files)
     description.write(root, config, vocabulary)

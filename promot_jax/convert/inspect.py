@@ -13,8 +13,8 @@ from rich.table import Table
 
 from promot_jax.added_tokens import from_json
 from promot_jax.convert.detect import open_source
-from promot_jax.convert.source import Vocabulary, family_of
-from promot_jax.models import T5Config
+from promot_jax.convert.source import family_of
+from promot_jax.models.config import Config
 from promot_jax.paths import resolve
 from promot_jax.training import Checkpoints
 from promot_jax.training.bases import place
@@ -22,6 +22,7 @@ from promot_jax.training.description import Description
 from promot_jax.training.variables import stage_directory
 
 Facts = dict[str, Any]
+NOTHING = (None, [], (), {})
 
 
 def inspect(path: str) -> Facts:
@@ -41,6 +42,7 @@ def inspect(path: str) -> Facts:
         {"path": path, "kind": source.kind, "family": source.family}
         | _sizes({p: (x.shape, x.dtype) for p, x in source.tensors.items()})
         | dict(source.about)
+        | ({"vocabulary": source.vocabulary.settings()} if source.vocabulary else {})
         | _settings(source.config)
     )
 
@@ -49,14 +51,15 @@ def table(facts: Mapping[str, Any]) -> Table:
     """The facts for people: those that are there, one a row."""
     rows = Table(show_header=False, box=None)
     for name, value in facts.items():
-        if value not in (None, [], {}):
+        if value not in NOTHING:
             rows.add_row(name.replace("_", " "), _said(name, value))
     return rows
 
 
 def _said(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_said(key, part)}" for key, part in value.items())
+        there = {key: part for key, part in value.items() if part not in NOTHING}
+        return ", ".join(f"{key} {_said(key, part)}" for key, part in there.items())
     if isinstance(value, list | tuple):
         return ", ".join(_said("", part) for part in value)
     if name.endswith("bytes"):
@@ -77,10 +80,9 @@ def _own(path: str) -> Facts | None:
         step = checkpoints.best() if step is None else step
         shapes, note = checkpoints.shapes(step), checkpoints.note(step)
         score = checkpoints.score(step)
-    vocabulary = Vocabulary(about.vocabulary["kind"], about.vocabulary["extra_ids"])
     scanned = any("/layers/" in name for name in shapes)
     return (
-        {"path": path, "kind": "promot", "family": family_of(about.model, vocabulary)}
+        {"path": path, "kind": "promot", "family": family_of(about.model, about.vocabulary)}
         | _sizes({p: (x.shape, jnp.dtype(x.dtype).name) for p, x in shapes.items()})
         | {
             "layout": "scanned" if scanned else "unrolled",
@@ -129,5 +131,7 @@ def _sizes(arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> Facts:
     }
 
 
-def _settings(config: T5Config | None) -> Facts:
-    return {} if config is None else {"model": dataclasses.asdict(config)}
+def _settings(config: Config | None) -> Facts:
+    if config is None:
+        return {}
+    return {"kind_of_model": config.kind, "model": dataclasses.asdict(config)}

@@ -1,8 +1,9 @@
 """Soft prompts as Hugging Face's PEFT keeps them: a directory of settings and one array.
 
-PEFT's prompt tuning puts the first `num_virtual_tokens` rows in front of the encoder's input. For
-an encoder-decoder it makes twice as many by default (`num_transformer_submodules` = 2) and never
-looks at the others; 1 is what is meant, and what is written here.
+PEFT's prompt tuning puts the first `num_virtual_tokens` rows in front of what the encoder reads,
+or a decoder, whose BOS comes behind them. A model that scales its embeddings does not scale them.
+For an encoder-decoder it makes twice as many by default (`num_transformer_submodules` = 2) and
+never looks at the others; 1 is what is meant, and what is written here.
 """
 
 import json
@@ -15,10 +16,15 @@ from safetensors.numpy import save_file
 from promot_jax.convert.source import Source, Tensor, check_finite, read_json
 from promot_jax.convert.weights import open_weights
 from promot_jax.errors import UserError
-from promot_jax.models import T5Config
+from promot_jax.models.config import Config
 
 SETTINGS, KEY = "adapter_config.json", "prompt_embeddings"
 FILES = ("adapter_model", "adapter_model")
+# Kind of model -> what PEFT calls it, and our name of what it calls the number of layers.
+KINDS = {
+    "encoder_decoder": ("SEQ_2_SEQ_LM", "num_encoder_layers"),
+    "decoder_only": ("CAUSAL_LM", "num_layers"),
+}
 
 
 def read(path: str, prompt_name: str = "prompt") -> Source:
@@ -28,11 +34,15 @@ def read(path: str, prompt_name: str = "prompt") -> Source:
       UserError: a file is absent or damaged, or the adapter is of another kind.
     """
     values = read_json(Path(path) / SETTINGS)
-    wanted = {"peft_type": ("PROMPT_TUNING",), "task_type": ("SEQ_2_SEQ_LM", None)}
+    wanted = {
+        "peft_type": ["PROMPT_TUNING"],
+        "task_type": [*(task for task, _ in KINDS.values()), None],
+    }
     for name, known in wanted.items():
         if (found := values.get(name)) not in known:
+            only = " and ".join(repr(value) for value in known if value is not None)
             raise UserError(
-                f"{path!r}: {SETTINGS} has {name} = {found!r:.80}: only {known[0]!r} converts"
+                f"{path!r}: {SETTINGS} has {name} = {found!r:.80}: only {only} can be imported"
             )
     stored = open_weights(Path(path), FILES)
     length = values.get("num_virtual_tokens")
@@ -54,13 +64,24 @@ def read(path: str, prompt_name: str = "prompt") -> Source:
             f" have {shape[1]} numbers: save the adapter again"
         )
     tensor = Tensor(KEY, shape, whole.dtype, lambda: whole.read()[:length])
-    about = {"base_model": values.get("base_model_name_or_path")}
+    about = {
+        "base_model": values.get("base_model_name_or_path"),
+        "task_type": values.get("task_type"),
+    }
     return Source("peft", "prompt", None, {f"prompt/{prompt_name}": tensor}, about=about)
 
 
-def write(
-    prompt: Float[Array, "length embed"], config: T5Config, base: str, directory: Path
-) -> None:
+def check_task_type(path: str, source: Source, config: Config) -> None:
+    """Raises UserError for an adapter that says that it is of another kind of model."""
+    told, own = source.about.get("task_type"), KINDS[config.kind][0]
+    if told not in (None, own):
+        raise UserError(
+            f"{path!r}: {SETTINGS} has task_type = {told!r}, but a prompt of this model is one of"
+            f" {own!r}: give the base that the prompt was trained with"
+        )
+
+
+def write(prompt: Float[Array, "length embed"], config: Config, base: str, directory: Path) -> None:
     """Writes a prompt as an adapter directory, in float32.
 
     Args:
@@ -69,15 +90,16 @@ def write(
       base: path or name of the model, which PEFT's users give or look up.
       directory: where to; it is made.
     """
+    task_type, layers = KINDS[config.kind]
     values = {
         "peft_type": "PROMPT_TUNING",
-        "task_type": "SEQ_2_SEQ_LM",
+        "task_type": task_type,
         "base_model_name_or_path": base,
         "num_virtual_tokens": prompt.shape[0],
         "token_dim": prompt.shape[1],
         "num_transformer_submodules": 1,
         "num_attention_heads": config.num_heads,
-        "num_layers": config.num_encoder_layers,
+        "num_layers": getattr(config, layers),
         "prompt_tuning_init": "RANDOM",
         "inference_mode": True,
     }

@@ -6,18 +6,21 @@ with "?" in front, for import to report.
 """
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from promot_jax import files, vocabularies
-from promot_jax.added_tokens import AddedToken
+from promot_jax import files
+from promot_jax.convert import decoders
 from promot_jax.errors import UserError
-from promot_jax.models import T5Config
+from promot_jax.models.config import Config
 from promot_jax.paths import expand, is_url
+from promot_jax.vocabularies import Vocabulary
 
+EMBEDDING, HEAD = "params/token_embedder/embedding", "params/decoder/logits_dense/kernel"
 POINTER = b"version https://git-lfs.github.com/spec/"
 CHUNK = 1 << 22  # numbers that are checked at once
 
@@ -40,36 +43,6 @@ class Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class Vocabulary:
-    """How a checkpoint's model reads text.
-
-    Attributes:
-      kind: "sentencepiece" or "byte".
-      extra_ids: sentinels behind the pieces or bytes.
-      model: the SentencePiece model; None for bytes.
-      added_tokens: what somebody added to the tokenizer.
-    """
-
-    kind: str
-    extra_ids: int
-    model: bytes | None = None
-    added_tokens: tuple[AddedToken, ...] = ()
-
-    @classmethod
-    def of(cls, vocabulary: vocabularies.Vocabulary) -> "Vocabulary":
-        """That of a model of ours."""
-        model = getattr(vocabulary, "model", None)
-        added = getattr(vocabulary, "added_tokens", ())
-        return cls(vocabulary.kind, vocabulary.extra_ids, model, added)
-
-    def build(self) -> vocabularies.Vocabulary:
-        """What encodes and decodes as it says."""
-        if self.kind == "byte":
-            return vocabularies.Byte(self.extra_ids)
-        return vocabularies.SentencePiece(self.model, self.extra_ids, self.added_tokens)
-
-
-@dataclasses.dataclass(frozen=True)
 class Source:
     """A checkpoint.
 
@@ -82,31 +55,38 @@ class Source:
       names: our path -> its name there, for what the settings ask for; paths alike are left out.
       about: what else the checkpoint says of itself, e.g. its "step".
       kept: what an export gives back, of a directory of Transformers.
+      files: name -> content of the files in it that an export gives back as they are.
     """
 
     kind: str
     family: str
-    config: T5Config | None
+    config: Config | None
     tensors: Mapping[str, Tensor]
     vocabulary: Vocabulary | None = None
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     kept: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
 
-def family_of(config: T5Config, vocabulary: Vocabulary | None = None) -> str:
+def family_of(config: Config, vocabulary: Mapping[str, Any] | None = None) -> str:
     """The published family that a model's settings are of.
+
+    Of a decoder this is the model type of Transformers; `vocabulary` is a vocabulary's `settings`.
 
     FLAN-T5 and the LM-adapted T5 are "t5 1.1" in form. mT5 differs from it by its vocabulary alone,
     whose SentencePiece model holds the sentinels itself.
     """
+    if config.kind == "decoder_only":
+        return decoders.family_of(config).removesuffix("_text")
+    vocabulary = vocabulary or {}
     if config.relpos_per_layer:
         return "umt5"
-    if config.vocab_size == 384 or (vocabulary and vocabulary.kind == "byte"):
+    if config.vocab_size == 384 or vocabulary.get("kind") == "byte":
         return "byt5"
     if len(config.mlp_activations) == 1:
         return "t5 1.0"
-    inside = vocabulary and not vocabulary.extra_ids and not config.scale_decoder_outputs
+    inside = vocabulary.get("extra_ids") == 0 and not config.scale_decoder_outputs
     return "mt5" if config.vocab_size == 250112 or inside else "t5 1.1"
 
 
@@ -121,6 +101,12 @@ def read_json(path: Path) -> dict[str, Any]:
         return files.read_json(path, fix="download it again")
     except FileNotFoundError as error:
         raise UserError(f"{path} is absent: download it again") from error
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes a JSON object as Transformers do."""
+    text = json.dumps(values, indent=1, sort_keys=True) + "\n"
+    path.write_text(text, encoding="utf-8")
 
 
 def first_few(texts: Sequence[str], between: str = "; ") -> str:

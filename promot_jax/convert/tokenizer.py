@@ -18,8 +18,9 @@ from sentencepiece import SentencePieceProcessor
 from promot_jax.added_tokens import AddedToken, Splitter, normalizer
 from promot_jax.console import say
 from promot_jax.convert import added, tokenizer_json
-from promot_jax.convert.source import Vocabulary, check_downloaded, first_few, read_json
+from promot_jax.convert.source import check_downloaded, first_few, read_json
 from promot_jax.errors import UserError
+from promot_jax.vocabularies import Byte, SentencePiece
 
 SENTINEL = re.compile(r"▁?<extra_id_\d+>")
 BYTES = 259  # padding, EOS, unknown and 256 bytes
@@ -28,7 +29,7 @@ ANY_CLASSES = ("TokenizersBackend", "PreTrainedTokenizer")
 Json = Mapping[str, Any]
 
 
-def read_vocabulary(directory: Path, config: Json) -> Vocabulary | None:
+def read_vocabulary(directory: Path, config: Json) -> Byte | SentencePiece | None:
     """The vocabulary of a directory of Transformers; None where it holds no tokenizer.
 
     Args:
@@ -105,11 +106,11 @@ def _check_end(directory: Path, told: Json, tokens: Sequence[AddedToken]) -> Non
 
 def _with_tokens(
     directory: Path,
-    plain: Vocabulary,
+    plain: SentencePiece,
     pieces: Sequence[str],
     tokens: Sequence[AddedToken],
     rows: int,
-) -> Vocabulary:
+) -> SentencePiece:
     """The vocabulary with its tokens. Sentinels that lie as SeqIO has them are not among these."""
     model = SentencePieceProcessor(model_proto=plain.model)
     size = model.get_piece_size()
@@ -158,7 +159,7 @@ def _check_forms(directory: Path, tokens: Sequence[AddedToken], splitter: Splitt
             )
 
 
-def _bytes_alone(directory: Path, told: Json, rows: int) -> Vocabulary:
+def _bytes_alone(directory: Path, told: Json, rows: int) -> Byte:
     """ByT5's vocabulary.
 
     Raises:
@@ -174,12 +175,12 @@ def _bytes_alone(directory: Path, told: Json, rows: int) -> Vocabulary:
     return byte_vocabulary(rows)
 
 
-def byte_vocabulary(rows: int) -> Vocabulary:
+def byte_vocabulary(rows: int) -> Byte:
     """ByT5's bytes with its 125 sentinels, for a model of so many embeddings."""
-    return Vocabulary("byte", max(0, min(125, rows - BYTES)))
+    return Byte(max(0, min(125, rows - BYTES)))
 
 
-def sentencepiece_vocabulary(model: bytes, rows: int, extra_ids: int, where: str) -> Vocabulary:
+def sentencepiece_vocabulary(model: bytes, rows: int, extra_ids: int, where: str) -> SentencePiece:
     """A SentencePiece model as the vocabulary of a model of so many embeddings.
 
     `extra_ids` sentinels are put behind it, but for those that have no embedding, and none where
@@ -210,7 +211,7 @@ def sentencepiece_vocabulary(model: bytes, rows: int, extra_ids: int, where: str
             " give the vocabulary that the model was made with"
         )
     inside = _holds_sentinels(pieces)
-    return Vocabulary("sentencepiece", 0 if inside else min(extra_ids, rows - size), model)
+    return SentencePiece(model, 0 if inside else min(extra_ids, rows - size))
 
 
 def _holds_sentinels(pieces: SentencePieceProcessor) -> bool:
@@ -219,25 +220,26 @@ def _holds_sentinels(pieces: SentencePieceProcessor) -> bool:
     return any(map(SENTINEL.fullmatch, tail))
 
 
-def write_vocabulary(directory: Path, vocabulary: Vocabulary) -> None:
+def write_vocabulary(directory: Path, vocabulary: Byte | SentencePiece) -> None:
     """Writes what `AutoTokenizer.from_pretrained` opens."""
     sentinels = [f"<extra_id_{i}>" for i in range(vocabulary.extra_ids)]
-    special = [token.content for token in vocabulary.added_tokens if token.special]
+    added_tokens = () if vocabulary.kind == "byte" else vocabulary.added_tokens
+    special = [token.content for token in added_tokens if token.special]
     told = {
         "tokenizer_class": "ByT5Tokenizer" if vocabulary.kind == "byte" else "T5Tokenizer",
         "extra_ids": vocabulary.extra_ids,
         "additional_special_tokens": sentinels + special,
     }
     names = ("<pad>", "</s>", "<unk>")
-    if vocabulary.model is not None:
+    if vocabulary.kind == "sentencepiece":
         (directory / "spiece.model").write_bytes(vocabulary.model)
         translated = tokenizer_json.from_sentencepiece(
-            vocabulary.model, vocabulary.extra_ids, vocabulary.added_tokens
+            vocabulary.model, vocabulary.extra_ids, added_tokens
         )
         _write_json(directory / "tokenizer.json", translated)
         vocab, unknown = translated["model"]["vocab"], translated["model"]["unk_id"]
         names = [vocab[i][0] for i in (0, 1, unknown)]
-        if vocabulary.added_tokens:
+        if added_tokens:
             told["added_tokens_decoder"] = {
                 str(fields["id"]): {name: x for name, x in fields.items() if name != "id"}
                 for fields in translated["added_tokens"]

@@ -137,7 +137,7 @@ def _check_free(root: Path) -> None:
                 )
         return
     names = {path.name for path in root.iterdir()}
-    ours = {CONFIG, DATA, *FILES, kept.FILE, f".{RUN}.tmp", f".{DATA}.tmp"}
+    ours = {CONFIG, DATA, *FILES, *kept.NAMES, f".{RUN}.tmp", f".{DATA}.tmp"}
     if CONFIG in names and (root / CONFIG).stat().st_size:  # ours is empty until there is run.json
         ours = set()
     if foreign := sorted(names - ours):

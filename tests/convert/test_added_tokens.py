@@ -14,10 +14,10 @@ from tokenizer_files import SIZE, TEXTS, save, token
 from promot_jax import data
 from promot_jax.added_tokens import AddedToken
 from promot_jax.convert import export_model, import_checkpoint
-from promot_jax.convert.source import Vocabulary
 from promot_jax.convert.tokenizer import read_vocabulary, write_vocabulary
 from promot_jax.errors import UserError
 from promot_jax.training.description import Description
+from promot_jax.vocabularies import SentencePiece
 
 needs_transformers = pytest.mark.skipif(not INSTALLED, reason="needs make parity")
 T5 = {"model_type": "t5", "vocab_size": 768}
@@ -27,7 +27,7 @@ BY_ID = {str(each["id"]): token for each, token in zip(LISTED, NEW, strict=True)
 IDS = {each["content"]: each["id"] for each in LISTED}
 
 
-def vocabulary_of(vocabulary: Vocabulary, directory: Path):
+def vocabulary_of(vocabulary: SentencePiece, directory: Path):
     path = directory / "sentencepiece.model"
     path.write_bytes(vocabulary.model)
     return data.sentencepiece(str(path), vocabulary.extra_ids, vocabulary.added_tokens)

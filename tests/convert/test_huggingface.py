@@ -17,7 +17,6 @@ from safetensors.numpy import load_file, save_file
 from sentencepiece import SentencePieceProcessor
 
 from promot_jax.convert import export_model, import_checkpoint, open_source
-from promot_jax.convert.source import Vocabulary
 from promot_jax.convert.tokenizer import read_vocabulary, write_vocabulary
 from promot_jax.errors import UserError
 from promot_jax.models import Decoding, nested
@@ -25,6 +24,7 @@ from promot_jax.run import LanguageModel
 from promot_jax.training import make_mesh
 from promot_jax.training.description import Description
 from promot_jax.training.variables import Layout, load
+from promot_jax.vocabularies import SentencePiece
 from tests.t5_batches import answers, with_segments
 
 SHARED = Path(os.environ.get("PROMOT_SHARED", Path(__file__).parents[3] / "shared"))
@@ -191,7 +191,7 @@ def test_pytorch_files(copy, original, tmp_path):
 def test_tokenizer_json_is_the_sentencepiece_model(tmp_path):
     """Transformers 5 saves no spiece.model: its tokenizer.json, like ours, gives the same ids."""
     theirs = SentencePieceProcessor(str(T5_SPIECE))
-    given = Vocabulary("sentencepiece", 100, T5_SPIECE.read_bytes())
+    given = SentencePiece(T5_SPIECE.read_bytes(), 100)
     write_vocabulary(tmp_path, given)
     (tmp_path / "spiece.model").unlink()
     if INSTALLED:  # theirs in the place of ours, which it has to open

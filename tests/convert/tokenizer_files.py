@@ -7,8 +7,8 @@ from typing import Any
 
 import hf_models
 
-from promot_jax.convert.source import Vocabulary
 from promot_jax.convert.tokenizer import write_vocabulary
+from promot_jax.vocabularies import SentencePiece
 
 SIZE = 724  # pieces of the lab's SentencePiece model; "e" is 697, "{" 719 and "}" 721 of them
 CONTENTS = ["<ent>", "{", "{{", "}", "\n", "é", "½", "<b>", "lo", "\t", "Ａ", "e", " x "]
@@ -44,9 +44,7 @@ def save(
       others: more files, by the beginning of their names.
     """
     directory.mkdir(parents=True)
-    write_vocabulary(
-        directory, Vocabulary("sentencepiece", sentinels, hf_models.SPIECE.read_bytes())
-    )
+    write_vocabulary(directory, SentencePiece(hf_models.SPIECE.read_bytes(), sentinels))
     for name, more in (("tokenizer_config", told or {}), ("tokenizer", {})):
         path = directory / f"{name}.json"
         values = json.loads(path.read_text(encoding="utf-8")) | more
