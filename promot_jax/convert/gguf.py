@@ -67,7 +67,8 @@ def read(path: str) -> Source:
     known = {*table.values(), OUTPUT, FACTORS}
     surplus = {f"?{n}": _untouched(file, x) for n, x in file.tensors.items() if n not in known}
     quantised = Counter(x.kind for x in file.tensors.values() if x.kind not in PLAIN)
-    if quantised:
+    vocabulary = read_tokenizer(file.settings, config.vocab_size, path)
+    if quantised and tensors.keys() == table.keys() and not surplus:  # else import refuses it
         types = ", ".join(f"{count} {name}" for name, count in quantised.most_common())
         say(
             f"{path}: its weights are quantised ({types}): what is read is the quantised model, not"
@@ -78,7 +79,7 @@ def read(path: str) -> Source:
         family=gguf_settings.MODEL_TYPES[kind].removesuffix("_text"),
         config=config,
         tensors=tensors | surplus,
-        vocabulary=read_tokenizer(file.settings, config.vocab_size, path),
+        vocabulary=vocabulary,
         names=table,
         about={"name": file.settings.get("general.name"), "quantised": dict(quantised)},
         kept={"model_type": gguf_settings.MODEL_TYPES[kind]},
