@@ -68,12 +68,8 @@ def read(path: str) -> Source:
     surplus = {f"?{n}": _untouched(file, x) for n, x in file.tensors.items() if n not in known}
     quantised = Counter(x.kind for x in file.tensors.values() if x.kind not in PLAIN)
     vocabulary = read_tokenizer(file.settings, config.vocab_size, path)
-    if quantised and tensors.keys() == table.keys() and not surplus:  # else import refuses it
-        types = ", ".join(f"{count} {name}" for name, count in quantised.most_common())
-        say(
-            f"{path}: its weights are quantised ({types}): what is read is the quantised model, not"
-            " the one that it was made from"
-        )
+    if tensors.keys() == table.keys() and not surplus:  # else import refuses it
+        _say(path, quantised)
     return Source(
         kind="gguf",
         family=gguf_settings.MODEL_TYPES[kind].removesuffix("_text"),
@@ -86,7 +82,17 @@ def read(path: str) -> Source:
     )
 
 
+def _say(path: str, quantised: Counter) -> None:
+    if quantised:
+        types = ", ".join(f"{count} {name}" for name, count in quantised.most_common())
+        say(
+            f"{path}: its weights are quantised ({types}): what is read is the quantised model, not"
+            " the one that it was made from"
+        )
+
+
 def _config(file: File) -> DecoderConfig:
+    """The settings, and the type of the parameters."""
     table, factors = file.tensors.get(TABLE), file.tensors.get(FACTORS)
     if table is None or len(table.shape) != 2:
         raise UserError(f"{file.path!r} has no matrix {TABLE}, the embedding: download it again")
