@@ -14,7 +14,7 @@ def add_arguments(verbs: argparse._SubParsersAction) -> None:
     make = verbs.add_parser(
         "import", help="make a work directory of another system's checkpoint", allow_abbrev=False
     )
-    make.add_argument("source", help="of Hugging Face (or a name on its hub), PEFT, T5X, or .npy")
+    make.add_argument("source", help="of Hugging Face (or a hub name), GGUF, PEFT, T5X, or .npy")
     make.add_argument("workdir", help="the work directory to make")
     make.add_argument(
         "--vocabulary",

@@ -4,7 +4,7 @@
     promot eval    WORKDIR --gin_file=gin/tasks/...    scores of what lies in a work directory
     promot infer   WORKDIR --input=in.jsonl --output=out.jsonl --prompt=target
     promot report  WORKDIR                             pictures and one page
-    promot import  SOURCE WORKDIR                      from Hugging Face, PEFT or T5X
+    promot import  SOURCE WORKDIR                      from Hugging Face, GGUF, PEFT or T5X
     promot export  WORKDIR DEST                        for Transformers and PEFT
     promot inspect PATH                                what a checkpoint of any kind is
 
@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     convert_verbs.add_arguments(verbs)
     inspect = verbs.add_parser("inspect", help="say what a checkpoint is", allow_abbrev=False)
     inspect.add_argument(
-        "path", help="work directory, stage or checkpoint of ours, Hugging Face, PEFT, T5X or .npy"
+        "path", help="work directory, stage or checkpoint of ours, Hugging Face, GGUF, PEFT, ..."
     )
     inspect.add_argument("--json", action="store_true", help="for programs")
     return top

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from promot_jax.convert import hub, huggingface, npy, peft, t5x, t5x_files
+from promot_jax.convert import gguf, hub, huggingface, npy, peft, t5x, t5x_files
+from promot_jax.convert.gguf_file import is_gguf
 from promot_jax.convert.source import Source
 from promot_jax.errors import UserError
 from promot_jax.paths import resolve
@@ -32,12 +33,14 @@ def _open(path: str, prompt_name: str) -> Source:
         return peft.read(path, prompt_name)
     if (Path(path) / "config.json").exists():
         return huggingface.read(path)
+    if is_gguf(path):
+        return gguf.read(path)
     if npy.is_npy(path) or (path.endswith(".npy") and Path(path).is_file()):
         return npy.read(path, prompt_name)
     if t5x_files.find(path):
         return t5x.read(path, prompt_name)
     raise UserError(
         f"{path!r} is no checkpoint: there is no Hugging Face model (config.json), no PEFT adapter"
-        f" (adapter_config.json), no T5X checkpoint ('checkpoint' or 'state/', or"
-        " checkpoint_<step>/ with one of them) and no prompt (.npy): check the path"
+        f" (adapter_config.json), no GGUF file, no T5X checkpoint ('checkpoint' or"
+        " 'state/', or checkpoint_<step>/ with one of them) and no prompt (.npy): check the path"
     )
