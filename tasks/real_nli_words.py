@@ -70,7 +70,7 @@ ACTIONS = _rows(
     tickets/buy the tickets; found the keys/find the keys; watered the flowers/water the
     flowers; passed the exam/pass the exam; answered the question/answer the question; took the
     medicine/take the medicine; booked the hotel/book the hotel; signed the contract/sign the
-    contract; painted the fence/paint the fence; cooked the dinner/cook the dinner; washed the
+    contract; painted the fence/paint the fence; cooked the soup/cook the soup; washed the
     car/wash the car; turned off the light/turn off the light"""
 )
 # comparative / its opposite
@@ -89,7 +89,7 @@ PEOPLE = _rows(
 CLOTHES = _words("coat shirt hat dress jacket sweater scarf cap uniform raincoat")
 # what somebody is doing, and where
 DOING = _rows(
-    """riding a horse; reading a newspaper; eating an apple; playing the guitar; painting a
+    """riding a horse; reading a newspaper; eating an apple; playing the flute; painting a
     picture; talking on the phone; drinking coffee; holding an umbrella; feeding the ducks;
     climbing a ladder; washing a car; kicking a ball; carrying a box; cutting wood; taking a
     photograph; waiting for a bus; pushing a cart; singing a song; walking a dog; sleeping on a
