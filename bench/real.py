@@ -1,7 +1,7 @@
 """Forgetting on a real pretrained model: base, prompt tuning, fine-tuning, ProMoT.
 
     python -m bench.real                          SmolLM2-135M, one seed: `make real`
-    python -m bench.real --full                   3 seeds, 3 learning rates, 0, 1 and 4 shots, Gemma 3 too
+    python -m bench.real --full                   3 seeds, 3 rates, 0 to 4 shots, Gemma 3 too
     python -m bench.real --model gemma3 --learning_rates 2e-5 5e-5
 
 The model comes from the package index: a wheel that holds a GGUF file, pinned by its hash and

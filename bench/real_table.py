@@ -1,4 +1,4 @@
-"""Tables of the experiment on a real model: what each run ends with, and methods at one target score.
+"""Tables of the experiment on a real model: what each run ends with; methods at one target score.
 
 Curves are compared like this. A curve is one method at one learning rate and seed, over its
 evaluated steps. Where its target score first reaches a level, what is held out is read off by
