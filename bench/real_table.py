@@ -9,7 +9,7 @@ by the mean over seeds, and only rates at which every seed reaches it.
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from rich.table import Table
@@ -31,6 +31,8 @@ class Point(NamedTuple):
 
 
 Curves = Mapping[tuple[str, float | None, int | None], Sequence[Point]]
+# (method, learning rate, seed, step) -> {"text_losses": ..., "label_mass": ...}
+Losses = Mapping[tuple[str, float | None, int | None, int], Mapping]
 
 
 def tables(rows: Sequence[Mapping], measured: Mapping[str, Mapping]) -> list[Table]:
@@ -68,26 +70,70 @@ def _score(score) -> str:
 
 
 def _share(checkpoint: Checkpoint, shots: int) -> str:
-    share = checkpoint.format_share(
-        frozenset(row.key for row in checkpoint.held_rows() if row.shots == shots)
-    )
-    return "-" if share is None else f"{share.value:.1%}"
+    return f"{_format_share(checkpoint, shots):.1%}"
 
 
-def curves(checkpoints: Iterable[Checkpoint]) -> Curves:
+def _format_share(checkpoint: Checkpoint, shots: int) -> float:
+    """The share of held-out outputs that are the target task's answers."""
+    keys = frozenset(row.key for row in checkpoint.held_rows() if row.shots == shots)
+    share = checkpoint.format_share(keys)
+    return 0.0 if share is None else share.value
+
+
+def curves(checkpoints: Iterable[Checkpoint], losses: Losses | None = None) -> Curves:
     """Each method, rate and seed's points, those of its last stage, by step."""
     found = defaultdict(list)
     for each in checkpoints:
         target = each.target()
         if target is None or each.method in ("base", "prompt_tuning") or each.stage == "prompt":
             continue
-        values = {}
-        for shots in sorted({row.shots for row in each.held_rows()}):
-            values[f"held out, {shots}-shot"] = each.held_with(shots).value
-        found[each.method, each.learning_rate, each.seed].append(
-            Point(each.step, target.value, values)
+        run = each.method, each.learning_rate, each.seed
+        values = {
+            f"held out, {shots}-shot": each.held_with(shots).value
+            for shots in sorted({row.shots for row in each.held_rows()})
+        } | {
+            f"True/False, {shots}-shot": _format_share(each, shots)
+            for shots in sorted({row.shots for row in each.held_rows()})
+        }
+        found[run].append(
+            Point(each.step, target.value, values | _more(losses or {}, (*run, each.step)))
         )
     return {key: sorted(points) for key, points in found.items()}
+
+
+def _more(losses: Losses, point: tuple) -> dict[str, float]:
+    """A point's losses, as changes to the base's."""
+    if point not in losses:
+        return {}
+    base = next(found for (method, *_), found in losses.items() if method == "base")
+    here = losses[point]
+    return {
+        "P(True)+P(False)": statistics.fmean(here["label_mass"].values()),
+        "text against base": paired(here["text_losses"], base["text_losses"])[0],
+    }
+
+
+def with_losses(rows: Sequence[Mapping], losses: Losses) -> list[Table]:
+    """Both tables of an experiment whose losses are known at every evaluated step."""
+    found = curves(checkpoints_of(parse_rows(rows)), losses)
+    return [_points(found), matched(found)]
+
+
+def _points(found: Curves) -> Table:
+    """Every method and rate over its steps, the mean over seeds."""
+    names = next(iter(found.values()))[0].values if found else {}
+    table = Table(title="over the steps, mean over seeds")
+    for name in ("method", "learning rate", "step", "target", *names):
+        table.add_column(name, justify="right")
+    alike = defaultdict(list)
+    for (method, rate, _), points in found.items():
+        for point in points:
+            alike[method, rate, point.step].append(point)
+    for (method, rate, step), points in alike.items():
+        cells = [interval([point.values[name] for point in points]) for name in names]
+        target = interval([point.target for point in points])
+        table.add_row(method, f"{rate:g}" if rate else "-", str(step), target, *cells)
+    return table
 
 
 def reading(points: Sequence[Point], level: float) -> dict[str, float] | None:
@@ -100,11 +146,12 @@ def reading(points: Sequence[Point], level: float) -> dict[str, float] | None:
             return {
                 name: before.values[name] + share * (after.values[name] - before.values[name])
                 for name in after.values
+                if name in before.values
             }
     return None
 
 
-def matched(found: Curves, better: Callable = max) -> Table:
+def matched(found: Curves) -> Table:
     """What is held out where methods have reached the same target scores."""
     names = next(iter(found.values()))[0].values if found else {}
     table = Table(title="at the same target score: each method's best learning rate")
@@ -120,10 +167,7 @@ def matched(found: Curves, better: Callable = max) -> Table:
             if not rated:
                 table.add_row(f"{level:.2f}", method, "not reached", *["-"] * len(names))
                 continue
-            mean = lambda rate, rated=rated: statistics.fmean(  # noqa: E731
-                value for reading in rated[rate] for value in reading.values()
-            )
-            rate = better(rated, key=mean)
+            rate = max(rated, key=lambda rate: _kept(rated[rate]))  # noqa: B023
             cells = [interval([reading[name] for reading in rated[rate]]) for name in names]
             table.add_row(f"{level:.2f}", method, f"{rate:g}" if rate else "-", *cells)
     return table
@@ -136,6 +180,12 @@ def _readings(found: Curves, method: str, level: float) -> dict:
         if name == method:
             rated[rate].append(reading(points, level))
     return rated
+
+
+def _kept(readings: Sequence[Mapping[str, float]]) -> float:
+    """The mean of what is held out, over shots and seeds."""
+    held = [v for r in readings for name, v in r.items() if name.startswith("held out")]
+    return statistics.fmean(held)
 
 
 def interval(values: Sequence[float]) -> str:
