@@ -1,7 +1,7 @@
 """The experiment of `bench.real` on a machine that has a GPU, and neither TensorFlow nor SeqIO.
 
     python -m bench.real_gpu prepare BASE DATA       here: BASE is an imported work directory
-    python -m bench.real_gpu_train DATA FILE OUT     there: FILE is the model's GGUF file
+    python -m bench.real_gpu_train DATA GGUF OUT     there: GGUF is the model's GGUF file
     python -m bench.real_gpu score BASE DATA OUT     here: results.json, page and tables in OUT
 
 `prepare` writes what the other machine needs as arrays of token ids: a training batch is a pure

@@ -167,7 +167,7 @@ def matched(found: Curves) -> Table:
             if not rated:
                 table.add_row(f"{level:.2f}", method, "not reached", *["-"] * len(names))
                 continue
-            rate = max(rated, key=lambda rate: _kept(rated[rate]))  # noqa: B023
+            rate = max(rated, key=lambda rate: _kept(rated[rate]))
             cells = [interval([reading[name] for reading in rated[rate]]) for name in names]
             table.add_row(f"{level:.2f}", method, f"{rate:g}" if rate else "-", *cells)
     return table
