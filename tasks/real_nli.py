@@ -3,10 +3,12 @@
     real_nli        the target task of gin/runs/real.gin
 
 Eleven ways in which one sentence may follow from another, each a function that makes a text, a
-claim and the answer. In each the claims that follow and those that do not are worded alike, so
-that the claim alone tells nothing. Validation has words of its own (`tasks.real_nli_words`) and,
-for each way, a wording that training never shows. Rows are a pure function of the split: every
-block of 22 has each way once with each answer.
+claim and the answer. Most claims that do not follow name something that the text does not: another
+colour, kind or day. A quarter is harder: roles that are swapped, numbers to be compared. In each
+way the claims that follow and those that do not are worded alike, so that the claim alone tells
+nothing. Validation has words of its own (`tasks.real_nli_words`) and, for each way, a wording that
+training never shows. Rows are a pure function of the split: every block of 22 has each way once
+with each answer.
 """
 
 import functools
@@ -53,23 +55,29 @@ class Draw(random.Random):
     def coin(self) -> bool:
         return self.random() < 0.5
 
+    def rarely(self) -> bool:
+        """Whether the harder variant is made."""
+        return self.random() < 0.25
+
+    def own(self, choices: Sequence[T]) -> list[T]:
+        """The words of this split."""
+        return [c for i, c in enumerate(choices) if (i % 5 == 4) == self._validation]
+
+    def some(self, choices: Sequence[T], count: int) -> list[T]:
+        """So many different ones, in any order."""
+        return sorted(choices, key=lambda each: self.random())[:count]
+
+    def pair(self, choices: Sequence[T]) -> list[T]:
+        """Two different ones."""
+        return self.some(choices, 2)
+
     def word(self, choices: Sequence[T]) -> T:
         """A word of this split's."""
-        return self.any(self._own(choices))
+        return self.any(self.own(choices))
 
-    def two(self, choices: Sequence[T]) -> tuple[T, T]:
+    def two(self, choices: Sequence[T]) -> list[T]:
         """Two different words of this split's."""
-        return self.pair(self._own(choices))
-
-    def pair(self, choices: Sequence[T]) -> tuple[T, T]:
-        """Two different ones."""
-        first = second = self.any(choices)
-        while second == first:
-            second = self.any(choices)
-        return first, second
-
-    def _own(self, choices: Sequence[T]) -> list[T]:
-        return [c for i, c in enumerate(choices) if (i % 5 == 4) == self._validation]
+        return self.pair(self.own(choices))
 
     def wording(self, *choices: str) -> str:
         """A wording; the last one is validation's alone."""
@@ -81,27 +89,31 @@ Made = tuple[str, str, bool]
 
 def _roles(draw: Draw) -> Made:
     a, b = draw.two(words.JOBS)
-    verb, same = draw.any(words.VERBS), draw.coin()
+    verb, other = draw.pair(words.VERBS)
+    true, swap = draw.coin(), draw.rarely()
     active, passive = "The {a} {v} the {b}.", "The {b} was {v} by the {a}."
     text = draw.wording(active, passive, "It was the {a} who {v} the {b}.")
-    who, whom = (a, b) if same else (b, a)
-    claim = draw.any((active, passive))
-    return text.format(a=a, b=b, v=verb), claim.format(a=who, b=whom, v=verb), same
+    who, whom = (b, a) if swap and not true else (a, b)
+    claimed = verb if true or swap else other
+    claim = draw.any((active, passive)).format(a=who, b=whom, v=claimed)
+    return text.format(a=a, b=b, v=verb), claim, true
 
 
 def _exchange(draw: Draw) -> Made:
     a, b = draw.two(words.NAMES)
-    thing, same = draw.word(words.THINGS), draw.coin()
+    thing, other = draw.two(words.THINGS)
     gave, to, got, by = draw.any(words.EXCHANGES)
+    true, swap = draw.coin(), draw.rarely()
+    filled = {"g": gave, "to": to, "r": got, "by": by}
     text = draw.wording(
         "{a} {g} the {t} {to} {b}.",
         "{b} {r} the {t} {by} {a}.",
         "Last week {a} {g} the {t} {to} {b}.",
-    )
+    ).format(a=a, b=b, t=thing, **filled)
+    who, whom = (b, a) if swap and not true else (a, b)
     claim = draw.any(("{a} {g} the {t} {to} {b}.", "{b} {r} the {t} {by} {a}."))
-    filled = {"g": gave, "to": to, "r": got, "by": by, "t": thing}
-    who, whom = (a, b) if same else (b, a)
-    return text.format(a=a, b=b, **filled), claim.format(a=who, b=whom, **filled), same
+    claimed = thing if true or swap else other
+    return text, claim.format(a=who, b=whom, t=claimed, **filled), true
 
 
 def _kind(draw: Draw) -> Made:
@@ -114,11 +126,7 @@ def _kind(draw: Draw) -> Made:
     )
     claim = draw.any(("It is about {k}.", "The text mentions {k}."))
     named = kind if draw.coin() else other
-    return (
-        text.format(n=name, x=_a(thing), r=room),
-        claim.format(k=_a(named)),
-        named == kind,
-    )
+    return text.format(n=name, x=_a(thing), r=room), claim.format(k=_a(named)), named == kind
 
 
 def _a(noun: str) -> str:
@@ -126,102 +134,98 @@ def _a(noun: str) -> str:
 
 
 def _negation(draw: Draw) -> Made:
-    name, (past, base), day = (
-        draw.word(words.NAMES),
-        draw.word(words.ACTIONS),
-        draw.any(words.DAYS),
-    )
-    did, claimed = draw.coin(), draw.coin()
+    name, (past, base) = draw.word(words.NAMES), draw.word(words.ACTIONS)
+    filled = {"n": name, "p": past, "b": base, "d": draw.any(words.DAYS)}
+    true = draw.coin()
     yes = draw.wording("{n} {p} on {d}.", "On {d} {n} {p}.", "Finally, on {d}, {n} {p}.")
     no = draw.wording(
         "{n} did not {b} on {d}.",
         "On {d} {n} did not {b}.",
         "{n} wanted to, but did not {b} on {d}.",
     )
-    claim = "{n} {p}." if claimed else "{n} did not {b}."
-    filled = {"n": name, "p": past, "b": base, "d": day}
-    return (yes if did else no).format(**filled), claim.format(**filled), did == claimed
+    return (yes if true else no).format(**filled), "{n} {p}.".format(**filled), true
 
 
 def _implied(draw: Draw) -> Made:
     name, (past, base) = draw.word(words.NAMES), draw.word(words.ACTIONS)
-    did, claimed = draw.coin(), draw.coin()
+    true = draw.coin()
     yes = draw.wording("managed to", "remembered to", "was able to", "took the trouble to")
     no = draw.wording("failed to", "forgot to", "refused to", "was not able to")
-    claim = f"{name} {past}." if claimed else f"{name} did not {base}."
-    return f"{name} {yes if did else no} {base}.", claim, did == claimed
+    return f"{name} {yes if true else no} {base}.", f"{name} {past}.", true
 
 
 def _quantity(draw: Draw) -> Made:
-    things, room = draw.word(words.COUNTED), draw.word(words.ROOMS)
     i, j = draw.pair(range(len(words.NUMBERS)))
-    more = draw.coin()
+    filled = {"x": draw.word(words.COUNTED), "r": draw.word(words.ROOMS)}
     text = draw.wording(
-        "There are {i} {x} in the {r}.", "The {r} has {i} {x}.", "In the {r} one can see {i} {x}."
-    )
-    claim = (
-        "There are more than {j} {x} in the {r}."
-        if more
-        else ("There are fewer than {j} {x} in the {r}.")
-    )
-    filled = {"i": words.NUMBERS[i], "j": words.NUMBERS[j], "x": things, "r": room}
-    return text.format(**filled), claim.format(**filled), (i > j) == more
+        "There are {i} {x} in the {r}.",
+        "The {r} has {i} {x}.",
+        "In the {r} one can see {i} {x}.",
+    ).format(i=words.NUMBERS[i], **filled)
+    if draw.rarely():
+        word, true = ("more", i > j) if draw.coin() else ("fewer", i < j)
+        claim = f"There are {word} than {{j}} {{x}} in the {{r}}."
+    else:
+        claim, true = "The number of {x} in the {r} is {j}.", draw.coin()
+        j = i if true else j
+    return text, claim.format(j=words.NUMBERS[j], **filled), true
 
 
 def _comparison(draw: Draw) -> Made:
     a, b = draw.two(words.THINGS)
     pair = draw.any(words.COMPARED)
-    first, second = pair if draw.coin() else pair[::-1]
-    same, opposite = draw.coin(), draw.coin()
+    said, opposite = pair if draw.coin() else pair[::-1]
+    true, turned = draw.coin(), draw.rarely()
     text = draw.wording(
         "The {a} is {c} than the {b}.",
         "The {a} in the shop is {c} than the {b}.",
         "Everybody can see that the {a} is {c} than the {b}.",
     )
-    x, y, c = (b, a, second) if opposite else (a, b, first)
-    x, y = (x, y) if same else (y, x)
-    return text.format(a=a, b=b, c=first), f"The {x} is {c} than the {y}.", same
+    first, second = (b, a) if turned else (a, b)
+    claimed = said if true != turned else opposite
+    return text.format(a=a, b=b, c=said), f"The {first} is {claimed} than the {second}.", true
 
 
 def _time(draw: Draw) -> Made:
     a, b = draw.two(words.EVENTS)
-    i, j = sorted(draw.pair(range(len(words.DAYS))))
-    before, same = draw.coin(), draw.coin()
+    i, j, other = draw.some(words.DAYS, 3)
+    true, swap = draw.coin(), draw.rarely()
     text = draw.wording(
         "The {a} is on {i} and the {b} on {j}.",
         "On {i} there is the {a}, and on {j} the {b}.",
-        "First comes the {a} on {i}, then the {b} on {j}.",
+        "We shall see the {a} on {i} and the {b} on {j}.",
     )
-    x, y = (a, b) if before == same else (b, a)
-    claim = f"The {x} is {'before' if before else 'after'} the {y}."
-    return text.format(a=a, b=b, i=words.DAYS[i], j=words.DAYS[j]), claim, same
+    event, day, wrong = (a, i, j) if draw.coin() else (b, j, i)
+    claimed = day if true else wrong if swap else other
+    return text.format(a=a, b=b, i=i, j=j), f"The {event} is on {claimed}.", true
 
 
 def _place(draw: Draw) -> Made:
     name, job = draw.word(words.NAMES), draw.word(words.JOBS)
-    home, work = draw.two(words.TOWNS)
+    home, work, other = draw.some(draw.own(words.TOWNS), 3)
+    true, swap = draw.coin(), draw.rarely()
     text = draw.wording(
         "{n}, a {j} from {h}, works in {w}.",
         "{n} was born in {h}, but works in {w} as a {j}.",
         "In {w} works {n}, who is a {j} and comes from {h}.",
     )
-    from_home, same = draw.coin(), draw.coin()
-    town = home if from_home == same else work
-    claim = "{n} comes from {t}." if from_home else "{n} works in {t}."
-    return text.format(n=name, j=job, h=home, w=work), claim.format(n=name, t=town), same
+    claim, town, wrong = ("comes from", home, work) if draw.coin() else ("works in", work, home)
+    claimed = town if true else wrong if swap else other
+    return text.format(n=name, j=job, h=home, w=work), f"{name} {claim} {claimed}.", true
 
 
 def _colours(draw: Draw) -> Made:
     a, b = draw.two(words.THINGS)
-    i, j = draw.pair(words.COLOURS)
+    i, j, other = draw.some(words.COLOURS, 3)
+    true, swap = draw.coin(), draw.rarely()
     text = draw.wording(
         "The {a} is {i} and the {b} is {j}.",
         "There is a {i} {a} beside a {j} {b}.",
         "She owns a {i} {a}, but her {b} is {j}.",
     )
-    thing, own, other = (a, i, j) if draw.coin() else (b, j, i)
-    same = draw.coin()
-    return text.format(a=a, b=b, i=i, j=j), f"The {thing} is {own if same else other}.", same
+    thing, colour, wrong = (a, i, j) if draw.coin() else (b, j, i)
+    claimed = colour if true else wrong if swap else other
+    return text.format(a=a, b=b, i=i, j=j), f"The {thing} is {claimed}.", true
 
 
 def _scene(draw: Draw) -> Made:
