@@ -24,7 +24,6 @@ from promot_jax.console import console
 from promot_jax.data.layouts import cut, make_layout, padded
 from promot_jax.evaluation.metrics import Metrics
 from promot_jax.report import report
-from promot_jax.run.workdir import load_vocabulary
 from promot_jax.training.description import Description
 
 REAL = "gin/runs/real.gin"
@@ -62,8 +61,9 @@ class Setup:
         import tasks.real_nli  # noqa: F401
 
         self.settings = settings_of(REAL)
-        self.config = Description.read(base).model
-        self.vocabulary = load_vocabulary(base)
+        description = Description.read(base)
+        self.config = description.model
+        self.vocabulary = description.load_vocabulary(base)
         self.kind, self.size = self.config.kind, self.config.vocab_size
         prompt = models.Prompt(PROMPT, self.settings["PROMPT_LENGTH"])
         self.prompt_ids = models.prompt_ids([prompt], self.size)
