@@ -1,8 +1,8 @@
 """The experiment of `bench.real` on a machine that has a GPU, and neither TensorFlow nor SeqIO.
 
-    python -m bench.real_gpu prepare BASE DATA       here: BASE is an imported work directory
-    python -m bench.real_gpu_train DATA GGUF OUT     there: GGUF is the model's GGUF file
-    python -m bench.real_gpu score BASE DATA OUT     here: results.json, page and tables in OUT
+    python -m bench.real_gpu prepare BASE DATA --gguf FILE   here: BASE is the work directory of FILE
+    python -m bench.real_gpu_train DATA OUT                  there
+    python -m bench.real_gpu score BASE DATA OUT             here: results.json, page, tables in OUT
 
 `prepare` writes what the other machine needs as arrays of token ids: a training batch is a pure
 function of (task, seed, step). Settings are those of gin/runs/real.gin; answers are scored by the
@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 
 from bench import real_sets, real_table
+from bench.real_gpu_train import DECODE
 from promot_jax import data, models
 from promot_jax.cli.gin_files import settings_of
 from promot_jax.console import console
+from promot_jax.convert import gguf, gguf_file
 from promot_jax.data.layouts import cut, make_layout, padded
 from promot_jax.evaluation.metrics import Metrics
 from promot_jax.report import report
@@ -30,6 +32,7 @@ REAL = "gin/runs/real.gin"
 PROMPT = "target"
 SHOTS = (0, 1, 4)
 UNLIMITED = 2**30
+PART = 50 * 2**20  # bytes
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for verb in (make, score):
         verb.add_argument("base")
         verb.add_argument("data")
+    make.add_argument("--gguf", required=True, help="the file that BASE was imported from")
     make.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     make.add_argument("--steps", type=int, default=400)
     make.add_argument("--limit", type=int, help="most rows of a held-out task")
@@ -49,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.verb == "prepare":
         prepare(args.base, Path(args.data), args.seeds, args.steps, args.limit)
+        pack_weights(args.gguf, Path(args.data))
     else:
         collect(args.base, Path(args.data), Path(args.out))
 
@@ -134,6 +139,31 @@ def _batches(setup: Setup, seed: int, prompted: bool, steps: int) -> dict[str, n
     batches = data.Batches(train, setup.vocabulary, setup.size, setup.prompt_ids, setup.kind)
     made = [batches(step) for step in range(steps)]
     return {name: np.stack([batch[name] for batch in made]) for name in made[0]}
+
+
+def pack_weights(path: str, out: Path) -> None:
+    """Writes a GGUF file's tensors as they are stored, in parts of at most `PART` bytes."""
+    file, source = gguf_file.open_file(path), gguf.read(path)
+    part, size, parts = {}, 0, []
+    for ours, theirs in source.names.items():
+        stored, whole = file.tensors[theirs], source.tensors[ours].read()
+        name, array = f"{ours}|F32|as it is", np.asarray(whole, np.float32)
+        if stored.kind in ("Q4_1", "Q8_0"):
+            array = file.raw(stored).reshape(*stored.shape[:-1], -1)
+            if ours.endswith(("/query/kernel", "/key/kernel")) and source.family == "llama":
+                heads = source.config.num_heads if "/query/" in ours else source.config.num_kv_heads
+                array = gguf._straight(array, heads)
+            kernel = ours.endswith("/kernel")
+            name = f"{ours}|{stored.kind}|{'transposed' if kernel else 'as it is'}"
+            decoded = DECODE[stored.kind](array)
+            np.testing.assert_array_equal(decoded.T if kernel else decoded, whole)
+        if size + array.nbytes > PART:
+            parts.append(part)
+            part, size = {}, 0
+        part[name] = array
+        size += array.nbytes
+    for i, part in enumerate([*parts, part]):
+        np.savez(out / f"weights.{i}.npz", **part)
 
 
 def collect(base: str, data_dir: Path, out: Path) -> None:

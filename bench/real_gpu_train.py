@@ -1,9 +1,9 @@
 """The half of `bench.real_gpu` that trains, on a machine without TensorFlow and SeqIO.
 
-    python -m bench.real_gpu_train DATA MODEL.gguf OUT --learning_rates 2e-5 5e-5 1e-4 --seeds 0 1 2
+    python -m bench.real_gpu_train DATA OUT --learning_rates 2e-5 5e-5 1e-4 --seeds 0 1 2
 
-DATA is what `prepare` made: token arrays of every batch and every evaluation, and `plan.json`. Here
-are only the model, its loss, generation and the product's own training step. OUT gets the output
+DATA is what `prepare` made: token arrays of every batch and every evaluation, `plan.json`, and the
+weights, quantised as they came (`weights.*.npz`, each small enough to be sent alone). Here are only the model, its loss, generation and the product's own training step. OUT gets the output
 ids of every evaluation (`<run>.<step>.npz`), the losses (`<run>.json`), and nothing is decoded.
 """
 
@@ -22,7 +22,6 @@ import numpy as np
 import optax
 
 from promot_jax import models, training
-from promot_jax.convert import gguf
 
 PROMPT = "target"
 EMBEDDING = "params/token_embedder/embedding"
@@ -32,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains and evaluates every run, and says how long each took."""
     args = parser().parse_args(argv)
     data = Data(Path(args.data))
-    base = weights(args.gguf)
+    base = weights(Path(args.data))
     trials = Trials(data, base, Path(args.out), args)
     trials.evaluate("base", 0, models.build(data.config, ()), base, prompted=False)
     for seed in args.seeds:
@@ -48,7 +47,6 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("data")
-    parser.add_argument("gguf")
     parser.add_argument("out")
     parser.add_argument("--learning_rates", type=float, nargs="+", default=[2e-5, 5e-5, 1e-4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -85,10 +83,34 @@ class Data:
             yield {name: values[step] for name, values in arrays.items()}
 
 
-def weights(path: str) -> dict[str, np.ndarray]:
-    """The parameters in a GGUF file, by path, in float32."""
-    tensors = gguf.read(path).tensors
-    return {path: np.asarray(tensor.read(), np.float32) for path, tensor in tensors.items()}
+def weights(directory: Path) -> dict[str, np.ndarray]:
+    """The parameters by path, in float32. A name is the path, how it is stored, and how it lies."""
+    found = {}
+    for part in sorted(directory.glob("weights.*.npz")):
+        with np.load(part) as file:
+            for name in file.files:
+                path, kind, lies = name.split("|")
+                array = DECODE[kind](file[name])
+                found[path] = np.ascontiguousarray(array.T if lies == "transposed" else array)
+    return found
+
+
+def q4_1(raw: np.ndarray) -> np.ndarray:
+    """GGUF's Q4_1: blocks of 32 numbers of 4 bits, with a factor and an offset in float16."""
+    blocks = raw.reshape(len(raw), -1, 20)
+    factor, offset = (blocks[..., i : i + 2].copy().view("<f2").astype(np.float32) for i in (0, 2))
+    bits = np.concatenate([blocks[..., 4:] & 15, blocks[..., 4:] >> 4], axis=-1)
+    return (factor * bits.astype(np.float32) + offset).reshape(len(raw), -1)
+
+
+def q8_0(raw: np.ndarray) -> np.ndarray:
+    """GGUF's Q8_0: blocks of 32 numbers of 8 bits, with a factor in float16."""
+    blocks = raw.reshape(len(raw), -1, 34)
+    factor = blocks[..., :2].copy().view("<f2").astype(np.float32)
+    return (blocks[..., 2:].copy().view(np.int8).astype(np.float32) * factor).reshape(len(raw), -1)
+
+
+DECODE = {"Q4_1": q4_1, "Q8_0": q8_0, "F32": lambda array: array}
 
 
 class Trials:
