@@ -1,6 +1,6 @@
 """The experiment of `bench.real` on a machine that has a GPU, and neither TensorFlow nor SeqIO.
 
-    python -m bench.real_gpu prepare BASE DATA --gguf FILE   here: BASE is the work directory of FILE
+    python -m bench.real_gpu prepare BASE DATA --gguf FILE   here: BASE was made of FILE
     python -m bench.real_gpu_train DATA OUT                  there
     python -m bench.real_gpu score BASE DATA OUT             here: results.json, page, tables in OUT
 
@@ -162,8 +162,8 @@ def pack_weights(path: str, out: Path) -> None:
             part, size = {}, 0
         part[name] = array
         size += array.nbytes
-    for i, part in enumerate([*parts, part]):
-        np.savez(out / f"weights.{i}.npz", **part)
+    for i, arrays in enumerate([*parts, part]):
+        np.savez(out / f"weights.{i}.npz", **arrays)
 
 
 def collect(base: str, data_dir: Path, out: Path) -> None:

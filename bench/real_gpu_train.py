@@ -3,8 +3,9 @@
     python -m bench.real_gpu_train DATA OUT --learning_rates 2e-5 5e-5 1e-4 --seeds 0 1 2
 
 DATA is what `prepare` made: token arrays of every batch and every evaluation, `plan.json`, and the
-weights, quantised as they came (`weights.*.npz`, each small enough to be sent alone). Here are only the model, its loss, generation and the product's own training step. OUT gets the output
-ids of every evaluation (`<run>.<step>.npz`), the losses (`<run>.json`), and nothing is decoded.
+weights, quantised as they came (`weights.*.npz`, each small enough to be sent alone). Here are only
+the model, its loss, generation and the product's own training step. OUT gets the output ids of
+every evaluation (`<run>.<step>.npz`), the losses (`<run>.json`), and nothing is decoded.
 """
 
 import argparse
