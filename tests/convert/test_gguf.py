@@ -6,6 +6,7 @@ import os
 import random
 import struct
 from pathlib import Path
+from typing import Any
 
 import gguf as package
 import gguf_models
@@ -17,6 +18,7 @@ from gguf_models import ARCHITECTURES, MIXED, SENTENCEPIECE
 from promot_jax.convert import decoders, gguf, inspect, open_source
 from promot_jax.convert.gguf_file import open_file
 from promot_jax.convert.importing import compare as compare_shapes
+from promot_jax.convert.source import Source
 from promot_jax.errors import UserError
 from promot_jax.models.config import RopeScaling
 
@@ -318,24 +320,21 @@ def test_tensors_that_have_no_place(tmp_path):
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_the_same_bits_as_transformers(kind, tmp_path):
     types = MIXED | {"ffn_down.weight": "Q6_K" if kind in SENTENCEPIECE else "Q4_K"}
-    compare(gguf_models.write(tmp_path / "a.gguf", kind, types, tied=kind != "qwen2"))
+    path = gguf_models.write(tmp_path / "a.gguf", kind, types, tied=kind != "qwen2")
+    compare(open_source(str(path)), transformers(path))
 
 
-@needs_real
-@pytest.mark.parametrize("name", REAL_MODELS)
-def test_the_same_bits_of_real_models(name):
-    compare(Path(REAL) / name)
-
-
-def compare(path: Path) -> None:
-    """Every number and setting is the one that Transformers read from the same file."""
+def transformers(path: Path) -> Any:
+    """Transformers' model of a file."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    source = open_source(str(path))
-    model = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.float32
-    )
+    where = {"gguf_file": path.name, "dtype": torch.float32}
+    return AutoModelForCausalLM.from_pretrained(path.parent, **where)
+
+
+def compare(source: Source, model: Any) -> None:
+    """Every number and setting is the one that Transformers read from the same file."""
     theirs, names = model.state_dict(), decoders.names(source.config)
     assert set(names) == set(source.tensors)
     for ours, name in names.items():

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gguf_models import ARCHITECTURES, MIXED, SENTENCEPIECE
-from test_gguf import REAL, REAL_MODELS, needs_real, needs_transformers
+from test_gguf import REAL, REAL_MODELS, compare, needs_real, needs_transformers, transformers
 
 from promot_jax.convert import open_source
 from promot_jax.convert.source import Source
@@ -71,14 +71,11 @@ class Both(NamedTuple):
 
 
 def both(path: Path) -> Both:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    where = {"gguf_file": path.name}
-    source = open_source(str(path))
-    theirs = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
+    source, theirs = open_source(str(path)), transformers(path)
     del theirs.config.quantization_config  # the copy in float64 is not
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, **where)
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     variables = {
         ours: jnp.asarray(tensor.read(), jnp.float32) for ours, tensor in source.tensors.items()
     }
@@ -111,6 +108,11 @@ def test_logits(kind, tmp_path):
     path = gguf_models.write(tmp_path / "a.gguf", kind, types, tied=kind != "qwen2")
     ids = np.random.default_rng(0).integers(5, gguf_models.VOCABULARY, (3, 40))
     check_logits(both(path), ids, np.arange(40))
+
+
+@needs_real
+def test_the_same_bits_of_real_models(found):
+    compare(found.source, found.theirs)
 
 
 @needs_real
