@@ -211,9 +211,9 @@ def _encoded(model: LanguageModel, record: Record, how: Answering) -> list[Ids]:
 
 def _fits(model: LanguageModel, column: Sequence[Ids], how: Answering) -> bool:
     """Whether each text is short enough, and all of them together have room in the context."""
-    first, *others = map(len, column)
-    behind = how.output + sum(others)
-    return max(first, *others, 0) <= how.input_length and first <= model.room(behind)
+    lengths, context = [*map(len, column)], model.description.model.context
+    whole = sum(lengths) + how.output
+    return max(lengths) <= how.input_length and (context is None or whole <= context)
 
 
 def _check(model: LanguageModel, source: Path, how: Answering) -> None:

@@ -41,7 +41,9 @@ def test_defaults_are_those_of_the_api():
     args, how = parser().parse_args(["infer", "w", "--input=a", "--output=b"]), Answering()
     for name in ("batch_size", "input_length", "too_long", "score", "prompt"):
         assert getattr(args, name) == getattr(how, name)
-    assert {name: default for name, (default, _) in DECODING.items()} == vars(Decoding())
+    decoding = {name: default for name, (default, _) in DECODING.items()}
+    assert Decoding(**decoding, stop_texts=tuple(args.stop_text)) == Decoding()
+    assert {*decoding, "stop_texts"} == vars(Decoding()).keys()
 
 
 def test_long_lines_are_named_and_the_others_answered(promot, folder):
