@@ -99,21 +99,29 @@ class Setup:
 
 def prepare(base: str, out: Path, seeds: Sequence[int], steps: int, limit: int | None) -> None:
     """Writes the arrays and plan.json."""
-    setup, plan = Setup(base), {"asked": {}, "scored": ["text"]}
+    setup, plan = Setup(base), {"asked": {}, "labels": {}, "scored": ["text", "labels"]}
     out.mkdir(parents=True, exist_ok=True)
     save = lambda name, arrays: np.savez_compressed(out / f"{name}.npz", **arrays)  # noqa: E731
     save("scored.text", setup.batch(real_sets.text_pairs(setup.vocabulary)))
+    asked, labels = {"prompt": [], "plain": []}, []
     for name, about, rows in setup.asked(limit):
-        longest = data.padded_length(max(map(len, rows.tokens)))
-        tokens, segments = padded(rows.tokens, len(rows.tokens), longest)
-        save(f"asked.{name}", {"tokens": tokens, "segments": segments})
-        plan["asked"][name] = about
+        group = "prompt" if about["prompt"] else "plain"
+        place = {"group": group, "start": len(asked[group]), "rows": len(rows.tokens)}
+        asked[group] += rows.tokens
+        plan["asked"][name] = about | place
         if about["task"] != setup.settings["TASK"]:
             pairs = real_sets.label_pairs(
                 setup.kind, setup.vocabulary, setup.size, about["task"], about["shots"], limit
             )
-            save(f"scored.{name}", setup.batch(pairs))
-            plan["scored"].append(name)
+            plan["labels"][name] = [sum(len(p.inputs) for p in labels), len(pairs.inputs)]
+            labels.append(pairs)
+    # All in one array: one program to compile.
+    for group, tokens in asked.items():
+        longest = data.padded_length(max(map(len, tokens)))
+        tokens, segments = padded(tokens, len(tokens), longest)
+        save(f"asked.{group}", {"tokens": tokens, "segments": segments})
+    together = real_sets.Pairs(*(sum((list(p[i]) for p in labels), []) for i in (0, 1)))
+    save("scored.labels", setup.batch(together))
     for seed in seeds:
         for prompted in (True, False):
             save(
@@ -183,10 +191,13 @@ def collect(base: str, data_dir: Path, out: Path) -> None:
         for step, scores in json.loads(path.read_text("utf-8")).items():
             found = _identity(path.stem) | {"step": int(step)}
             with np.load(out / f"{path.stem}.{step}.npz") as outputs:
-                for name in outputs.files:
-                    rows += _rows(setup, found, *sets[name], metrics[name], outputs[name])
+                for name, about in plan["asked"].items():
+                    if about["group"] in outputs.files:
+                        place = slice(about["start"], about["start"] + about["rows"])
+                        ids = outputs[about["group"]][place]
+                        rows += _rows(setup, found, *sets[name], metrics[name], ids)
             point = tuple(found[key] for key in ("method", "learning_rate", "seed", "step"))
-            losses[point] = _losses(setup, scores)
+            losses[point] = _losses(setup, plan["labels"], scores)
     text = ",\n".join(map(json.dumps, rows))
     (out / "results.json").write_text(f"[\n{text}\n]\n", encoding="utf-8")
     report(str(out))
@@ -233,16 +244,16 @@ def _rows(setup: Setup, found, about, rows, metrics: Metrics, ids) -> Iterator[d
         }
 
 
-def _losses(setup: Setup, scores: dict[str, list[float]]) -> dict[str, Any]:
+def _losses(setup: Setup, places: dict, scores: dict[str, list[float]]) -> dict[str, Any]:
     """General text and label mass, from log-likelihoods."""
-    score = lambda name: lambda inputs, targets: scores[name]  # noqa: E731
     text = real_sets.text_pairs(setup.vocabulary)
+    labels = np.exp(scores["labels"])
     mass = {
-        name: sum(np.exp(values)) * len(real_sets.LABELS) / len(values)
-        for name, values in scores.items()
-        if name != "text"
+        name: float(labels[start : start + count].mean() * len(real_sets.LABELS))
+        for name, (start, count) in places.items()
     }
-    return {"text_losses": real_sets.text_losses(text, score("text")), "label_mass": mass}
+    losses = real_sets.text_losses(text, lambda inputs, targets: scores["text"])
+    return {"text_losses": losses, "label_mass": mass}
 
 
 if __name__ == "__main__":

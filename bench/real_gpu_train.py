@@ -191,11 +191,9 @@ class Trials:
             model, self._data.plan["max_output"], tuple(self._data.plan["stop_ids"])
         )
         outputs, scores = {}, {}
-        for name, about in self._data.plan["asked"].items():
-            if about["prompt"] and not prompted:
-                continue
-            arrays = self._data.arrays(f"asked.{name}")
-            outputs[name] = np.asarray(ask(variables, arrays["tokens"], arrays["segments"]))
+        for group in ("plain", "prompt") if prompted else ("plain",):
+            arrays = self._data.arrays(f"asked.{group}")
+            outputs[group] = np.asarray(ask(variables, arrays["tokens"], arrays["segments"]))
         for name in self._data.plan["scored"]:
             scores[name] = np.asarray(
                 score(variables, self._data.arrays(f"scored.{name}"))
