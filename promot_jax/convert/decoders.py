@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from promot_jax.errors import UserError
-from promot_jax.models.config import ROPE_TYPES, DecoderConfig, RopeScaling
+from promot_jax.models.config import LAYERS, ROPE_TYPES, SIZE, DecoderConfig, RopeScaling
 
 EMBEDDING, HEAD = "params/token_embedder/embedding", "params/decoder/logits_dense/kernel"
 # Tensors that are no parameters: frequencies that old releases saved, and what sees pictures.
@@ -209,8 +209,10 @@ def settings(values: Mapping[str, Any], where: str) -> DecoderConfig:
         raise UserError(f"{where!r}: config.json lacks {', '.join(absent)}: download it again")
     heads, width = given["num_heads"], given["emb_dim"]
     for name in ("num_heads", "emb_dim", "num_layers"):  # what is computed with below
-        if not isinstance(given[name], int) or given[name] < 1:
+        if type(given[name]) is not int or not 0 < given[name] <= SIZE:
             raise read.refuse(REQUIRED[name], given[name], "it must be a positive whole number")
+    if given["num_layers"] > LAYERS:
+        raise read.refuse("num_hidden_layers", given["num_layers"], f"set up to {LAYERS}")
     theta, local, scaling = _rope(read)
     types, window = _layers(read, given["num_layers"])
     if "local" in types and scaling and not family.local_rope:
@@ -315,8 +317,9 @@ def _windows(read: _Reader, count: int, window: int | None) -> list[str]:
 
 def _no_rope(read: _Reader, count: int) -> list[str]:
     """SmolLM3's list says 1 where a layer has rope; its default leaves every fourth without."""
-    if "sliding_attention" in (read.values.get("layer_types") or ()):
-        raise read.refuse("layer_types", "sliding_attention", "we lack windows in this family")
+    given = read.values.get("layer_types")
+    if given is not None and given != ["full_attention"] * count:
+        raise read.refuse("layer_types", given, "this family's layers have no windows here")
     ropes, every = read.values.get("no_rope_layers"), read["no_rope_layer_interval"]
     if ropes is None:
         every = 4 if every is None else every

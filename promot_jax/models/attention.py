@@ -137,9 +137,7 @@ def _slower(name: str, query: Array, segments: Array | None) -> bool:
     """Whether "auto" leaves a kernel that could do it."""
     if name == "splash":  # tiles are 128 wide; nobody has tried it on narrower heads
         return query.shape[-1] % LANES != 0 or query.shape[2] < LANES
-    return (
-        segments is not None
-    )  # a packed row's mask would be a bias [batch, 1, q, k] with gradient
+    return segments is not None  # a packed row's mask would be a bias, with a gradient
 
 
 def _xla(query, key, value, scale, mask, bias, soft_cap, drop):
