@@ -124,8 +124,10 @@ def _lacks(name, query, key, structured, causal, asked) -> str | None:
         return "it has no soft cap of attention logits"
     if query.dtype not in (jnp.bfloat16, jnp.float16):
         return f"it computes in bfloat16, not {query.dtype}: set dtype = 'bfloat16'"
-    capability = getattr(jax.local_devices()[0], "compute_capability", "0")
-    most = 256 if float(capability) >= 9 else 128
+    device = jax.local_devices()[0]
+    if "cuda" not in device.client.platform_version or float(device.compute_capability) < 8:
+        return "it runs on NVIDIA's Ampere and later"
+    most = 256 if float(device.compute_capability) >= 9 else 128
     if query.shape[-1] % 8 or query.shape[-1] > most:
         return f"head_dim = {query.shape[-1]} is no multiple of 8 up to {most}"
     if asked["segments"] is not None and query.shape[2] % 2:

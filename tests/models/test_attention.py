@@ -1,5 +1,7 @@
 """One function for all attention: what it computes, and that its implementations agree."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -194,3 +196,36 @@ def test_cudnn_is_xla(window, packed, width):
         errors[name] = [float(jnp.abs(a.astype(jnp.float32) - b).max()) for a, b in pairs]
     for error, own in zip(errors["cudnn"], errors["xla"], strict=True):
         assert error <= 3 * own
+
+
+@pytest.mark.parametrize(
+    ("device", "how", "width", "taken"),
+    [
+        ("cuda 8.0", {}, 128, "cudnn"),
+        ("cuda 8.0", {}, 256, "xla"),
+        ("cuda 9.0", {}, 256, "cudnn"),
+        ("cuda 7.5", {}, 64, "xla"),
+        ("rocm gfx90a", {}, 64, "xla"),
+        ("cuda 9.0", {"dtype": jnp.float32}, 64, "xla"),
+        ("cuda 9.0", {"soft_cap": 2.0}, 64, "xla"),
+        ("cuda 9.0", {"segments": jnp.ones((BATCH, 128), jnp.int32)}, 64, "xla"),
+        ("cuda 9.0", {"causal": False, "mask": jnp.ones((1, 1, 128, 128), bool)}, 64, "xla"),
+        ("tpu", {"soft_cap": 2.0}, 128, "splash"),
+        ("tpu", {"segments": jnp.ones((BATCH, 128), jnp.int32)}, 256, "splash"),
+        ("tpu", {}, 64, "xla"),
+        ("tpu", {"causal": False}, 128, "xla"),
+    ],
+)
+def test_what_auto_takes(monkeypatch, device, how, width, taken):
+    """On devices that are not here; nothing is computed."""
+    name, _, capability = device.partition(" ")
+    client = types.SimpleNamespace(platform_version=f"PJRT {name} 1.0")
+    there = types.SimpleNamespace(client=client, compute_capability=capability)
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu" if name == "tpu" else "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [there])
+    for kernel in ("cudnn", "splash", "xla"):
+        monkeypatch.setattr(attention, f"_{kernel}", lambda *_, name=kernel, **__: name)
+    how = {"causal": True} | how
+    dtype = how.pop("dtype", jnp.bfloat16)
+    arrays = [x.astype(dtype) for x in draw(4, 2, 128, width)]
+    assert attend(*arrays, **how) == taken
