@@ -1,20 +1,29 @@
 """Decoder-only models as Hugging Face's Transformers describe them: config.json and tensor names.
 
-A family is a row of `FAMILIES`: the switches of `DecoderConfig` that its class means, and what its
-class assumes where config.json is silent (Gemma 3's larger ones say little). Both spellings are
-read: up to version 4 `rope_theta`, `rope_scaling` and `sliding_window_pattern`, from 5 on
-`rope_parameters` and `layer_types`. Written is the older one, which both open.
+A family is a row of `families.py`. Both spellings are read: up to version 4 `rope_theta`,
+`rope_scaling` and `sliding_window_pattern`, from 5 on `rope_parameters` and `layer_types`. Written
+is the older one, which both open.
 
 What config.json asks for and we lack is refused by name. Names of tensors follow from where the
 norms lie: `post_attention_layernorm` is the norm before the MLP where norms come before, and the
 norm behind the attention elsewhere.
 """
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from promot_jax.convert.families import (
+    ACTIVATIONS,
+    CAPS,
+    FAMILIES,
+    LAYER_TYPES,
+    MULTIMODAL,
+    OFF,
+    REQUIRED,
+    ROPE_FIELDS,
+    Family,
+)
 from promot_jax.errors import UserError
 from promot_jax.models.config import LAYERS, ROPE_TYPES, SIZE, DecoderConfig, RopeScaling
 
@@ -24,153 +33,6 @@ IGNORED = re.compile(
     r".*\.rotary_emb\.inv_freq|(model\.)?(vision_tower|multi_modal_projector)\..*"
     r"|(model\.)?(vision_model|vision_embed_tokens)\..*"
 )
-ACTIVATIONS = {
-    "silu": "silu",
-    "swish": "silu",
-    "gelu_pytorch_tanh": "gelu",
-    "gelu_new": "gelu",
-}
-LAYER_TYPES = {"full_attention": "global", "attention": "global", "sliding_attention": "local"}
-REQUIRED = {
-    "vocab_size": "vocab_size",
-    "emb_dim": "hidden_size",
-    "mlp_dim": "intermediate_size",
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "max_position_embeddings": "max_position_embeddings",
-}
-# Switches that we lack, and the values at which they are off (null and absence are, too).
-OFF = {
-    "attention_bias": False,
-    "mlp_bias": False,
-    "attention_dropout": 0,
-    "partial_rotary_factor": 1,
-    "pretraining_tp": 1,
-    "use_bidirectional_attention": False,
-    "add_cross_attention": False,
-    "is_encoder_decoder": False,
-    "quantization_config": None,
-    "transformers_weights": None,
-}
-# What belongs to each kind of rope beside its type and base.
-ROPE_FIELDS = {
-    "default": (),
-    "linear": ("factor",),
-    "llama3": (
-        "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings",
-    ),
-}  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Family:
-    """What the class of a `model_type` means.
-
-    Attributes:
-      architecture: the class with a head.
-      switches: fields of DecoderConfig that are the same in all its models.
-      defaults: values of config.json where it has none; None of these is null in a file but where
-        null means something.
-      activation: the name of the activation's field.
-      no_rope: may have layers without rope (the class then has no windows).
-      windows: may have windows.
-      local_rope: local layers have a rope of their own, which is not scaled.
-      scalar: has query_pre_attn_scalar.
-      caps: the soft caps it has.
-      divides: needs a hidden_size that is a multiple of its heads.
-      off: further settings that must be at these values.
-    """
-
-    architecture: str
-    switches: Mapping[str, Any]
-    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    activation: str = "hidden_act"
-    no_rope: bool = False
-    windows: bool = False
-    local_rope: bool = False
-    scalar: bool = False
-    caps: tuple[str, ...] = ()
-    divides: bool = False
-    off: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-GEMMA = {"norm_offset": True, "norm_placement": "both", "scale_embeddings": True}
-GEMMA_DEFAULTS = {
-    "num_key_value_heads": 4,
-    "head_dim": 256,
-    "hidden_activation": "gelu_pytorch_tanh",
-    "query_pre_attn_scalar": 256,
-    "sliding_window": 4096,
-    "tie_word_embeddings": True,
-}
-CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
-FAMILIES = {
-    "llama": Family("LlamaForCausalLM", {}, divides=True),
-    "qwen2": Family(
-        "Qwen2ForCausalLM",
-        {"qkv_bias": True},
-        {"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 28},
-        windows=True,
-    ),
-    "qwen3": Family(
-        "Qwen3ForCausalLM",
-        {"qk_norm": "head"},
-        {
-            "num_key_value_heads": 32,
-            "head_dim": 128,
-            "sliding_window": 4096,
-            "max_window_layers": 28,
-        },
-        windows=True,
-    ),
-    "smollm3": Family(
-        "SmolLM3ForCausalLM",
-        {},
-        {"num_key_value_heads": 4, "rope_theta": 2e6, "tie_word_embeddings": True},
-        no_rope=True,
-        off={"use_sliding_window": False},
-    ),
-    "olmo2": Family(
-        "Olmo2ForCausalLM",
-        {"norm_placement": "after", "qk_norm": "width"},
-        {"rms_norm_eps": 1e-5},
-    ),
-    "gemma2": Family(
-        "Gemma2ForCausalLM",
-        GEMMA,
-        GEMMA_DEFAULTS | {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
-        activation="hidden_activation",
-        windows=True,
-        scalar=True,
-        caps=CAPS,
-        divides=True,
-        off={"sliding_window_pattern": 2},
-    ),
-    "gemma3_text": Family(
-        "Gemma3ForCausalLM",
-        GEMMA | {"qk_norm": "head"},
-        GEMMA_DEFAULTS
-        | {
-            "vocab_size": 262208,
-            "hidden_size": 2304,
-            "intermediate_size": 9216,
-            "num_hidden_layers": 26,
-            "num_attention_heads": 8,
-            "max_position_embeddings": 131072,
-            "rope_theta": 1e6,
-            "rope_local_base_freq": 1e4,
-            "sliding_window_pattern": 6,
-        },
-        activation="hidden_activation",
-        windows=True,
-        local_rope=True,
-        scalar=True,
-        caps=CAPS[1:],
-        divides=True,
-        off={"attn_logit_softcapping": None},  # Transformers read it and do not use it
-    ),
-}
-MULTIMODAL = {"gemma3": "gemma3_text"}
 
 
 class _Reader:
@@ -204,27 +66,19 @@ def settings(values: Mapping[str, Any], where: str) -> DecoderConfig:
     family = FAMILIES[kind]
     read = _Reader(values, family, where)
     _check_off(read)
-    given = {ours: read[theirs] for ours, theirs in REQUIRED.items()}
-    if absent := [REQUIRED[ours] for ours, value in given.items() if value is None]:
-        raise UserError(f"{where!r}: config.json lacks {', '.join(absent)}: download it again")
-    heads, width = given["num_heads"], given["emb_dim"]
-    for name in ("num_heads", "emb_dim", "num_layers"):  # what is computed with below
-        if type(given[name]) is not int or not 0 < given[name] <= SIZE:
-            raise read.refuse(REQUIRED[name], given[name], "it must be a positive whole number")
-    if given["num_layers"] > LAYERS:
-        raise read.refuse("num_hidden_layers", given["num_layers"], f"set up to {LAYERS}")
+    given = _sizes(read)
     theta, local, scaling = _rope(read)
     types, window = _layers(read, given["num_layers"])
     if "local" in types and scaling and not family.local_rope:
         raise read.refuse("rope_scaling", scaling.rope_type, "we lack it in layers with a window")
-    eps = read["rms_norm_eps"]
+    heads, eps = given["num_heads"], read["rms_norm_eps"]
     try:
         return DecoderConfig(
             **given,
             **family.switches,
             **{cap: values.get(cap, family.defaults.get(cap)) for cap in family.caps},
             num_kv_heads=heads if (kv := read["num_key_value_heads"]) is None else kv,
-            head_dim=width // heads if (size := read["head_dim"]) is None else size,
+            head_dim=given["emb_dim"] // heads if (size := read["head_dim"]) is None else size,
             mlp_activation=_activation(read),
             rms_norm_eps=1e-6 if eps is None else eps,
             rope_theta=theta,
@@ -253,6 +107,17 @@ def _text(values: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], str
         known = ", ".join((*FAMILIES, *MULTIMODAL))
         raise UserError(f"{where!r} is a model of type {kind!r:.80}: only {known} are known")
     return values, kind
+
+
+def _sizes(read: _Reader) -> dict[str, Any]:
+    """The sizes that every file has, by our names."""
+    given = {ours: read[theirs] for ours, theirs in REQUIRED.items()}
+    if absent := [REQUIRED[ours] for ours, value in given.items() if value is None]:
+        raise UserError(f"{read.where!r}: config.json lacks {', '.join(absent)}: download it again")
+    for ours, most in {"num_heads": SIZE, "emb_dim": SIZE, "num_layers": LAYERS}.items():
+        if type(given[ours]) is not int or not 0 < given[ours] <= most:
+            raise read.refuse(REQUIRED[ours], given[ours], f"set a whole number from 1 to {most}")
+    return given
 
 
 def _check_off(read: _Reader) -> None:
