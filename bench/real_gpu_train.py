@@ -31,10 +31,11 @@ EMBEDDING = "params/token_embedder/embedding"
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains and evaluates every run, and says how long each took."""
     args = parser().parse_args(argv)
+    jax.config.update("jax_default_matmul_precision", "highest")  # or GPUs round to 10 bits
     data = Data(Path(args.data))
     base = weights(Path(args.data))
     trials = Trials(data, base, Path(args.out), args)
-    trials.evaluate("base", 0, models.build(data.config, ()), base, prompted=False)
+    trials.evaluate("base", 0, trials.start(None), prompted=False)
     for seed in args.seeds:
         tuned = trials.prompt(seed)
         for rate in args.learning_rates:
@@ -120,75 +121,79 @@ class Trials:
     def __init__(
         self, data: Data, base: Mapping[str, np.ndarray], out: Path, args: argparse.Namespace
     ):
-        self._data, self._base, self._out, self._args = data, base, out, args
-        self._config = dataclasses.replace(data.config, dtype=args.dtype)
+        self._data, self._out, self._args = data, out, args
+        config = dataclasses.replace(data.config, dtype=args.dtype, scan_layers=True)
+        # Every run has the prompt's variable, also those without it: fewer programs to compile.
+        self._model = models.build(config, ((PROMPT, data.plan["prompt_length"]),))
+        self._base = models.stack_layers(base, np.stack)
+        self._mesh = training.make_mesh(devices=jax.devices()[:1])
+        self._steps: dict[str, Any] = {}
         self._measured: dict[str, dict] = {}
         out.mkdir(parents=True, exist_ok=True)
+
+    def start(self, prompt: jax.Array | None) -> models.Variables:
+        """The base's variables and the prompt; None: one that nothing reads."""
+        shape = (self._data.plan["prompt_length"], self._data.config.emb_dim)
+        prompt = jnp.zeros(shape) if prompt is None else prompt
+        variables = dict(self._base) | {f"prompt/{PROMPT}": prompt}
+        copied = {path: jnp.array(x) for path, x in variables.items()}  # steps donate them
+        return jax.device_put(copied, training.replicated(self._mesh))
 
     def prompt(self, seed: int) -> jax.Array:
         """The prompt tuned with the model frozen, [length, embed]."""
         args, prompt = self._args, models.Prompt(PROMPT, self._data.plan["prompt_length"])
-        model = self._model(True)
         key = jax.random.fold_in(jax.random.key(seed), 1)
-        table = jnp.asarray(self._base[EMBEDDING]) * model.embedding_scale
+        table = jnp.asarray(self._base[EMBEDDING]) * self._model.embedding_scale
         first = models.init_prompts(key, table, [prompt])[PROMPT]
-        part = _part("prompt", args.prompt_learning_rate, 0)
-        run = f"prompt_tuning-seed{seed}"
-        variables = dict(self._base) | {f"prompt/{PROMPT}": first}
-        steps = args.prompt_steps
-        variables = self._train(run, model, variables, part, seed, True, steps, steps)
+        run, steps, rate = f"prompt_tuning-seed{seed}", args.prompt_steps, args.prompt_learning_rate
+        variables = self._train(run, first, "prompt", rate, 0, seed, True, steps, steps)
         return variables[f"prompt/{PROMPT}"]
 
     def model(self, method: str, seed: int, rate: float, prompt: jax.Array | None) -> None:
         """The whole model, with the prompt attached and frozen, or without one."""
-        run, prompted = f"{method}-lr{rate:g}-seed{seed}", prompt is not None
-        variables = dict(self._base) | ({f"prompt/{PROMPT}": prompt} if prompted else {})
-        part = _part("params", rate, 5)
-        args = self._args
-        self._train(
-            run, self._model(prompted), variables, part, seed, prompted, args.steps, args.every
-        )
+        run, args = f"{method}-lr{rate:g}-seed{seed}", self._args
+        steps, prompted = args.steps, prompt is not None
+        self._train(run, prompt, "params", rate, 5, seed, prompted, steps, args.every)
 
-    def _model(self, prompted: bool) -> models.Model:
-        length = self._data.plan["prompt_length"]
-        return models.build(self._config, ((PROMPT, length),) if prompted else ())
+    def _step(self, pattern: str, warmup: int):
+        """The product's step; the learning rate is an argument, so that all rates share it."""
+        loss = functools.partial(models.loss, self._model)
 
-    def _train(self, run, model, variables, part, seed, prompted, steps, every):
-        """The variables after `steps` updates; evaluates at the start and every so often."""
-        mesh = training.make_mesh(devices=jax.devices()[:1])
-        variables = jax.device_put(
-            {path: jnp.array(x) for path, x in variables.items()}, training.replicated(mesh)
-        )
+        def step(state, frozen, batch, rate):
+            part = _part(pattern, rate, warmup)
+            owner = training.assign([part], state.trained)
+            return training.train_step(
+                state, frozen, batch, loss=loss, parts=[part], owner=owner, accumulate=1
+            )
+
+        return self._steps.setdefault(pattern, jax.jit(step, donate_argnums=0))
+
+    def _train(self, run, prompt, pattern, rate, warmup, seed, prompted, steps, every):
+        """The variables after `steps` updates; evaluates every so often and at the end."""
+        variables = self.start(prompt)
+        part = _part(pattern, rate, warmup)
         owner = training.assign([part], variables)
-        begun = time.monotonic()
-        with training.use(mesh):
-            state, frozen = training.thaw(training.begin(mesh, seed), variables, [part], owner)
-            step = jax.jit(
-                functools.partial(
-                    training.train_step,
-                    loss=functools.partial(models.loss, model),
-                    parts=[part],
-                    owner=owner,
-                    accumulate=1,
-                ),
-                donate_argnums=0,
+        step, begun = self._step(pattern, warmup), time.monotonic()
+        with training.use(self._mesh):
+            state, frozen = training.thaw(
+                training.begin(self._mesh, seed), variables, [part], owner
             )
             for n, batch in enumerate(self._data.batches(seed, prompted)):
                 if n >= steps:
                     break
                 if n % every == 0 and n:
-                    self.evaluate(run, n, model, state.trained | frozen, prompted)
-                state, metrics = step(state, frozen, batch)
+                    self.evaluate(run, n, state.trained | frozen, prompted)
+                state, metrics = step(state, frozen, batch, jnp.float32(rate))
             variables = state.trained | frozen
-        self.evaluate(run, steps, model, variables, prompted)
+        self.evaluate(run, steps, variables, prompted)
         seconds, loss = time.monotonic() - begun, float(metrics["loss"])
         print(f"{run}: {steps} steps, last loss {loss:.3f}, {seconds:.0f} s", flush=True)
         return variables
 
-    def evaluate(self, run: str, step: int, model, variables, prompted: bool) -> None:
+    def evaluate(self, run: str, step: int, variables, prompted: bool) -> None:
         """Writes what the model answers, and its losses, at a step."""
         ask, score = _compiled(
-            model, self._data.plan["max_output"], tuple(self._data.plan["stop_ids"])
+            self._model, self._data.plan["max_output"], tuple(self._data.plan["stop_ids"])
         )
         outputs, scores = {}, {}
         for group in ("plain", "prompt") if prompted else ("plain",):
@@ -216,10 +221,10 @@ def _compiled(model: models.Model, length: int, stop_ids: tuple[int, ...]):
     return ask, jax.jit(lambda variables, batch: models.score(model, variables, batch)[0])
 
 
-def _part(pattern: str, rate: float, warmup: int) -> training.Part:
+def _part(pattern: str, rate: float | jax.Array, warmup: int) -> training.Part:
     """As gin/runs/real.gin trains."""
-    schedule = optax.warmup_constant_schedule(0.0, rate, warmup) if warmup else rate
-    return training.Part(pattern, schedule, training.adamw, clip_norm=1.0)
+    shape = optax.warmup_constant_schedule(0.0, 1.0, warmup) if warmup else lambda step: 1.0
+    return training.Part(pattern, lambda step: rate * shape(step), training.adamw, clip_norm=1.0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,15 @@
+#!/bin/sh
+# What only a GPU shows, within 8 minutes: kernels against XLA, a training step, and the experiment on a
+# real model on data that was prepared elsewhere. The machine needs no TensorFlow and no SeqIO.
+#
+#   python -m bench.real_gpu prepare BASE DATA --gguf FILE     beforehand, where they are
+#   sh bench/gpu.sh DATA OUT [options of bench.real_gpu_train]
+set -e
+data=$1 out=$2
+shift 2
+python3 -m pytest -q -p no:cacheprovider tests/models/test_attention.py -k cudnn || true
+python3 -m bench.attention
+for method in finetune prompt_tuning; do
+  python3 -m bench.train_step --method $method
+done
+python3 -m bench.real_gpu_train "$data" "$out" "$@"
