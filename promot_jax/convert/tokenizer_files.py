@@ -49,8 +49,7 @@ def read_vocabulary(directory: Path, rows: int, gemma: bool = False) -> Tokenize
         return _of_pieces(directory, rows, gemma)
     if (directory / "vocab.json").exists():
         raise UserError(
-            f"{str(directory)!r} has its tokenizer in vocab.json, and no {TOKENIZER}:"
-            f" {tokenizer_model.FIX}"
+            f"{str(directory)!r} has its tokenizer in vocab.json alone: {tokenizer_model.FIX}"
         )
     return None
 
