@@ -75,7 +75,8 @@ def settings(values: Mapping[str, Any], stored: Mapping[str, Tensor], where: str
 
 def read_vocabulary(directory: Path, values: Mapping[str, Any], rows: int) -> Vocabulary | None:
     """The tokenizer of a directory; None where it has none."""
-    return tokenizer_files.read_vocabulary(directory, rows)
+    gemma = plain(values)["model_type"].startswith("gemma")
+    return tokenizer_files.read_vocabulary(directory, rows, gemma)
 
 
 def given_vocabulary(given: str, rows: int, extra_ids: int) -> Vocabulary:

@@ -13,25 +13,29 @@ from typing import Any
 import tokenizers
 
 from promot_jax.console import say
+from promot_jax.convert import tokenizer_model
 from promot_jax.convert.source import check_downloaded, first_few
 from promot_jax.errors import UserError
-from promot_jax.vocabularies import Tokenizer
+from promot_jax.vocabularies import Tokenizer, chat, special_ids
+from promot_jax.vocabularies.tokenizer_file import open_tokenizer, read_any
 
 TOKENIZER, CONFIG, CHAT = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
+PIECES = "tokenizer.model"
 FILES = (
     CONFIG, CHAT, "chat_template.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt", "tokenizer.model",
+    "vocab.json", "merges.txt", PIECES,
 )  # fmt: skip
 # Of multimodal tokenizers, which text models share that have no row for it.
 PLACEHOLDERS = ("<image_soft_token>",)
 
 
-def read_vocabulary(directory: Path, rows: int) -> Tokenizer | None:
+def read_vocabulary(directory: Path, rows: int, gemma: bool = False) -> Tokenizer | None:
     """The tokenizer of a directory; None where it has none.
 
     Args:
       directory: of Transformers.
       rows: of the model's embedding table.
+      gemma: whether a SentencePiece model in it is Gemma's.
 
     Raises:
       UserError: a damaged tokenizer, one of more ids than the model has rows, without an end of
@@ -41,13 +45,29 @@ def read_vocabulary(directory: Path, rows: int) -> Tokenizer | None:
     if path.exists():
         check_downloaded(path)
         return within(Tokenizer.read(path), rows, str(path))
-    others = [name for name in ("tokenizer.model", "vocab.json") if (directory / name).exists()]
-    if others:
+    if (directory / PIECES).exists():
+        return _of_pieces(directory, rows, gemma)
+    if (directory / "vocab.json").exists():
         raise UserError(
-            f"{str(directory)!r} has its tokenizer in {others[0]}, and no {TOKENIZER}: write one"
-            " with AutoTokenizer.from_pretrained(...).save_pretrained(...) of Transformers"
+            f"{str(directory)!r} has its tokenizer in vocab.json alone: {tokenizer_model.FIX}"
         )
     return None
+
+
+def _of_pieces(directory: Path, rows: int, gemma: bool) -> Tokenizer:
+    """The tokenizer of a directory that has a SentencePiece model and no tokenizer.json."""
+    told = read_any(directory / CONFIG)
+    more = {**read_any(directory / "added_tokens.json"), **told.get("added_tokens_decoder", {})}
+    path = directory / PIECES
+    file = tokenizer_model.read(path, rows, gemma, told.get("add_bos_token", True) is not False)
+    opened = open_tokenizer(file)
+    texts = [x.get("content") if isinstance(x, dict) else name for name, x in more.items()]
+    if unknown := [x for x in texts if opened.token_to_id(str(x)) is None]:
+        raise UserError(
+            f"{str(directory)!r} adds {unknown[0]!r:.80} to its {PIECES}: {tokenizer_model.FIX}"
+        )
+    special = special_ids(directory, opened)
+    return Tokenizer(file, special, chat.read_template(directory))
 
 
 def within(vocabulary: Tokenizer, rows: int, where: str) -> Tokenizer:

@@ -38,7 +38,7 @@ def open_weights(directory: Path, stems: tuple[str, str]) -> dict[str, Tensor]:
 
     Raises:
       UserError: no file, one that is damaged or absent, PyTorch's where torch is not installed, or
-        numbers of a type that T5 cannot have.
+        numbers of a type that models cannot have.
     """
     for stem, ending, read in zip(
         stems, ("safetensors", "bin"), (_safetensors, _pytorch), strict=True

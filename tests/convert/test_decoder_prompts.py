@@ -106,6 +106,8 @@ def test_in_and_out(base, tmp_path):
         for field in ("task_type", "token_dim", "num_layers", "num_attention_heads"):
             assert told[field] == before[field], field
         assert told["num_transformer_submodules"] == before["num_transformer_submodules"] == 1
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        assert (exported / name).read_bytes() == (base / "model" / name).read_bytes()
     assert_same(ours(work, "two"), exported, exported / "prompts" / "two")
     served = LanguageModel(str(exported), {"data": 1})
     assert set(served.prompts) == {"one", "two"}

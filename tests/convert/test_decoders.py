@@ -422,7 +422,7 @@ def _no_head(directory: Path) -> None:
         (_no_end, "does not tell what ends a text"),
         (_pointer("tokenizer.json"), "tokenizer.json is a Git LFS pointer"),
         (_pointer("model.safetensors"), "model.safetensors is a Git LFS pointer"),
-        (_old_tokenizer, "tokenizer in vocab.json, and no tokenizer.json: write one"),
+        (_old_tokenizer, "tokenizer in vocab.json alone: write a tokenizer.json with"),
         (lambda directory: (directory / "tokenizer.json").unlink(), "give --vocabulary, .*r.json,"),
         (_no_number, r"model.norm.weight has nan at \[3\]"),
         (_prefix, "all 39 tensors begin with 'base_model.'"),
