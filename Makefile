@@ -11,10 +11,13 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 # The published version of uv that `make lock` was last run with.
 UV := uv==0.13.9
 
-.PHONY: demo test parity lint format lock clean install
+.PHONY: demo real test parity lint format lock clean install
 
 demo: install
 	$(PY) -m bench.demo $(DEMO_ARGS)
+
+real: install
+	$(PY) -m bench.real $(REAL_ARGS)
 
 test: install
 	PYTHONWARNDEFAULTENCODING=1 $(PY) -m pytest -q -n 2 --dist worksteal tests
