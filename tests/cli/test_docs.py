@@ -31,7 +31,7 @@ from promot_jax.run import LanguageModel
 EVALUATION = {"BEAMS": 1, "EVAL_LIMIT": 4, "EVAL_BATCH_SIZE": 4, "MAX_OUTPUT_LENGTH": 8}
 SHORT = EVALUATION | {
     "STEPS": 2, "PROMPT_STEPS": 2, "EVALUATE_EVERY": 2, "PROMPT_EVALUATE_EVERY": 2,
-    "BATCH_SIZE": 4, "PROMPT_LENGTH": 4,
+    "BATCH_SIZE": 8, "PROMPT_LENGTH": 4,
 }  # fmt: skip
 VERBS = {"run": SHORT, "eval": EVALUATION}
 # The published sizes of a paper's run, as those of the model that is there.
@@ -43,6 +43,7 @@ PAPER_FLAGS = [
     *(f"--gin.models.T5Config.{name}={value}" for name, value in PAPER.items()),
     *flags(VOCABULARY_FILE=doc_files.LAB, DATA_DIR="path/to/data"),
 ]
+FEW_SHOTS = flags(SHOTS=(1,), TARGET_SHOTS=(1,))  # of the paper's twelve tasks
 TASK = """task: boolq
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: {file}}}}}
@@ -127,7 +128,7 @@ class Reader:
             address = f"localhost:{free.getsockname()[1]}"
         command = re.sub(r"ADDRESS=\S+", f"ADDRESS={address}", command)
         assert "JAX_NUM_PROCESSES=2" in command
-        command = command.replace("JAX_NUM_PROCESSES=2", "JAX_NUM_PROCESSES=1")
+        command = command.replace("PROCESSES=2", "PROCESSES=1")
         self.shell(shlex.join(["env", *shortened(shlex.split(command), "run")]))
 
     def harness(self, command: str) -> None:
@@ -140,7 +141,7 @@ class Reader:
         own = self.folder / "own"
         own.mkdir(exist_ok=True)
         (own / "boolq.yaml").write_text(TASK.format(file=file), encoding="utf-8")
-        self.shell(f"{command.replace('boolq', str(own / 'boolq.yaml'))} --bootstrap_iters 0")
+        self.shell(f"{command.replace('boolq', str(own / 'boolq.yaml'))}")
 
     def gcloud(self, command: str) -> None:
         for name in ("gcloud", "git"):
@@ -160,8 +161,10 @@ def lacks(text: str) -> bool:
 def shortened(arguments: list[str], verb: str | None = None) -> list[str]:
     """A command line, with settings behind it that make it short."""
     more = flags(**VERBS.get(verb or arguments[0], {}))
-    paper = any("gin/runs/paper_" in argument for argument in arguments)
-    return [*arguments, *more, *(PAPER_FLAGS if paper else [])]
+    for name, settings in {"gin/runs/paper_": PAPER_FLAGS, "all_twelve": []}.items():
+        if any(name in argument for argument in arguments):
+            more += [*settings, *FEW_SHOTS]
+    return [*arguments, *more]
 
 
 def parse_bench(module: str, arguments: list[str]) -> None:
