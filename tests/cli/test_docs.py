@@ -210,8 +210,9 @@ def test_there_and_back(promot, environment, tmp_path):
         return  # without Transformers and PEFT
     for printed, file in ((decoder, "answers.jsonl"), (t5, "t5.jsonl")):
         theirs = [json.loads(line) for line in printed.splitlines()]
-        found = [re.sub(r"<extra_id_\d+>", " ", text) for text in answers(tmp_path / file)]
-        assert [text.split() for text in theirs] == [text.split() for text in found]
+        found = [re.sub(r"<extra_id_\d+>", "", text) for text in answers(tmp_path / file)]
+        # The spaces around sentinels that are left out differ.
+        assert ["".join(text.split()) for text in theirs] == ["".join(x.split()) for x in found]
         assert any(text.split() for text in theirs)
 
 
