@@ -255,3 +255,5 @@ def test_settings_and_options_exist(page):
     known = {option for verb in choices.values() for option in verb._option_string_actions}
     options = {name for text in named for name in re.findall(r"(?<!\S)(--[a-z_]+)", text)}
     assert not options - known - OTHERS
+    modules = [name for text in named for name in re.findall(r"python -m (\S+)", text)]
+    assert all(map(importlib.util.find_spec, modules)), modules
