@@ -302,7 +302,7 @@ def _check_data(root: Path, data: Mapping[str, str]) -> None:
 
 
 class Results:
-    """`results.json`: rows of scores; see the package's README for the columns.
+    """`results.json`: rows of scores; see docs/recipes.md for the columns.
 
     Each row of the file ends with a checksum of itself, `check`: a digit that was altered is
     noticed when the run goes on.
