@@ -9,7 +9,9 @@ data=$1 out=$2
 shift 2
 python3 -m pytest -q -p no:cacheprovider tests/models/test_attention.py -k cudnn || true
 python3 -m bench.attention
-for method in finetune prompt_tuning; do
-  python3 -m bench.train_step --method $method
+for model in t5 smollm2_135m; do
+  for method in finetune prompt_tuning; do
+    python3 -m bench.train_step --model $model --method $method
+  done
 done
 python3 -m bench.real_gpu_train "$data" "$out" "$@"

@@ -10,6 +10,7 @@ with epy.lazy_api_imports(globals()):
     from promot_jax.run.base import (
         base_method,
         base_model,
+        base_prompt_learning_rate,
         base_prompts,
         base_vocabulary,
         own_prompts,
@@ -27,6 +28,7 @@ __all__ = [
     "Stage",
     "base_method",
     "base_model",
+    "base_prompt_learning_rate",
     "base_prompts",
     "base_vocabulary",
     "infer",

@@ -16,6 +16,11 @@ def base_model(base: str) -> Config:
     return Description.read(_workdir(base)).model
 
 
+def base_prompt_learning_rate(base: str) -> float:
+    """At which soft prompts of a work directory's model learn, unless something else is set."""
+    return base_model(base).prompt_learning_rate
+
+
 def base_vocabulary(base: str, chat: bool | None = None) -> Vocabulary:
     """The vocabulary of a work directory's model; `chat` turns its chat template on or off."""
     check_values(base_vocabulary, {"chat": chat})
