@@ -144,7 +144,11 @@ class DecoderOnly:
         if vocabulary.chat:  # the template writes BOS itself, where there is one
             return list(vocabulary.encode(vocabulary.render(text)))
         bos = [] if vocabulary.bos_id is None else [vocabulary.bos_id]
-        return [*bos, *vocabulary.encode(text)]
+        return self._read([*bos, *vocabulary.encode(text)])
+
+    def _read(self, ids: list[int]) -> list[int]:
+        """Something to answer to: where no BOS is put in front, of no text one end."""
+        return ids or [self._vocabulary.prefix_id]
 
     def target_ids(self, inputs: str, targets: str) -> list[int]:
         vocabulary = self._vocabulary
@@ -161,7 +165,7 @@ class DecoderOnly:
         if not inputs:
             return ids + eos if add_eos and ids[-1:] != eos else ids
         ids = ids[:-1] if ids[-1:] == eos else ids  # the text goes on
-        return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+        return self._read(ids if bos is None or ids[:1] == [bos] else [bos, *ids])
 
     def answer(self, text: str) -> str:
         return text.removeprefix(self._glue).removesuffix(self._end)
@@ -186,12 +190,12 @@ class DecoderOnly:
     def write(self, batch: Arrays, row: int, pairs: Iterable[tuple[Ids, Ids]]) -> None:
         x_end = y_end = 0
         for segment, (inputs, targets) in enumerate(pairs, start=1):
-            x, y = x_end, y_end
+            x, y, read = x_end, y_end, [*inputs, *targets[:-1]]
+            x_end, y_end = x + len(read), y + len(targets)
             first = x + len(inputs) - 1  # predicts the target's first token
-            x_end, y_end = first + len(targets), y + len(targets)
-            batch["decoder_input_tokens"][row, x:x_end] = [*inputs, *targets[:-1]]
+            batch["decoder_input_tokens"][row, x:x_end] = read
             batch["decoder_target_tokens"][row, y:y_end] = targets
-            batch["decoder_target_positions"][row, y:y_end] = np.arange(first, x_end)
+            batch["decoder_target_positions"][row, y:y_end] = first + np.arange(len(targets))
             batch["decoder_loss_weights"][row, y:y_end] = 1
             if "decoder_segment_ids" in batch:
                 batch["decoder_segment_ids"][row, x:x_end] = segment

@@ -34,7 +34,7 @@ from promot_jax.evaluation.evaluation import Evaluation, prompts_of_tasks, split
 from promot_jax.evaluation.intervals import Interval
 from promot_jax.evaluation.metrics import Metrics, scorable_task
 from promot_jax.evaluation.samples import write_samples
-from promot_jax.vocabularies import Vocabulary
+from promot_jax.vocabularies import Vocabulary, text_of
 
 UNLIMITED = 2**30
 
@@ -191,7 +191,7 @@ class Evaluator:
         self, path: Path, each: _Set, outputs: Sequence[str], scores: Mapping[str, Interval]
     ) -> None:
         """Inputs as the model read them (shots, what was cut), without the prompt."""
-        inputs = [decode(self._vocabulary, ids) for ids in each.data.tokens]
+        inputs = [text_of(self._vocabulary, ids) for ids in each.data.tokens]
         targets = [example.targets for example in each.data.examples]
         first = next(iter(scores.values()), None)
         write_samples(path, inputs, targets, outputs, first and first.per_row)

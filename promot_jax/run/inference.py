@@ -151,10 +151,11 @@ class LanguageModel:
         if len(texts) != len(targets):
             raise UserError(f"{len(targets)} targets for {len(texts)} texts: give one a text")
         inputs = self._encode_all(texts, prompt)
-        self.check_lengths(inputs, "text")
         _check_texts(targets, "target")
         rows = [self.encode_target(*pair) for pair in zip(texts, targets, strict=True)]
         self.check_lengths(rows, "target")
+        for i, (text, row) in enumerate(zip(inputs, rows, strict=True)):
+            self.check_length(text, f"text {i}", len(row))
         return self.score_ids(inputs, rows, batch_size)
 
     def generate_ids(
@@ -276,17 +277,20 @@ class LanguageModel:
 
     def check_lengths(self, rows: Iterable[Ids], what: str = "text", output: int = 0) -> None:
         """Raises UserError for a row of more tokens than there is room for."""
-        room = self.room(output)
         for i, row in enumerate(rows):
-            if len(row) > room:
-                raise UserError(
-                    f"{what} {i} has {len(row)} tokens, more than input_length ="
-                    f" {self.input_length}: shorten it, or load the model with a larger one"
-                    if room == self.input_length
-                    else f"{what} {i} has {len(row)} tokens, and the model's context of"
-                    f" {room + output} has room for {room} and {output} of an output: shorten"
-                    " either"
-                )
+            self.check_length(row, f"{what} {i}", output)
+
+    def check_length(self, row: Ids, what: str, output: int = 0) -> None:
+        """Raises UserError for more tokens than there is room for, with `output` behind them."""
+        room = self.room(output)
+        if len(row) > room:
+            raise UserError(
+                f"{what} has {len(row)} tokens, more than input_length = {self.input_length}:"
+                " shorten it, or load the model with a larger one"
+                if room == self.input_length
+                else f"{what} has {len(row)} tokens, and the model's context of {room + output} has"
+                f" room for {room} and {output} of an output: shorten either"
+            )
 
     def fingerprints(self) -> dict[str, str]:
         """What all its answers come from: weights with prompts, architecture, vocabulary."""

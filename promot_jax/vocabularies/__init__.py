@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from promot_jax.vocabularies import chat, sentencepiece, tokenizer_file
-from promot_jax.vocabularies.base import Vocabulary, decode
+from promot_jax.vocabularies.base import Vocabulary, decode, text_of
 from promot_jax.vocabularies.byte import Byte
 from promot_jax.vocabularies.sentencepiece import SentencePiece
 from promot_jax.vocabularies.special import SpecialIds, special_ids
@@ -48,4 +48,5 @@ __all__ = [
     "check",
     "decode",
     "special_ids",
+    "text_of",
 ]

@@ -111,8 +111,14 @@ class Vocabulary(abc.ABC):
 
 
 def decode(vocabulary: Vocabulary, ids: Iterable[int]) -> str:
-    """An output's text: up to the first stop id; padding, and ids that the vocabulary lacks (soft
-    prompts), have none."""
-    kept = itertools.takewhile(lambda i: i not in vocabulary.stop_ids, map(int, ids))
+    """An output's text: up to the first stop id."""
+    return text_of(
+        vocabulary, itertools.takewhile(lambda i: i not in vocabulary.stop_ids, map(int, ids))
+    )
+
+
+def text_of(vocabulary: Vocabulary, ids: Iterable[int]) -> str:
+    """The text of all ids, of an input's too, which may begin with a stop id and have turns;
+    padding, and ids that the vocabulary lacks (soft prompts), have none."""
     inside = range(vocabulary.vocab_size)
-    return vocabulary.decode([i for i in kept if i in inside and i != vocabulary.pad_id])
+    return vocabulary.decode([i for i in map(int, ids) if i in inside and i != vocabulary.pad_id])

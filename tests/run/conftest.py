@@ -44,7 +44,15 @@ def task(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def served(task, tmp_path_factory):
+def kind(request):
+    """Of the model: a T5, unless a test is parametrised (indirectly) with `tiny_run.KINDS`."""
+    import tiny_run
+
+    return getattr(request, "param", tiny_run.T5)
+
+
+@pytest.fixture(scope="session")
+def served(task, kind, tmp_path_factory):
     """A work directory with a model and a prompt, hardly trained."""
     import tiny_run
 
@@ -53,4 +61,4 @@ def served(task, tmp_path_factory):
 
     root = tmp_path_factory.mktemp("served")
     stage = tiny_run.stage("short", "prompt", 1, task, optimizer=adamw, evaluations=[], select=None)
-    return run(tiny_run.settings(str(root / "work"), task, stages=[stage]))
+    return run(tiny_run.settings(str(root / "work"), task, stages=[stage], kind=kind))

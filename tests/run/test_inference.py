@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_run
 
 from promot_jax.data import padded_length
 from promot_jax.data.layouts import padded
@@ -19,6 +20,7 @@ from promot_jax.run import Answering, LanguageModel, infer
 TEXTS = [f"what follows {'abc' * n}?" for n in (1, 9, 30, 2, 8, 3, 17, 1, 12)]
 PROMPTS = ["target", None, None] * 3
 SHORT = Decoding(4)
+both_kinds = pytest.mark.parametrize("kind", tiny_run.KINDS, indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +28,7 @@ def model(served):
     return LanguageModel(str(served), {"data": 1})
 
 
+@both_kinds
 def test_batches_change_nothing(model):
     """Texts of three lengths and two prompts, in batches of four, with other neighbours."""
     outputs = model.generate(TEXTS, PROMPTS, SHORT, batch_size=4)
@@ -36,24 +39,48 @@ def test_batches_change_nothing(model):
     assert model.generate([]) == []
 
 
+def same(ours, theirs):
+    """Which scores are equal; a sum's last bit depends on how far a batch is padded."""
+    numbers = [[score.log_likelihood for score in scores] for scores in (ours, theirs)]
+    return np.isclose(*numbers, rtol=1e-5).tolist()
+
+
+@both_kinds
 def test_scores(model):
     targets = [f"{'xyz' * n}!" for n in range(len(TEXTS))]
     scores = model.score(TEXTS, targets, PROMPTS, batch_size=4)
     turned = model.score(TEXTS[::-1], targets[::-1], PROMPTS[::-1], batch_size=4)
-    assert scores == turned[::-1]
-    assert [score.tokens for score in scores] == [len(target) + 1 for target in targets]
+    assert same(scores, turned[::-1]) == [True] * len(TEXTS)
+    more = 1 + model.layout.one_text  # EOS, and a decoder's space in front
+    assert [score.tokens for score in scores] == [len(target) + more for target in targets]
     assert all(score.log_likelihood < 0 for score in scores)
     bare = model.score(TEXTS, targets, batch_size=4)
-    assert [a == b for a, b in zip(scores, bare, strict=True)] == [p is None for p in PROMPTS]
+    assert same(scores, bare) == [p is None for p in PROMPTS]
     with pytest.raises(UserError, match="2 targets for 1 texts"):
         model.score(["a"], ["b", "c"])
 
 
+@both_kinds
 def test_greedy_is_what_generate_finds(model):
     row = model.encode(TEXTS[0], None)
     found = model.generator(model.variables, *padded([row], 4, 32), SHORT)[0]
     [score] = model.score_ids([row], [found[found > 0]])
     assert score.greedy and score.tokens == (found > 0).sum()
+
+
+only_decoder = pytest.mark.parametrize("kind", [tiny_run.DECODER], indirect=True)
+
+
+@only_decoder
+def test_a_decoder_answers_no_text_too(model):
+    """Without BOS and prompt there is nothing to answer to: it then reads the end of a text."""
+    ids = model.encode("", None)
+    assert ids.tolist() == [model.vocabulary.eos_id]
+    texts = ["", TEXTS[2], "a"]
+    alone = [model.generate([text], None, SHORT) for text in texts]
+    assert model.generate(texts, None, SHORT) == [text for [text] in alone]
+    scores = model.score(texts, ["x", "y", "z"])
+    assert scores[0].log_likelihood == pytest.approx(model.score([""], ["x"])[0].log_likelihood)
 
 
 def write(path, rows):
@@ -250,6 +277,23 @@ def test_too_long(model, tmp_path):
     assert [row["output"] is None for row in lines(output)] == [False, True, False, True]
     with pytest.raises(UserError, match="text 1 has 100 tokens, more than input_length = 64"):
         at_most(model, 64).generate([row["inputs"] for row in LONG])
+
+
+@only_decoder
+def test_more_than_the_context(model, tmp_path):
+    """256 tokens, the output's too."""
+    rows = [{"inputs": letter * n} for letter, n in (("a", 1), ("b", 253), ("c", 252))]
+    source, output, named = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", []
+    how = Answering(decoding=SHORT)
+    assert infer(model, source, output, how, on_long=lambda *long: named.append(long)) == 3
+    assert named == [(2, 253)] and lines(output)[1]["output"] is None
+    with pytest.raises(UserError, match="line 2, has 253 tokens .* more than the model's context"):
+        infer(model, source, tmp_path / "o", dataclasses.replace(how, too_long="error"))
+    with pytest.raises(UserError, match="text 1 has 253 tokens, and .* of 256 has room for 252"):
+        model.generate([row["inputs"] for row in rows], None, SHORT)
+    with pytest.raises(UserError, match="text 0 has 252 tokens, and .* of 256 has room for 251"):
+        model.score([rows[2]["inputs"]], ["xyz"])
+    model.score([rows[2]["inputs"]], ["xy"])
 
 
 def at_most(model, tokens):

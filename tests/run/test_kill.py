@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_run
 
 from promot_jax.training import Checkpoints
 
@@ -29,8 +30,8 @@ def wait_for(process, workdir: Path, count: int) -> None:
         time.sleep(0.01)
 
 
-def finish(start, workdir: Path) -> None:
-    process = start(workdir, steps=STEPS, log_every=1)
+def finish(start, workdir: Path, kind: str) -> None:
+    process = start(workdir, steps=STEPS, log_every=1, kind=kind)
     process.join(PATIENCE)
     assert process.exitcode == 0
 
@@ -70,35 +71,38 @@ def assert_same(workdir: Path, undisturbed: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(start, tmp_path_factory):
+def undisturbed(start, kind, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("undisturbed") / "work"
-    finish(start, workdir)
+    finish(start, workdir, kind)
     return workdir
+
+
+PARTS = [(tiny_run.T5, 0), (tiny_run.DECODER, 1)]
 
 
 # Five moments in either stage: after a random number of logged steps, and a random while later,
 # which mostly lies in an evaluation or while a checkpoint is being written.
-@pytest.mark.parametrize("part", range(2))
-def test_kill_9_loses_nothing(start, undisturbed, tmp_path, part):
+@pytest.mark.parametrize(("kind", "part"), PARTS, indirect=["kind"])
+def test_kill_9_loses_nothing(start, undisturbed, kind, tmp_path, part):
     rng = random.Random(part)
     moments = sorted(
         rng.sample(range(1, STEPS), 3 - part) + rng.sample(range(STEPS + 1, 2 * STEPS), 2 + part)
     )
     killed = 0
     for moment in moments:
-        process = start(tmp_path / "work", steps=STEPS, log_every=1)
+        process = start(tmp_path / "work", steps=STEPS, log_every=1, kind=kind)
         wait_for(process, tmp_path / "work", moment)
         time.sleep(rng.uniform(0, 0.4))
         if process.is_alive():
             process.kill()
             killed += 1
         process.join()
-    finish(start, tmp_path / "work")
+    finish(start, tmp_path / "work", kind)
     assert killed == len(moments)
     assert_same(tmp_path / "work", undisturbed)
 
 
-def test_sigterm_saves_and_leaves_cleanly(start, undisturbed, tmp_path):
+def test_sigterm_saves_and_leaves_cleanly(start, undisturbed, kind, tmp_path):
     """In either stage; what is left is complete, and the next start ends bit-identical."""
     workdir = tmp_path / "work"
     for moment in (2, STEPS + 6):
@@ -110,5 +114,5 @@ def test_sigterm_saves_and_leaves_cleanly(start, undisturbed, tmp_path):
         stage = STAGES[moment > STEPS]
         latest = Checkpoints(workdir / stage / "checkpoints", read_only=True).latest()
         assert latest is not None and latest >= moment % STEPS
-    finish(start, workdir)
+    finish(start, workdir, kind)
     assert_same(workdir, undisturbed)

@@ -13,7 +13,7 @@ import tiny_run
 
 from promot_jax.data import file_task
 from promot_jax.errors import UserError
-from promot_jax.models import Decoding, Prompt, unstack_layers
+from promot_jax.models import Decoding, Prompt, build, unstack_layers
 from promot_jax.run import LanguageModel, Stage, run
 from promot_jax.training import Checkpoints, Diverged, adamw, make_mesh
 from promot_jax.training.variables import Layout, load
@@ -22,16 +22,18 @@ STEPS = 16
 BRIEF = {"evaluations": [], "select": None, "log_every": 1, "checkpoint_every": None}
 
 
+both_kinds = pytest.mark.parametrize("kind", tiny_run.KINDS, indirect=True)
+
+
 @pytest.fixture(scope="module")
-def finished(task, tmp_path_factory):
+def finished(task, kind, tmp_path_factory):
     """ProMoT, run to its end."""
-    return run(tiny_run.settings(str(tmp_path_factory.mktemp("finished") / "work"), task))
+    workdir = tmp_path_factory.mktemp("finished") / "work"
+    return run(tiny_run.settings(str(workdir), task, kind=kind))
 
 
 def layout_of(settings) -> Layout:
-    from promot_jax.models import T5
-
-    model = T5(settings.model, tuple((p.name, p.length) for p in settings.prompts))
+    model = build(settings.model, [(p.name, p.length) for p in settings.prompts])
     return Layout(model, make_mesh(settings.mesh))
 
 
@@ -48,6 +50,7 @@ def stored(workdir: Path, stage: str) -> tuple[dict[str, np.ndarray], dict]:
         return {path: np.asarray(x) for path, x in variables.items()}, checkpoints.note(step)
 
 
+@both_kinds
 def test_what_lies_in_a_work_directory(finished):
     names = {"config.gin", "run.json", "data.json", "results.json", "1-prompt", "2-model"}
     assert {path.name for path in finished.iterdir()} == names
@@ -58,6 +61,7 @@ def test_what_lies_in_a_work_directory(finished):
         assert samples == {f"{tiny_run.TASK}.0shot.{step}.jsonl" for step in (0, 8, 16)}
 
 
+@both_kinds
 def test_results(finished):
     rows = rows_of(finished)
     assert [(r["stage"], r["step"]) for r in rows] == [
@@ -78,16 +82,18 @@ def test_a_stage_one_checkpoint_is_its_prompt(finished):
     assert len(note["reference"]["digest"]) == 16
 
 
-def test_what_stage_two_leaves_is_complete(finished, task):
+@both_kinds
+def test_what_stage_two_leaves_is_complete(finished, task, kind):
     variables, note = stored(finished, "2-model")
-    assert set(variables) == set(layout_of(tiny_run.settings("", task)).abstract())
+    assert set(variables) == set(layout_of(tiny_run.settings("", task, kind=kind)).abstract())
     assert note["reference"]["digest"] is None
     prompt = stored(finished, "1-prompt")[0]["prompt/target"]
     np.testing.assert_array_equal(variables["prompt/target"], prompt)
 
 
-def test_a_stage_directory_loads_with_what_it_refers_to(finished, task):
-    layout = layout_of(tiny_run.settings("", task))
+@both_kinds
+def test_a_stage_directory_loads_with_what_it_refers_to(finished, task, kind):
+    layout = layout_of(tiny_run.settings("", task, kind=kind))
     first, last = (load(str(finished / stage), layout) for stage in ("1-prompt", "2-model"))
     assert set(first) == set(last) == set(layout.abstract())
     np.testing.assert_array_equal(first["prompt/target"], last["prompt/target"])
@@ -96,11 +102,12 @@ def test_a_stage_directory_loads_with_what_it_refers_to(finished, task):
     assert not any(np.array_equal(last[p], random[p]) for p in last if p.endswith("kernel"))
 
 
-def test_a_finished_run_does_nothing(finished, task):
+@both_kinds
+def test_a_finished_run_does_nothing(finished, task, kind):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
     before.pop(finished / "results.json")
     text = (finished / "results.json").read_text(encoding="utf-8")
-    run(tiny_run.settings(str(finished), task))
+    run(tiny_run.settings(str(finished), task, kind=kind))
     after = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
     after.pop(finished / "results.json")
     assert before == after and text == (finished / "results.json").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A whole run on a tiny model and a tiny task: what the tests of `run` start, kill and resume."""
+"""A whole run on a tiny model of either kind: what the tests of `run` start, kill and resume."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from promot_jax.data import TrainData, byte, file_task
 from promot_jax.evaluation import Evaluation
-from promot_jax.models import Decoding, Prompt, T5Config
+from promot_jax.models import DecoderConfig, Decoding, Prompt, T5Config
 from promot_jax.run import Run, Stage, run
 from promot_jax.training import Interrupted, Part, adafactor
 
@@ -24,6 +24,23 @@ MODEL = T5Config(
     mlp_dim=32,
     scan_layers=True,
 )
+T5, DECODER = KINDS = "encoder_decoder", "decoder_only"
+MODELS = {
+    T5: MODEL,
+    DECODER: DecoderConfig(
+        vocab_size=264,
+        emb_dim=16,
+        num_heads=2,
+        num_kv_heads=1,
+        num_layers=2,
+        head_dim=8,
+        mlp_dim=32,
+        max_position_embeddings=256,
+        layer_types=("local", "global"),
+        sliding_window=16,
+        scan_layers=True,
+    ),
+}
 TASK = "tiny_run_task"
 
 
@@ -59,7 +76,9 @@ def stage(name: str, pattern: str, steps: int, task: str, **changes) -> Stage:
     return Stage(name, parts, data, steps, **settings | changes)
 
 
-def settings(workdir: str, task: str, steps: int = 16, log_every: int = 4, **changes) -> Run:
+def settings(
+    workdir: str, task: str, steps: int = 16, log_every: int = 4, kind: str = T5, **changes
+) -> Run:
     """ProMoT on the task: a prompt stage and a model stage of `steps` updates each."""
     stages = [
         stage("prompt", "prompt", steps, task, log_every=log_every),
@@ -67,7 +86,7 @@ def settings(workdir: str, task: str, steps: int = 16, log_every: int = 4, **cha
     ]
     values = {
         "method": "promot",
-        "model": MODEL,
+        "model": MODELS[kind],
         "vocabulary": byte(),
         "stages": stages,
         "target": task,

@@ -1,4 +1,7 @@
-"""What the tests of training share: a task from a file, and a model with its variables."""
+"""What the tests of training share: a task from a file, and a model with its variables.
+
+It is a T5 unless a test is of `both_kinds`.
+"""
 
 import pytest
 import tiny_training
@@ -10,13 +13,18 @@ def task(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def batches(task):
-    return tiny_training.batches_of(task)
+def kind(request):
+    return getattr(request, "param", tiny_training.T5)
 
 
 @pytest.fixture(scope="session")
-def model():
-    return tiny_training.tiny()
+def batches(task, kind):
+    return tiny_training.batches_of(task, kind=kind)
+
+
+@pytest.fixture(scope="session")
+def model(kind):
+    return tiny_training.tiny(kind)
 
 
 @pytest.fixture(scope="session")

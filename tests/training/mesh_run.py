@@ -1,6 +1,7 @@
-"""Trains on several meshes of 8 virtual devices and prints the losses as JSON: one process for all.
+"""Trains both kinds of models on several meshes of 8 virtual devices, all in one process.
 
-Started by `test_meshes.py`, since the number of devices is fixed when JAX starts.
+It prints the losses as JSON. Started by `test_meshes.py`, since the number of devices is fixed
+when JAX starts.
 """
 
 import contextlib
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import jax
 from tiny_training import (
+    DECODER,
+    T5,
     Trainer,
     batches_of,
     copies,
     fine_tuning,
+    inputs_of,
     loss_of,
     prompt_tuning,
     tiny,
@@ -31,6 +35,16 @@ MESHES = {
     "one": None,
     "data": {"data": 8},
     "fsdp_tensor": {"fsdp": 4, "tensor": 2},
+}
+# A decoder has fewer key and value heads (one) than `tensor` has devices.
+ASKED = {
+    T5: (MESHES, (("one", "fsdp_tensor"), ("fsdp_tensor", "data"))),
+    DECODER: (("one", "fsdp_tensor"), (("fsdp_tensor", "one"),)),
+}
+CHANGES = {T5: {"dropout_rate": 0.1}, DECODER: {}}
+KERNELS = {
+    T5: "params/encoder/layers_0/mlp/wo/kernel",
+    DECODER: "params/decoder/layers_0/self_attention/key/kernel",
 }
 
 
@@ -67,7 +81,7 @@ def move(source: Trainer, name: str, model, directory: Path) -> Trainer:
 def constraints(trainer: Trainer, batch) -> int:
     """Sharding constraints in the lowered step."""
     with use(trainer.mesh):
-        placed = place_batch(trainer.mesh, batch, len(batch["encoder_input_tokens"]))
+        placed = place_batch(trainer.mesh, batch, len(inputs_of(batch)))
         lowered = trainer.jitted.lower(trainer.state, trainer.frozen, placed)
     return lowered.as_text().count("sdy.sharding_constraint")
 
@@ -83,30 +97,36 @@ def refusal(trainer: Trainer, model, batch) -> str:
     return "nothing"
 
 
-def main(directory: Path) -> None:
+def measure(kind: str, task: str, directory: Path) -> dict:
     """Losses on every mesh, and of runs that change meshes half-way."""
-    assert jax.device_count() == 8
-    directory.mkdir(exist_ok=True)
-    model, batches = tiny(dropout_rate=0.1), batches_of(write_tsv(directory))
+    meshes, moves = ASKED[kind]
+    model, batches = tiny(kind, **CHANGES[kind]), batches_of(task, kind=kind)
     host = copies(variables_of(model))
-    out = {"digests": [], "bytes": {}}
-    for name in MESHES:
+    out = {"digests": [], "bytes": {}, "gathers": 0}
+    for name in meshes:
         trainer = trainer_on(name, host, model)
         out["digests"].append(digest(trainer.state.trained))
         every = jax.jit(functools.partial(jax.tree.map, bit_sum))
         compiled = every.lower(trainer.state.trained).compile().as_text()
-        out["gathers"] = out.get("gathers", 0) + compiled.count("all-gather")
-        kernel = trainer.state.trained["params/encoder/layers_0/mlp/wo/kernel"]
+        out["gathers"] += compiled.count("all-gather")
+        kernel = trainer.state.trained[KERNELS[kind]]
         out["bytes"][name] = kernel.addressable_shards[0].data.nbytes / kernel.nbytes
         out[name] = losses(trainer, batches, 0, STEPS)
     out["constraints"] = constraints(trainer, batches(0))
     out["refusal"] = refusal(trainer, model, batches(0))
-    for first, then in (("one", "fsdp_tensor"), ("fsdp_tensor", "data")):
+    for first, then in moves:
         trainer = trainer_on(first, host, model)
         begun = losses(trainer, batches, 0, STEPS // 2)
-        moved = move(trainer, then, model, directory / f"{first}-{then}")
+        moved = move(trainer, then, model, directory / f"{kind}-{first}-{then}")
         out[f"{first} then {then}"] = begun + losses(moved, batches, STEPS // 2, STEPS)
-    print(json.dumps(out))
+    return out
+
+
+def main(directory: Path) -> None:
+    assert jax.device_count() == 8
+    directory.mkdir(exist_ok=True)
+    task = write_tsv(directory)
+    print(json.dumps({kind: measure(kind, task, directory) for kind in ASKED}))
 
 
 if __name__ == "__main__":

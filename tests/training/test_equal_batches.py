@@ -3,12 +3,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from tiny_training import (
+    DECODER,
     IDS,
+    T5,
     Trainer,
     batches_of,
+    both_kinds,
     fine_tuning,
+    inputs_of,
     loss_of,
     tiny,
     variables_of,
@@ -34,8 +37,8 @@ def unequal(batch):
     return batch | {"decoder_loss_weights": weights}
 
 
-@pytest.mark.parametrize("accumulate", [2, 8])
-def test_accumulation_is_the_large_batch(model, variables, batches, accumulate):
+@both_kinds
+def test_accumulation_is_the_large_batch(model, variables, batches, accumulate=4):
     batch = unequal(batches(0))
     run = jax.jit(
         lambda v, n: gradients(loss_of(model), v, {}, batch, jax.random.key(0), n),
@@ -47,6 +50,7 @@ def test_accumulation_is_the_large_batch(model, variables, batches, accumulate):
     assert_close(ours, theirs)
 
 
+@both_kinds
 def test_accumulation_in_bfloat16_loses_nothing(model, variables, batches):
     """The mean of 64 equal parts is one of them, which a sum in bfloat16 would be far from."""
     half = {path: x.astype(jnp.bfloat16) for path, x in variables.items()}
@@ -87,26 +91,29 @@ def once_each(batches) -> dict:
     return {name: x[:units] for name, x in batch.items()}
 
 
-def test_packed_is_unpacked(model, variables, task):
+@both_kinds
+def test_packed_is_unpacked(model, variables, task, kind):
     """The same examples with their prompts, packed and alone; the prompt's gradient too."""
-    alone = once_each(batches_of(task, batch_size=1, input_length=60, target_length=24))
-    packed = once_each(
-        batches_of(task, batch_size=1, input_length=60, target_length=24, packing=True)
-    )
-    assert len(packed["encoder_input_tokens"]) < len(alone["encoder_input_tokens"])
-    soft = [(b["encoder_input_tokens"] >= IDS["target"][0]).sum() for b in (packed, alone)]
-    assert soft[0] == soft[1] == 4 * len(alone["encoder_input_tokens"])
+    settings = {"batch_size": 1, "kind": kind, "input_length": 60, "target_length": 24}
+    alone, packed = (once_each(batches_of(task, packing=p, **settings)) for p in (False, True))
+    assert len(inputs_of(packed)) < len(inputs_of(alone))
+    soft = [(inputs_of(batch) >= IDS["target"][0]).sum() for batch in (packed, alone)]
+    assert soft[0] == soft[1] == 4 * len(inputs_of(alone))
     run = jax.jit(lambda v, b: gradients(loss_of(model), v, {}, b, jax.random.key(0), 1))
     (ours, our_sums), (theirs, their_sums) = run(variables, packed), run(variables, alone)
     assert_close(our_sums, their_sums)
     assert_close(ours, theirs, 3e-5)
 
 
-def test_training_scanned_layers_is_training_unrolled_ones(batches):
+LAYERS = {T5: {"num_encoder_layers": 2, "num_decoder_layers": 2}, DECODER: {}}
+
+
+@both_kinds
+def test_training_scanned_layers_is_training_unrolled_ones(batches, kind):
     """Adafactor's factors, clipping and scale are those of single layers, not of the stack."""
     optimizer = factored
-    layers = {"num_encoder_layers": 2, "num_decoder_layers": 2}
-    model, scanned = tiny(**layers), tiny(scan_layers=True, **layers)
+    model = tiny(kind, **LAYERS[kind])
+    scanned = tiny(kind, scan_layers=True, **LAYERS[kind])
     variables = variables_of(model)
     parts = [Part("params", 0.01, optimizer), Part("prompt", 0.1, optimizer)]
     ours = Trainer(scanned, stack_layers(variables), parts)

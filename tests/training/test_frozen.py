@@ -5,9 +5,11 @@ import numpy as np
 from tiny_training import (
     Trainer,
     batches_of,
+    both_kinds,
     copies,
     descent,
     fine_tuning,
+    inputs_of,
     loss_of,
     prompt_tuning,
     tiny,
@@ -26,6 +28,7 @@ def optimizer_shapes(state) -> set[tuple]:
     return {x.shape for x in jax.tree.leaves(state.optimizer) if x.ndim}
 
 
+@both_kinds
 def test_a_prompt_stage_leaves_the_model(model, variables, batches):
     trainer = Trainer(model, variables, prompt_tuning())
     before = copies(variables)
@@ -38,6 +41,7 @@ def test_a_prompt_stage_leaves_the_model(model, variables, batches):
     assert optimizer_shapes(trainer.state) <= {(4, 32), (4,), (32,), (1,)}
 
 
+@both_kinds
 def test_the_paper_s_second_stage_leaves_the_prompt(model, variables, batches):
     trainer = Trainer(model, variables, fine_tuning())
     before = copies(variables)
@@ -93,12 +97,13 @@ def test_a_pattern_may_be_narrow(model, variables, batches):
     }
 
 
-def test_a_frozen_model_saves_arithmetic(task):
+@both_kinds
+def test_a_frozen_model_saves_arithmetic(task, kind):
     """At most 0.75 of fine-tuning's for the same tokens; a norm over all would cost the rest."""
-    model = tiny(vocab_size=512, emb_dim=64, mlp_dim=256)
+    model = tiny(kind, vocab_size=512, emb_dim=64, mlp_dim=256)
     variables = variables_of(model)
-    batch = batches_of(task, input_length=64, target_length=32)(0)
-    batch["encoder_input_tokens"][batch["encoder_input_tokens"] >= 264] += 512 - 264
+    batch = batches_of(task, kind=kind, input_length=64, target_length=32)(0)
+    inputs_of(batch)[inputs_of(batch) >= 264] += 512 - 264
     flops = [
         Trainer(model, variables, parts(optimizer=descent)).flops(batch)
         for parts in (prompt_tuning, fine_tuning)
