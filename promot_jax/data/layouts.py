@@ -28,6 +28,7 @@ from promot_jax.vocabularies import Vocabulary
 Ids = Int[np.ndarray, " tokens"]
 Arrays = dict[str, np.ndarray]
 TEMPLATE = "{inputs} {targets}"  # of a text that belongs to no task
+WORD = "a"  # no vocabulary joins it with white space
 
 
 class Layout(Protocol):
@@ -154,11 +155,17 @@ class DecoderOnly:
         vocabulary = self._vocabulary
         if not vocabulary.chat:
             text = f"{self._glue}{targets}{self._end}"
-            return [*vocabulary.encode(text), vocabulary.eos_id]
+            return [*self._behind(text), vocabulary.eos_id]
         _, turn = vocabulary.turn(self.before(inputs), targets)
         ids = list(vocabulary.encode(turn))
         ends = [i + 1 for i, token in enumerate(ids) if token in vocabulary.stop_ids]
         return ids[: ends[0]] if ends else [*ids, vocabulary.eos_id]
+
+    def _behind(self, text: str) -> list[int]:
+        """A text's ids as they are behind a word: Llama 2's puts a space in front of all texts."""
+        word, whole = (self._vocabulary.encode(x) for x in (WORD, WORD + text))
+        apart = whole[: len(word)] == word
+        return whole[len(word) :] if apart else self._vocabulary.encode(text)
 
     def ready(self, ids: list[int], add_eos: bool, inputs: bool) -> list[int]:
         eos, bos = [self._vocabulary.eos_id], self._vocabulary.bos_id

@@ -10,13 +10,21 @@ V = 259
 PROMPTS = {"p": np.arange(300, 304), "q": np.arange(310, 312)}
 
 
-def batches(task, input_length=40, target_length=8, vocabulary=None, vocab_size=V, **settings):
+T5, DECODER = KINDS = "encoder_decoder", "decoder_only"
+both_kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+def batches(
+    task, input_length=40, target_length=8, vocabulary=None, vocab_size=V, kind=T5, **settings
+):
     train = data.TrainData(task, input_length, target_length, **settings)
-    return data.Batches(train, vocabulary or data.byte(), vocab_size, PROMPTS)
+    return data.Batches(train, vocabulary or data.byte(), vocab_size, PROMPTS, kind)
 
 
 def unpack(batch):
     """A batch -> the (prompt, input, target) of each example in it."""
+    if "encoder_input_tokens" not in batch:
+        return unpack_decoder(batch)
     found = []
     segments = [batch.get(f"{side}_segment_ids") for side in ("encoder", "decoder")]
     if segments[1] is None:
@@ -36,6 +44,29 @@ def unpack(batch):
     return found
 
 
+def unpack_decoder(batch):
+    """The same of a decoder's: an example begins at position 0, a target behind the input."""
+    found = []
+    for row in range(len(batch["decoder_input_tokens"])):
+        inside = batch["decoder_loss_weights"][row] > 0
+        y, places = (batch[f"decoder_target_{k}"][row][inside] for k in ("tokens", "positions"))
+        segments = batch.get("decoder_segment_ids", np.ones_like(batch["decoder_input_tokens"]))[
+            row
+        ]
+        for segment in range(1, int(segments.max()) + 1):
+            mine = segments[places] == segment
+            targets, at, [begin] = y[mine], places[mine], np.flatnonzero(segments == segment)[:1]
+            x = batch["decoder_input_tokens"][row][begin : at[0] + 1]
+            assert at.tolist() == list(range(at[0], at[0] + len(targets))) and targets[-1] == 1
+            shifted = batch["decoder_input_tokens"][row][at[1:]]
+            assert shifted.tolist() == targets[:-1].tolist()
+            prompt = tuple(x[x >= V].tolist())
+            assert tuple(x[: len(prompt)].tolist()) == prompt
+            text = [data.byte().decode(ids.tolist()) for ids in (x[len(prompt) :], targets)]
+            found.append((prompt, text[0], text[1].removeprefix(" ")))
+    return found
+
+
 def test_layout(text_task):
     batch = batches(text_task([("ab", "c")]), 6, 4, batch_size=2, prompts="q")(0)
     a = ord("a") + 3
@@ -48,17 +79,18 @@ def test_layout(text_task):
     assert set(dtypes.values()) == {np.dtype(np.int32)}
 
 
+@both_kinds
 @pytest.mark.parametrize("packing", [False, True])
-def test_pure_function_of_the_step(text_task, pairs, packing):
-    name = text_task(pairs(50))
-    one, other = (batches(name, batch_size=8, packing=packing, shots=(0, 1)) for _ in range(2))
+def test_pure_function_of_the_step(text_task, pairs, packing, kind):
+    name, how = text_task(pairs(50)), {"batch_size": 8, "packing": packing, "kind": kind}
+    one, other = (batches(name, shots=(0, 1), **how) for _ in range(2))
     later = [one(step) for step in range(20)]
     for step in (19, 3, 3, 0, np.int64(11)):
         again = other(step)
         assert list(again) == list(later[step])
         assert all(np.array_equal(again[key], later[step][key]) for key in again)
-    seeded = batches(name, batch_size=8, packing=packing, seed=1)(0)
-    assert not np.array_equal(seeded["encoder_input_tokens"], later[0]["encoder_input_tokens"])
+    seeded = batches(name, seed=1, **how)(0)
+    assert not np.array_equal(seeded["decoder_input_tokens"], later[0]["decoder_input_tokens"])
 
 
 @pytest.fixture(scope="module")
@@ -67,20 +99,26 @@ def small_task(text_task):
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 1000), st.lists(st.integers(0, 12), max_size=4), st.booleans())
-def test_hosts_rows_make_up_the_global_batch(small_task, step, cuts, packing):
-    make = batches(small_task, batch_size=12, packing=packing)
+@given(
+    st.integers(0, 1000),
+    st.lists(st.integers(0, 12), max_size=4),
+    st.booleans(),
+    st.sampled_from(KINDS),
+)
+def test_hosts_rows_make_up_the_global_batch(small_task, step, cuts, packing, kind):
+    make = batches(small_task, batch_size=12, packing=packing, kind=kind)
     whole, edges = make(step), [0, *sorted(cuts), 12]
     parts = [make(step, slice(*edge)) for edge in zip(edges, edges[1:], strict=False)]
     for key in whole:
         assert np.array_equal(np.concatenate([part[key] for part in parts]), whole[key])
 
 
+@both_kinds
 @pytest.mark.parametrize("packing", [False, True])
 @pytest.mark.parametrize("prompt", [None, "p"])
-def test_every_example_once_an_epoch(text_task, pairs, packing, prompt):
+def test_every_example_once_an_epoch(text_task, pairs, packing, prompt, kind):
     rows = pairs(36)
-    make = batches(text_task(rows), batch_size=1, packing=packing, prompts=prompt)
+    make = batches(text_task(rows), batch_size=1, packing=packing, prompts=prompt, kind=kind)
     units = make.report["units"]
     assert (units < 36) == packing
     ids = tuple(PROMPTS[prompt]) if prompt else ()
@@ -89,10 +127,11 @@ def test_every_example_once_an_epoch(text_task, pairs, packing, prompt):
         assert sorted(seen) == sorted((ids, *row) for row in rows)
 
 
-def test_mixture_proportions_and_prompts(text_task, mixture, pairs):
+@both_kinds
+def test_mixture_proportions_and_prompts(text_task, mixture, pairs, kind):
     a, b = text_task(pairs(10, "a")), text_task(pairs(7, "b"))
     name = mixture({a: 3.0, b: 1.0})
-    make = batches(name, batch_size=64, prompts={b: "q"})
+    make = batches(name, batch_size=64, prompts={b: "q"}, kind=kind)
     seen = [e for step in range(16) for e in unpack(make(step))]
     of_a = [e for e in seen if e[1].startswith("a")]
     assert len(of_a) == 768
