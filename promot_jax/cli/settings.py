@@ -60,6 +60,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
         raise UserError(
             f"settings are missing: {named}: set each as --gin.NAME=VALUE or by a --gin_file"
         )
+    _check_reached(bindings, text)
     return text
 
 
@@ -78,6 +79,20 @@ def build(name: str):
         if "MODULES" in _macros(gin.config_str())[1]:
             import_modules(gin.query_parameter("%MODULES"))
         return gin.get_configurable(name)()
+
+
+def _check_reached(bindings: Iterable[str], text: str) -> None:
+    """Raises UserError for arguments of what no setting refers to, as of another kind of model."""
+    named = re.findall(r"@(?:\w+/)*([\w.]+)", _code(text))
+    made = {"Run", *(name.rpartition(".")[2] for name in named)}
+    for binding in bindings:
+        owner, dot, _ = binding.partition("=")[0].strip().rpartition(".")
+        name = owner.rpartition("/")[2].rpartition(".")[2]
+        if dot and name not in made:
+            raise UserError(
+                f"--gin.{binding:.200} has no effect: none of the gin files takes a {name}: leave"
+                " it out, or give a file that does"
+            )
 
 
 @contextlib.contextmanager
@@ -128,9 +143,14 @@ def _texts(settings: Mapping[str, Any]) -> set[tuple[str, str]]:
     return {(name, value) for name, value in settings.items() if isinstance(value, str)}
 
 
+def _code(text: str) -> str:
+    """Settings without their texts and comments."""
+    return re.sub(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|#.*", "''", text)
+
+
 def _macros(text: str) -> tuple[set[str], set[str]]:
     """The macros that settings use, and those that they define."""
-    code = re.sub(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|#.*", "''", text)
+    code = _code(text)
     used = re.findall(r"%([A-Za-z_]\w*)", code)
     return set(used), set(re.findall(r"^([A-Za-z_]\w*) *=", code, re.MULTILINE))
 

@@ -129,6 +129,18 @@ class RopeScaling:
     high_freq_factor: float = 4.0
     original_max_position_embeddings: int = 8192
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "RopeScaling":
+        """A scaling from a JSON or gin file; raises UserError for fields that it has not."""
+        known = {field.name: field.default for field in dataclasses.fields(cls)}
+        needed = {name for name, default in known.items() if default is dataclasses.MISSING}
+        if not needed <= set(values) <= set(known):
+            raise UserError(
+                f"DecoderConfig.rope_scaling = {dict(values)!r:.200}: set {', '.join(known)}, of"
+                f" which {' and '.join(sorted(needed))} are needed"
+            )
+        return cls(**values)
+
     def __post_init__(self):
         check_types(self)
         if self.rope_type not in ROPE_TYPES:
@@ -220,7 +232,7 @@ class DecoderConfig:
         if isinstance(self.layer_types, list):  # of a JSON or gin file
             object.__setattr__(self, "layer_types", tuple(self.layer_types))
         if isinstance(self.rope_scaling, dict):
-            object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
+            object.__setattr__(self, "rope_scaling", RopeScaling.from_json(self.rope_scaling))
         check_types(self)
         check_sizes(self)
         if self.num_heads % self.num_kv_heads:

@@ -105,6 +105,7 @@ def infer(
     """
     check_files(source, output)
     before = _stamp(source)
+    model.check_output(how.output)
     _check(model, source, how)
     settings = dataclasses.asdict(how)
     settings |= settings.pop("decoding")

@@ -1,5 +1,6 @@
 """What a run takes from its base, and the prompts of many tasks: for gin files to call."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from promot_jax.data import task_names
@@ -11,9 +12,33 @@ from promot_jax.training.variables import stage_directory
 from promot_jax.vocabularies import Vocabulary
 
 
-def base_model(base: str) -> Config:
-    """The architecture of a work directory's model."""
-    return Description.read(_workdir(base)).model
+def base_model(
+    base: str,
+    dtype: str | None = None,
+    param_dtype: str | None = None,
+    scan_layers: bool | None = None,
+    remat: bool | None = None,
+    attention: str | None = None,
+    dropout_rate: float | None = None,
+) -> Config:
+    """The architecture of a work directory's model, computed as it was, or as these fields say.
+
+    Raises:
+      UserError: no work directory, or a field that the kind of model has not.
+    """
+    fields = {
+        "dtype": dtype, "param_dtype": param_dtype, "scan_layers": scan_layers, "remat": remat,
+        "attention": attention, "dropout_rate": dropout_rate,
+    }  # fmt: skip
+    check_values(base_model, fields)
+    model = Description.read(_workdir(base)).model
+    given = {name: value for name, value in fields.items() if value is not None}
+    if none := [name for name in given if not hasattr(model, name)]:
+        raise UserError(
+            f"base_model.{none[0]} = {given[none[0]]!r}: the model of BASE = {base!r} has none"
+            f" (it is a {model.kind}): leave it out"
+        )
+    return dataclasses.replace(model, **given)
 
 
 def base_prompt_learning_rate(base: str) -> float:

@@ -275,8 +275,18 @@ class LanguageModel:
         context = self.description.model.context
         return self.input_length if context is None else min(self.input_length, context - output)
 
+    def check_output(self, output: int) -> None:
+        """Raises UserError for outputs that leave no room for an input."""
+        context = self.description.model.context
+        if context is not None and output >= context:
+            raise UserError(
+                f"max_length = {output}: the model's context of {context} has no room for so long"
+                " an output and an input: set less"
+            )
+
     def check_lengths(self, rows: Iterable[Ids], what: str = "text", output: int = 0) -> None:
-        """Raises UserError for a row of more tokens than there is room for."""
+        """Raises UserError for a row, or outputs, of more tokens than there is room for."""
+        self.check_output(output)
         for i, row in enumerate(rows):
             self.check_length(row, f"{what} {i}", output)
 

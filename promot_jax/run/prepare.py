@@ -71,6 +71,7 @@ def prepare(settings: Run) -> Context:
         _prepare_stage(settings, stage, f"{k}-{stage.name}", ids, paths, mesh)
         for k, stage in enumerate(settings.stages, start=1)
     ]
+    say_what_prompts_reach(settings)
     return Context(settings, layout, Generator(model, mesh, settings.vocabulary), stages)
 
 
@@ -97,11 +98,7 @@ def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh
 
 
 def check_context(settings: Run) -> None:
-    """Says where a prompt is out of sight of local layers.
-
-    Raises:
-      UserError: rows or outputs that are longer than the model's context.
-    """
+    """Raises UserError for rows or outputs that are longer than the model's context."""
     model = settings.model
     if model.context is None:
         return
@@ -116,11 +113,17 @@ def check_context(settings: Run) -> None:
         for asked in stage.evaluations:
             least = (asked.input_length or 1) + asked.decoding.max_length
             if least > model.context:
+                sizes = f"MAX_OUTPUT_LENGTH = {asked.decoding.max_length}"
+                sizes += f" with EVAL_INPUT_LENGTH = {asked.input_length or 'any'}"
                 raise UserError(
-                    f"stage {stage.name!r}: EVAL_INPUT_LENGTH = {asked.input_length} and"
-                    f" MAX_OUTPUT_LENGTH = {asked.decoding.max_length} are more than the model's"
-                    f" context of {model.context}: set less"
+                    f"stage {stage.name!r}: {sizes} has no room in the model's context of"
+                    f" {model.context}: set less"
                 )
+
+
+def say_what_prompts_reach(settings: Run) -> None:
+    """Says where a prompt is out of sight of local layers."""
+    model = settings.model
     for prompt in settings.prompts:
         if model.window is not None and prompt.length >= model.window:
             say(

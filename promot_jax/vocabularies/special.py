@@ -94,7 +94,8 @@ def special_ids(directory: Path, tokenizer: Tokenizer | None = None, **given: An
     if eos is None and not stops:
         raise UserError(
             f"{str(directory)!r} does not tell what ends a text (no eos_token in {TOLD}, no"
-            f" eos_token_id in {GENERATION} or {CONFIG}): set data.tokenizer.eos_id"
+            f" eos_token_id in {GENERATION} or {CONFIG}): name it there, or set"
+            " data.tokenizer.eos_id"
         )
     eos = stops[0] if eos is None else eos
     pad = own.pop("pad_id", ids.get("pad_token"))

@@ -33,8 +33,8 @@ class Tokenizer(Vocabulary):
         stays the same in a work directory, where the same texts must be the same rows.
 
     Raises:
-      UserError: no tokenizer.json, an EOS that it lacks, `chat` without a template, or one that
-        fails.
+      UserError: no tokenizer.json, an EOS or BOS that it lacks, `chat` without a template, or with
+        one that fails.
     """
 
     file: bytes = dataclasses.field(repr=False)
@@ -47,11 +47,13 @@ class Tokenizer(Vocabulary):
 
     def __post_init__(self):
         check_types(self)
-        if self._tokenizer.id_to_token(self.special.eos_id) is None:
-            raise UserError(
-                f"vocabulary: eos_id = {self.special.eos_id}, but the tokenizer has"
-                f" {self.vocab_size} ids and no token of this one: set data.tokenizer.eos_id"
-            )
+        for name in ("eos_id", "bos_id"):
+            found = getattr(self.special, name)
+            if found is not None and self._tokenizer.id_to_token(found) is None:
+                raise UserError(
+                    f"vocabulary: {name} = {found}, but the tokenizer has {self.vocab_size} ids and"
+                    f" no token of this one: set data.tokenizer.{name}"
+                )
         if self.chat:
             if self.day is None and chats.tells_the_day(self.template or ""):
                 object.__setattr__(self, "day", datetime.date.today().isoformat())

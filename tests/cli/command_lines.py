@@ -49,6 +49,28 @@ def run(*more: str, recipe: str = "finetune", **settings) -> list[str]:
     ]
 
 
+# A Gemma of seconds, whose model file wants a tokenizer.json: conftest.py makes one.
+TINY = {
+    "vocab_size": 450, "emb_dim": 16, "num_heads": 2, "num_layers": 2, "head_dim": 8, "mlp_dim": 32,
+    "max_position_embeddings": 128, "layer_types": ("local", "global"), "sliding_window": 16,
+    "query_pre_attn_scalar": 8,
+}  # fmt: skip
+
+
+def decoder(*more: str, recipe: str = "finetune", **settings) -> list[str]:
+    """As `run`, with a tiny Gemma."""
+    sizes = [f"--gin.models.DecoderConfig.{name}={value!r}" for name, value in TINY.items()]
+    settings = {"VOCABULARY_FILE": "hf/tokenizer.json"} | settings
+    found = run(*sizes, *more, recipe=recipe, **settings)
+    return [each.replace("models/lab.gin", "models/gemma3_270m.gin") for each in found]
+
+
+def on_base(*more: str, recipe: str = "finetune", **settings) -> list[str]:
+    """As `run`, with the model of BASE, a tiny Gemma that was tuned."""
+    found = run(*more, recipe=recipe, **{"BASE": "tuned"} | settings)
+    return [each.replace("models/lab.gin", "models/of_base.gin") for each in found]
+
+
 def infer(*more: str) -> list[str]:
     """`promot infer` on the file asked.jsonl."""
     return ["infer", "trained", "--input=asked.jsonl", "--output=o.jsonl", "--batch_size=4", *more]

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from command_lines import SCRIPT, SMALL, flags, own_task
+from command_lines import SCRIPT, SMALL, decoder, flags, own_task
 
 from bench.fail_io import build, preload
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "vocabularies"))
 
 
 class Result(NamedTuple):
@@ -93,6 +94,26 @@ def rows():
     return "".join(f"what follows {a}{b}?\t{b}\n" for a in "abcdefgh" for b in "xyz")
 
 
+def made_once(promot, arguments, rows, folder) -> None:
+    """Runs a command line in a folder of its own, if no other worker has done so."""
+    with folder.with_suffix(".lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            folder.mkdir()
+            tokenizer(folder / "hf")
+            (folder / "mine.tsv").write_text(rows, encoding="utf-8")
+            done = promot(arguments, folder)
+            assert done.code == 0, done.err
+            (folder / "done").write_text(done.err, encoding="utf-8")
+
+
+def tokenizer(directory: Path) -> None:
+    """A directory of Transformers with a tokenizer like Gemma's."""
+    import small_tokenizers
+
+    small_tokenizers.gemma(directory)
+
+
 @pytest.fixture(scope="session")
 def trained(promot, rows, shared_dir):
     """A finished run of the recipe promot on a TSV of one's own: its folder, and its command line.
@@ -104,12 +125,14 @@ def trained(promot, rows, shared_dir):
         "run", "--gin_file=gin/recipes/promot.gin", "--gin_file=gin/models/lab.gin",
         *own_task("mine.tsv", "mine"), *flags(WORKDIR="out", **SMALL),
     ]  # fmt: skip
-    with (shared_dir / "trained.lock").open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "done").exists():
-            folder.mkdir()
-            (folder / "mine.tsv").write_text(rows, encoding="utf-8")
-            done = promot(arguments, folder)
-            assert done.code == 0, done.err
-            (folder / "done").write_text(done.err, encoding="utf-8")
+    made_once(promot, arguments, rows, folder)
     return folder, arguments
+
+
+@pytest.fixture(scope="session")
+def tuned(promot, rows, shared_dir):
+    """The folder of the same with a tiny Gemma."""
+    folder = shared_dir / "tuned"
+    arguments = [each.replace("NAME'", "gemma'") for each in decoder(recipe="promot")]
+    made_once(promot, arguments, rows, folder)
+    return folder

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from bad_absurd import ABSURD
+from bad_decoders import DECODERS
 from bad_directories import CHECKPOINTS, DIRECTORIES, NAMES, REPORT
 from bad_inference import INFER, INFER_MORE
 from bad_settings import DATA, SETTINGS, TRAINING, VALUES
@@ -17,7 +18,7 @@ from command_lines import ASKED, Bad, infer, run
 
 CASES = [
     *(DATA + TRAINING + SETTINGS + VALUES + ABSURD + INFER + INFER_MORE),
-    *(DIRECTORIES + CHECKPOINTS + NAMES + REPORT + CONVERT + SOURCES),
+    *(DIRECTORIES + CHECKPOINTS + NAMES + REPORT + CONVERT + SOURCES + DECODERS),
 ]
 RECIPES = Path(__file__).parents[2] / "gin" / "recipes"
 
@@ -47,6 +48,7 @@ def case_id(bad: Bad) -> str:
 def prepare(bad: Bad, rows: str, folder: Path) -> list[str]:
     """Writes the case's files; its arguments with a task name of its own."""
     for name, content in ({"mine.tsv": rows} | bad.files).items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     return [argument.replace("NAME'", f"{case_id(bad)}'") for argument in bad.arguments]
 
@@ -56,6 +58,8 @@ def test_one_clear_line(request, promot, rows, tmp_path, bad):
     arguments = prepare(bad, rows, tmp_path)
     if any("trained" in argument for argument in arguments):
         shutil.copytree(request.getfixturevalue("trained")[0] / "out", tmp_path / "trained")
+    if any("tuned" in argument for argument in arguments):
+        shutil.copytree(request.getfixturevalue("tuned") / "out", tmp_path / "tuned")
     before = tree(tmp_path)
     one_line(promot(arguments, tmp_path), bad.says)
     assert tree(tmp_path) == before
