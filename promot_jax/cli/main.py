@@ -195,7 +195,9 @@ def _run(files: Sequence[str], given: Sequence[str]) -> int:
     from promot_jax.training import Diverged, Interrupted
 
     try:
-        workdir = run_stages(settings.build("Run"), text)
+        made = settings.build("Run")
+        settings.check_reached(given, text)
+        workdir = run_stages(made, text)
     except Interrupted as stop:
         print(f"promot: {stop}", file=sys.stderr)
         return 0

@@ -60,7 +60,6 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
         raise UserError(
             f"settings are missing: {named}: set each as --gin.NAME=VALUE or by a --gin_file"
         )
-    _check_reached(bindings, text)
     return text
 
 
@@ -81,8 +80,13 @@ def build(name: str):
         return gin.get_configurable(name)()
 
 
-def _check_reached(bindings: Iterable[str], text: str) -> None:
-    """Raises UserError for arguments of what no setting refers to, as of another kind of model."""
+def check_reached(bindings: Iterable[str], text: str) -> None:
+    """Raises UserError for arguments of what no setting refers to, as of another kind of model.
+
+    Args:
+      bindings: what was given beside files.
+      text: the settings in force.
+    """
     named = re.findall(r"@(?:\w+/)*([\w.]+)", _code(text))
     made = {"Run", *(name.rpartition(".")[2] for name in named)}
     for binding in bindings:

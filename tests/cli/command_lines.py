@@ -38,12 +38,12 @@ class Bad(NamedTuple):
 
 
 def run(*more: str, recipe: str = "finetune", **settings) -> list[str]:
-    """`promot run` on the file mine.tsv; `more` comes last and wins."""
+    """`promot run` on the file mine.tsv, or on TASK; `more` comes last and wins."""
     return [
         "run",
         f"--gin_file=gin/recipes/{recipe}.gin",
         "--gin_file=gin/models/lab.gin",
-        *own_task("mine.tsv", "NAME"),
+        *([] if "TASK" in settings else own_task("mine.tsv", "NAME")),
         *flags(**{"WORKDIR": "out"} | SMALL | settings),
         *more,
     ]

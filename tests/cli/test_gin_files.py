@@ -15,12 +15,14 @@ import pytest
 
 from promot_jax import models
 from promot_jax.cli import settings
-from promot_jax.data import get_task, task_names
+from promot_jax.data import byte, get_task, task_names
+from promot_jax.data.layouts import make_layout
 from promot_jax.errors import UserError
 from promot_jax.evaluation.evaluation import prompts_of_tasks, splits_of_tasks
 from promot_jax.evaluation.metrics import scorable_task
-from promot_jax.models import T5, abstract, generate, prompt_ids
+from promot_jax.models import DecoderConfig, abstract, build, generate, prompt_ids
 from promot_jax.training import assign
+from promot_jax.training.description import Description
 from promot_jax.training.step import State, train_step
 
 GIN = Path(__file__).parents[2] / "gin"
@@ -57,7 +59,30 @@ ONLY_SOME = [
 ]
 
 
-def build(files, bindings):
+DECODER = DecoderConfig(
+    vocab_size=384,
+    emb_dim=16,
+    num_heads=2,
+    num_kv_heads=1,
+    num_layers=2,
+    head_dim=8,
+    mlp_dim=32,
+    max_position_embeddings=8192,
+    scan_layers=True,
+)
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    """The setting of a base that is a decoder; it has no weights, which nothing here reads."""
+    root = tmp_path_factory.mktemp("decoder") / "base"
+    about = {"method": "imported", "model": DECODER, "vocabulary": byte().settings()}
+    empty = dict.fromkeys(("prompts", "stages", "targets", "modules"), ())
+    Description(**about, **empty, base=None, seed=0).write(root, "", {})
+    return f"BASE = {str(root)!r}"
+
+
+def made(files, bindings):
     """The run that gin files and settings make."""
     settings.parse(files, bindings)
     return settings.build("Run")
@@ -92,13 +117,11 @@ def trace_step(config, prompts, stage) -> None:
     if kind in TRACED:
         return
     TRACED.add(kind)
-    model = T5(config, prompts)
+    model = build(config, prompts)
     shapes = abstract(model)
     owner = assign(parts, shapes)
-    names = ["encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens"]
-    names += ["encoder_segment_ids", "decoder_segment_ids"] if packing else []
-    batch = dict.fromkeys(names, jax.ShapeDtypeStruct((4, 32), jnp.int32))
-    batch["decoder_loss_weights"] = jax.ShapeDtypeStruct((4, 32), jnp.float32)
+    arrays = make_layout(config.kind, byte()).empty(4, 32, 16, packing)
+    batch = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in arrays.items()}
 
     def step(variables, batch):
         trained = {path: x for path, x in variables.items() if path in owner}
@@ -121,20 +144,21 @@ def trace_step(config, prompts, stage) -> None:
 @functools.cache
 def trace_generation(config, decoding) -> None:
     """The answers to a batch of 4 rows."""
-    model = T5(config)
+    model = build(config)
     inputs = jax.ShapeDtypeStruct((4, 32), jnp.int32)
-    make = functools.partial(generate, model, decoding=decoding)
-    ids, _ = jax.eval_shape(lambda variables, ids: make(variables, ids), abstract(model), inputs)
+    make = functools.partial(generate, model, decoding=decoding, stop_ids=(1,))
+    ids, _ = jax.eval_shape(lambda v, *given: make(v, *given), abstract(model), inputs, inputs)
     assert ids.shape == (4, decoding.max_length)
 
 
 @pytest.mark.parametrize("command", RUNS)
-def test_commands_of_runs(command):
+def test_commands_of_runs(command, decoder):
     files = [a.removeprefix("--gin_file=") for a in command if a.startswith("--gin_file=")]
     given = [a.removeprefix("--gin.") for a in command if a.startswith("--gin.")]
     assert [a for a in command[2:] if not a.startswith("--gin")] == []
     remote = [b for b in given if b.startswith(("DATA_DIR", "VOCABULARY_FILE"))]
-    run = build(files, [b for b in given if b not in remote] + LOCAL)
+    local = [decoder] if "gin/runs/real.gin" in files else LOCAL
+    run = made(files, [b for b in given if b not in remote] + local)
     trace(run)
     assert run.workdir.startswith("runs/")
 
@@ -151,7 +175,7 @@ def test_hyperparameters_are_the_published_ones(command):
     """Of the paper's section on its experiments; what it leaves open is in gin/runs/paper.gin."""
     files = [a.removeprefix("--gin_file=") for a in command if a.startswith("--gin_file=")]
     given = [a.removeprefix("--gin.") for a in command if a.startswith("--gin.")]
-    run = build(files, given + LOCAL)
+    run = made(files, given + LOCAL)
     multitask, shots = "multitask" in run.method, ((1,) if "1shot" in " ".join(files) else (0,))
     assert run.model.dropout_rate == 0.1 and run.model.param_dtype == "float32"
     for stage in run.stages:
@@ -174,15 +198,19 @@ def test_hyperparameters_are_the_published_ones(command):
     assert all(prompt.length == 100 for prompt in run.prompts)
 
 
+@pytest.mark.parametrize("model", ["lab", "of_base"])
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_recipes(recipe):
-    files = [str(recipe), "gin/models/lab.gin", "gin/tasks/lab_nli.gin"]
+def test_recipes(recipe, model, decoder):
+    """With the lab's T5, and with a base that is a decoder."""
+    files = [str(recipe), f"gin/models/{model}.gin", "gin/tasks/lab_nli.gin"]
     asked = [
         line
         for line in ONLY_SOME
         if f"%{line.partition(' ')[0]}" in recipe.read_text(encoding="utf-8")
     ]
-    run = build(files, LAB + LOCAL + asked)
+    run = made(files, LAB + (LOCAL if model == "lab" else [decoder]) + asked)
+    expected = "decoder_only" if model == "of_base" else "encoder_decoder"
+    assert run.model.kind == expected
     trace(run)
     assert run.method == {"evaluate": "base"}.get(recipe.stem, recipe.stem)
 
@@ -203,7 +231,7 @@ def test_modules_are_imported_before_their_tasks_are_looked_up(tmp_path, monkeyp
         encoding="utf-8",
     )
     monkeypatch.chdir(tmp_path)
-    run = build(
+    run = made(
         ["gin/recipes/multitask_promot.gin", "gin/runs/lab.gin"],
         ["WORKDIR = 'out'", "MODULES = 'module_of_a_mixture'", "TASK = 'mixture_of_two'"],
     )
@@ -262,7 +290,7 @@ def test_tasks_from_several_files_of_ones_own(tmp_path):
         )
     tasks = [f"{n}/data.file_task.name = 'own_{n}'" for n in "ab"]
     tasks += [f"{n}/data.file_task.train = '{tmp_path / n}.tsv'" for n in "ab"]
-    run = build(
+    run = made(
         ["gin/recipes/multitask_promot.gin", "gin/models/lab.gin"],
         ["WORKDIR = 'out'", "TASK = [@a/data.file_task(), @b/data.file_task()]", *tasks],
     )
