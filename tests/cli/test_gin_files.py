@@ -20,9 +20,8 @@ from promot_jax.data.layouts import make_layout
 from promot_jax.errors import UserError
 from promot_jax.evaluation.evaluation import prompts_of_tasks, splits_of_tasks
 from promot_jax.evaluation.metrics import scorable_task
-from promot_jax.models import DecoderConfig, abstract, build, generate, prompt_ids
+from promot_jax.models import abstract, build, generate, prompt_ids
 from promot_jax.training import assign
-from promot_jax.training.description import Description
 from promot_jax.training.step import State, train_step
 
 GIN = Path(__file__).parents[2] / "gin"
@@ -59,27 +58,10 @@ ONLY_SOME = [
 ]
 
 
-DECODER = DecoderConfig(
-    vocab_size=384,
-    emb_dim=16,
-    num_heads=2,
-    num_kv_heads=1,
-    num_layers=2,
-    head_dim=8,
-    mlp_dim=32,
-    max_position_embeddings=8192,
-    scan_layers=True,
-)
-
-
 @pytest.fixture(scope="module")
-def decoder(tmp_path_factory):
-    """The setting of a base that is a decoder; it has no weights, which nothing here reads."""
-    root = tmp_path_factory.mktemp("decoder") / "base"
-    about = {"method": "imported", "model": DECODER, "vocabulary": byte().settings()}
-    empty = dict.fromkeys(("prompts", "stages", "targets", "modules"), ())
-    Description(**about, **empty, base=None, seed=0).write(root, "", {})
-    return f"BASE = {str(root)!r}"
+def decoder(tuned):
+    """The setting of a base that is a decoder."""
+    return f"BASE = {str(tuned / 'out')!r}"
 
 
 def made(files, bindings):
@@ -212,7 +194,8 @@ def test_recipes(recipe, model, decoder):
     expected = "decoder_only" if model == "of_base" else "encoder_decoder"
     assert run.model.kind == expected
     trace(run)
-    assert run.method == {"evaluate": "base"}.get(recipe.stem, recipe.stem)
+    named = {"evaluate": {"lab": "base", "of_base": "promot"}[model]}  # as what it scores
+    assert run.method == named.get(recipe.stem, recipe.stem)
 
 
 def test_every_run_has_a_command_and_what_it_needs():
