@@ -3,6 +3,7 @@
     python -m bench.faults                                   200 faults of all kinds
     python -m bench.faults --seed 17 --count 1               fault 17 again
     python -m bench.faults --kinds kill --count 25           100 kills: four a run
+    python -m bench.faults --model decoder                   of a run of a decoder
 
 Each fault belongs to its seed. It meets a small run, of the recipe promot or promot_joint, through
 the command line in a process of its own:
@@ -39,6 +40,7 @@ from rich.progress import track
 from rich.table import Table
 
 from bench.small_run import (
+    MODELS,
     RECIPES,
     STEPS,
     Disk,
@@ -47,7 +49,6 @@ from bench.small_run import (
     Said,
     World,
     arrays,
-    run_command,
     same_arrays,
     wait_for,
 )  # fmt: skip
@@ -77,7 +78,7 @@ def damage(world: World, recipe: str, rng: random.Random, name: str) -> Outcome:
     how = rng.choice([flip, flip, cut, remove])
     done = how(file, rng)
     fault = f"{recipe} {moment.name}: {done} of {file.relative_to(directory / 'work')}"
-    said = world.promot(run_command(recipe), directory)
+    said = world.promot(world.command(recipe), directory)
     if said.code != 0:
         return Outcome("damage", fault, f"run: {ending(said)}", said.one_line, said.text)
     result = world.result(directory)
@@ -115,10 +116,10 @@ def write(world: World, recipe: str, rng: random.Random, name: str) -> Outcome:
     error = rng.choice(ERRORS)
     disk = Disk(rng.randrange(world.calls[recipe]), getattr(errno, error))
     fault = f"{recipe}: {error} after {disk.after} of {world.calls[recipe]} calls"
-    failed = world.promot(run_command(recipe), directory, disk)
+    failed = world.promot(world.command(recipe), directory, disk)
     if failed.code != 0 and not failed.one_line:
         return Outcome("write", fault, ending(failed), False, failed.text)
-    again = world.promot(run_command(recipe), directory)
+    again = world.promot(world.command(recipe), directory)
     if again.code != 0:
         return Outcome("write", fault, f"again: {ending(again)}", False, failed.text + again.text)
     how, good = compare(world, recipe, world.result(directory))
@@ -132,14 +133,14 @@ def kill(world: World, recipe: str, rng: random.Random, name: str) -> Outcome:
     moments = sorted(rng.sample(range(2 * STEPS), KILLS))
     killed = 0
     for moment in moments:
-        process = world.promot.start(run_command(recipe), directory)
+        process = world.promot.start(world.command(recipe), directory)
         wait_for(process, directory, moment)
         time.sleep(rng.uniform(0, 0.4))
         killed += process.is_alive()
         process.kill()
         process.join()
     fault = f"{recipe}: {killed} kills after steps {', '.join(map(str, moments))}"
-    said = world.promot(run_command(recipe), directory)
+    said = world.promot(world.command(recipe), directory)
     if said.code != 0:
         return Outcome("kill", fault, ending(said), False, said.text)
     how, good = compare(world, recipe, world.result(directory))
@@ -207,11 +208,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=200, help="of faults")
     parser.add_argument("--seed", type=int, default=0, help="of the first; the next has the next")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--model", choices=list(MODELS), default="t5", help="whose run it is")
     parser.add_argument("--workers", type=int, default=2, help="faults at a time")
     args = parser.parse_args(argv)
     absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax warns of what it was asked to do
     with tempfile.TemporaryDirectory(prefix="faults-") as root:
-        world = World(Path(root), Promot(Path(root)))
+        world = World(Path(root), Promot(Path(root)), args.model)
         if world.promot.library is None and "write" in args.kinds:
             say("no C compiler, or no Linux: no disk can be made to fail")
             return 2

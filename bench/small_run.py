@@ -30,22 +30,28 @@ SETTINGS = {
     "EVAL_LIMIT": 8, "EVAL_BATCH_SIZE": 8, "MAX_OUTPUT_LENGTH": 4, "EVAL_INPUT_LENGTH": 32,
     "PROMPT_LEARNING_RATE": 0.05, "LEARNING_RATE": 0.01,
 }  # fmt: skip
-MODEL = {
-    "emb_dim": 16, "num_heads": 2, "head_dim": 8, "num_encoder_layers": 1,
-    "num_decoder_layers": 1, "mlp_dim": 32, "scan_layers": True,
+MODELS = {
+    "t5": ("T5Config", {"num_encoder_layers": 1, "num_decoder_layers": 1}),
+    "decoder": (
+        "DecoderConfig",
+        {"vocab_size": 768, "num_kv_heads": 1, "num_layers": 2, "max_position_embeddings": 128,
+         "layer_types": ("local", "global"), "sliding_window": 8},
+    ),
 }  # fmt: skip
+SIZES = {"emb_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 32, "scan_layers": True}
 
 
-def run_command(recipe: str) -> list[str]:
-    """`promot run` of the small run, into `work` beside it."""
+def run_command(recipe: str, model: str) -> list[str]:
+    """`promot run` of the small run of one of `MODELS`, into `work` beside it."""
     settings = SETTINGS | ({"UNFREEZE": 3} if recipe == "promot_joint" else {})
+    name, sizes = MODELS[model]
     return [
         "run", f"--gin_file=gin/recipes/{recipe}.gin", "--gin_file=gin/models/lab.gin",
         "--gin.TASK=@data.file_task()", "--gin.data.file_task.name='faults'",
         "--gin.data.file_task.train='rows.tsv'", "--gin.WORKDIR='work'",
-        "--gin.run.Stage.log_every=1",
+        "--gin.run.Stage.log_every=1", f"--gin.MODEL=@models.{name}()",
         *(f"--gin.{name}={value!r}" for name, value in settings.items()),
-        *(f"--gin.models.T5Config.{name}={value!r}" for name, value in MODEL.items()),
+        *(f"--gin.models.{name}.{field}={value!r}" for field, value in (SIZES | sizes).items()),
     ]  # fmt: skip
 
 
@@ -158,6 +164,7 @@ class World:
     Attributes:
       root: where everything lies.
       promot: starts commands.
+      model: whose run it is, of `MODELS`.
       expected: recipe -> the results without a fault.
       arrays: recipe -> every array of its last checkpoints.
       moments: recipe -> work directories, stopped at moments of their way, the finished one last.
@@ -166,15 +173,20 @@ class World:
 
     root: Path
     promot: Promot
+    model: str = "t5"
     expected: dict[str, Result] = dataclasses.field(default_factory=dict)
     arrays: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     moments: dict[str, list[Path]] = dataclasses.field(default_factory=dict)
     calls: dict[str, int] = dataclasses.field(default_factory=dict)
 
+    def command(self, recipe: str) -> list[str]:
+        """`promot run` of a recipe."""
+        return run_command(recipe, self.model)
+
     def prepare(self, recipe: str) -> None:
         """Runs a recipe without faults."""
         directory = self.fresh(f"{recipe}-undisturbed")
-        said = self.promot(run_command(recipe), directory, Disk(2**40, errno.EIO))
+        said = self.promot(self.command(recipe), directory, Disk(2**40, errno.EIO))
         assert said.code == 0, said.text
         if self.promot.library:
             self.calls[recipe] = int((directory / "calls").read_text(encoding="utf-8"))
@@ -182,7 +194,7 @@ class World:
         self.moments[recipe] = []
         for stop in (2, 5, STEPS + 3, STEPS + 6):
             moment = self.fresh(f"{recipe}-{stop}")
-            process = self.promot.start(run_command(recipe), moment)
+            process = self.promot.start(self.command(recipe), moment)
             wait_for(process, moment, stop)
             os.kill(process.pid, signal.SIGTERM)
             said = finish(process, moment)

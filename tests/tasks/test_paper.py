@@ -11,6 +11,8 @@ import tensorflow_datasets as tfds
 from rouge_score.rouge_scorer import RougeScorer
 
 from promot_jax import data
+from promot_jax.data.layouts import cut
+from promot_jax.data.tokens import Encoder
 from promot_jax.errors import UserError
 from promot_jax.evaluation.metrics import Metrics
 from tasks import paper
@@ -131,6 +133,24 @@ def test_shots_are_rows_in_the_template_with_their_answers():
     text = vocabulary.decode(found.tokens[0].tolist())
     assert text.count("Q: ") == text.count("A:") == 5
     assert text.endswith(found.examples[0].inputs)
+
+
+@needs_rows
+@pytest.mark.parametrize("name", EXPECTED)
+def test_what_a_decoder_reads_and_answers(name):
+    """The template as it is, the answer behind its space; it ends at the separator."""
+    paper.task(name, str(ROWS))
+    vocabulary, kind = data.byte(), "decoder_only"
+    found = data.eval_set(name, "validation", 1, vocabulary, 259, None, 99999, limit=2, kind=kind)
+    encoder = Encoder(name, vocabulary, 259, kind=kind)
+    for example, tokens in zip(found.examples, found.tokens, strict=True):
+        shot, _, question = vocabulary.decode(tokens.tolist()).rpartition("\n\n")
+        assert question == example.inputs and question[-1] != " " and shot
+        text = vocabulary.decode(encoder.targets(example).tolist())
+        assert text == f" {example.targets}"
+        further = f"{text}\n\n{example.inputs} no"
+        answer = found.layout.answer(cut(further, found.stop_texts))
+        assert found.stop_texts == ("\n\n",) and answer == example.targets
 
 
 @pytest.mark.parametrize("word", ["True", "True.", "  True, since", "<extra_id_0> True it is"])
