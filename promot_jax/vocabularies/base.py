@@ -52,7 +52,8 @@ class Vocabulary(abc.ABC):
         """The text of ids, all of them; see `decode` for that of an output."""
 
     def render(self, text: str) -> str:
-        """An input as the model wants it to be written: of chat models, a user's turn."""
+        """An input as the model wants it to be written, up to its answer: of chat models, a user's
+        turn, and what begins the assistant's."""
         return text
 
     def turn(self, text: str, target: str) -> tuple[str, str]:

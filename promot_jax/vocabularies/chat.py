@@ -5,6 +5,7 @@ names that Transformers give it, so that both write the same text.
 """
 
 import datetime
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from promot_jax.vocabularies.tokenizer_file import TOLD, read_any
 
 FILE = "chat_template.jinja"
 FIX = "correct it, or set chat = False"
+SOME_ANSWER = "An answer: 42."
 
 
 def read_template(directory: Path) -> str | None:
@@ -68,16 +70,28 @@ class Template:
             raise UserError(f"the chat template cannot be read ({error}): {FIX}") from error
 
     def render(self, text: str) -> str:
-        """A user's turn, and the beginning of the assistant's."""
-        return self.converse([{"role": "user", "content": text}], True)
-
-    def turn(self, text: str, answer: str) -> tuple[str, str]:
-        """A user's turn as `render` writes it, and the rest of the assistant's.
+        """A user's turn, and the assistant's up to where an answer begins.
 
         Raises:
           UserError: the template begins an answer otherwise than it asks for one.
         """
-        before = self.render(text)
+        return self._asked(text) + self._in_front
+
+    def turn(self, text: str, answer: str) -> tuple[str, str]:
+        """A user's turn as `render` writes it, and the rest of the assistant's; raises as that."""
+        return self._turn(text, self.render(text), answer)
+
+    def _asked(self, text: str) -> str:
+        return self.converse([{"role": "user", "content": text}], True)
+
+    @functools.cached_property
+    def _in_front(self) -> str:
+        """What is written in front of every answer, as Qwen 3's thoughts, which are empty."""
+        _, turn = self._turn("a", self._asked("a"), SOME_ANSWER)
+        front, found, _ = turn.partition(SOME_ANSWER)
+        return front if found else ""
+
+    def _turn(self, text: str, before: str, answer: str) -> tuple[str, str]:
         messages = [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
         full = self.converse(messages, False)
         if not full.startswith(before):

@@ -57,13 +57,17 @@ def test_a_turn_ends_in_eos(tmp_path, family):
 
 
 def test_a_template_that_thinks(tmp_path):
-    """What it writes in front of an answer belongs to the target, as Qwen 3's empty thoughts do."""
+    """What it writes in front of every answer is given, as Qwen 3's empty thoughts are."""
     template = small_tokenizers.CHATML.replace(
         "message['content']",
         "('<think>\n</think>\n' if message['role'] == 'assistant' else '') + message['content']",
     )
-    before, after = chat(tmp_path, template).turn("q", "a")
-    assert before.endswith("assistant\n") and after == "<think>\n</think>\na"
+    ours = chat(tmp_path, template)
+    before, after = ours.turn("q", "a")
+    assert before.endswith("assistant\n<think>\n</think>\n") and after == "a"
+    assert ours.render("q") == before
+    asked = ours.converse([message("user", "q")], True)  # of people who do it by themselves
+    assert before == asked + "<think>\n</think>\n"
 
 
 def test_a_template_without_an_end(tmp_path):
