@@ -44,7 +44,7 @@ KINDS = {  # field of a row of results.json -> types it may have
 # a result is computed, which changes it by rounding (ACCUMULATE also draws other dropout masks).
 NOT_IDENTITY = re.compile(
     "(WORKDIR|BASE|BASE_PLACES|MESH|ACCUMULATE|EVAL_BATCH_SIZE"
-    r"|models\.\w+Config\.(remat|attention)) ="
+    r"|models\.\w+Config\.(remat|attention)|run\.base_model\.(remat|attention)) ="
 )
 
 
