@@ -12,27 +12,16 @@ from bench.small_run import Promot, Result, Said, World
 
 
 @pytest.fixture(scope="module")
-def promot(tmp_path_factory):
-    return Promot(tmp_path_factory.mktemp("promot"))
-
-
-@pytest.fixture(scope="module")
-def world(request, promot, tmp_path_factory):
-    """Of a T5, where no test asks for a decoder."""
-    model = getattr(request, "param", "t5")
-    world = World(tmp_path_factory.mktemp(model), promot, model)
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("faults")
+    world = World(root, Promot(root))
     world.prepare("promot_joint")
     return world
 
 
 # Kills have tests of their own, in tests/run.
 @pytest.mark.parametrize(
-    ("world", "kind", "seed"),
-    [
-        *[("t5", *fault) for fault in (("damage", 0), ("write", 0), ("write", 1), ("kill", 0))],
-        ("decoder", "damage", 1),
-    ],
-    indirect=["world"],
+    ("kind", "seed"), [("damage", 0), ("damage", 1), ("write", 0), ("write", 1), ("kill", 0)]
 )
 def test_nothing_goes_wrong_in_silence(world, kind, seed):
     if kind == "write" and world.promot.library is None:
