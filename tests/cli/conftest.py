@@ -94,24 +94,20 @@ def rows():
     return "".join(f"what follows {a}{b}?\t{b}\n" for a in "abcdefgh" for b in "xyz")
 
 
-def made_once(promot, arguments, rows, folder) -> None:
-    """Runs a command line in a folder of its own, if no other worker has done so."""
+def made_once(promot, arguments, rows, folder, add=lambda folder: None) -> None:
+    """Runs a command line in a folder of its own, if no other worker has done so.
+
+    `add` puts further files there first.
+    """
     with folder.with_suffix(".lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():
             folder.mkdir()
-            tokenizer(folder / "hf")
+            add(folder)
             (folder / "mine.tsv").write_text(rows, encoding="utf-8")
             done = promot(arguments, folder)
             assert done.code == 0, done.err
             (folder / "done").write_text(done.err, encoding="utf-8")
-
-
-def tokenizer(directory: Path) -> None:
-    """A directory of Transformers with a tokenizer like Gemma's."""
-    import small_tokenizers
-
-    small_tokenizers.gemma(directory)
 
 
 @pytest.fixture(scope="session")
@@ -131,8 +127,10 @@ def trained(promot, rows, shared_dir):
 
 @pytest.fixture(scope="session")
 def tuned(promot, rows, shared_dir):
-    """The folder of the same with a tiny Gemma."""
+    """The folder of the same with a tiny Gemma, whose tokenizer is in `hf`."""
+    import small_tokenizers
+
     folder = shared_dir / "tuned"
     arguments = [each.replace("NAME'", "gemma'") for each in decoder(recipe="promot")]
-    made_once(promot, arguments, rows, folder)
+    made_once(promot, arguments, rows, folder, lambda made: small_tokenizers.gemma(made / "hf"))
     return folder
