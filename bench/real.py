@@ -43,7 +43,15 @@ MODELS = {
     ),
 }
 FULL = {"seeds": [0, 1, 2], "learning_rates": [2e-5, 5e-5, 1e-4]}
-FULL_GIN = ("SHOTS = (0, 1, 4)", "EVAL_LIMIT = None", "EVALUATE_EVERY = 20", "STEPS = 160")
+FULL_GIN = (
+    "SHOTS = (0, 1, 4)",
+    "EVAL_LIMIT = None",
+    "target/evaluation.Evaluation.limit = None",
+    "EVALUATE_EVERY = 20",
+    "STEPS = 160",
+    "PROMPT_STEPS = 200",
+    "PROMPT_EVALUATE_EVERY = 200",
+)
 SHORT = (
     "STEPS = 2",
     "PROMPT_STEPS = 2",
