@@ -98,7 +98,7 @@ def test_kill_9_loses_nothing(start, undisturbed, kind, tmp_path, part):
             killed += 1
         process.join()
     finish(start, tmp_path / "work", kind)
-    assert killed == len(moments)
+    assert killed >= len(moments) - 1  # the last moment may come when all is done
     assert_same(tmp_path / "work", undisturbed)
 
 

@@ -13,6 +13,7 @@ from promot_jax.convert import t5x
 from promot_jax.errors import UserError
 from promot_jax.models import T5, loss, stack_layers, unstack_layers
 from promot_jax.training import Part, adafactor, adamw, assign
+from tests.t5_batches import with_segments
 
 PATHS = [
     "params/encoder/layers_0/mlp/wi/kernel",
@@ -147,6 +148,7 @@ def test_a_step_of_the_model_is_t5x_s():
     }
     batch = {key.removeprefix("batch/"): x for key, x in arrays.items() if "batch/" in key}
     batch["decoder_loss_weights"] = batch["decoder_loss_weights"].astype(np.float32)
+    batch = with_segments(batch)
     model = T5(t5x.read(str(FIXTURE / "legacy")).config)
     optimizer, before = adafactor(0.001), named("pre/")
     state = optimizer.init(before)
