@@ -193,7 +193,8 @@ class LanguageModel:
         lengths = [
             tuple(padded_length(len(ids)) for ids in row) for row in zip(*columns, strict=True)
         ]
-        return by_length(lengths, batch_size, self.generator.rows)
+        # Products with a single row compile for longer than a second row takes.
+        return by_length(lengths, batch_size, max(2, self.generator.rows))
 
     def generate_batch(
         self, inputs: Sequence[Ids], size: int, decoding: Decoding, numbers: Sequence[int]
