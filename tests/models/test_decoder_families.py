@@ -6,12 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from promot_jax.models import nested
+from promot_jax.models import Decoding, generate, nested
 
 pytestmark = pytest.mark.skipif(not hf.INSTALLED, reason="needs torch and transformers")
 ROWS, LENGTH = 3, 23
 IDS = np.random.default_rng(0).integers(3, 101, (ROWS, LENGTH)).astype(np.int32)
 LENGTHS = np.array([23, 11, 6])
+EOS, NEW = 5, 8
 
 
 @pytest.fixture(scope="module", params=hf.FAMILIES)
@@ -95,6 +96,29 @@ def test_prefill_and_steps_are_the_whole(made, scan, beams):
         part = slice(n - 1, n + steps)
         for beam in range(beams):
             check(got[row * beams + beam], theirs[row, part], exact[row, part])
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_generate(made, beams):
+    """Greedy search, and beams by Transformers' rules, row by row: theirs would be padded left."""
+    import torch
+
+    model, _, _ = made
+    ours, variables = hf.ours(model)
+    segments = (np.arange(LENGTH) < LENGTHS[:, None]).astype(np.int32)
+    how = Decoding(NEW, beams=beams, beam_search="huggingface", length_penalty=1.0)
+    run = jax.jit(lambda v, ids: generate(ours, v, ids, segments, how, (EOS,))[0])
+    got = np.asarray(run(variables, np.where(segments == 1, IDS, 0)))
+    for row, length in enumerate(LENGTHS):
+        ids = torch.tensor(IDS[row : row + 1, :length].astype(np.int64))
+        found = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), num_beams=beams, do_sample=False,
+            max_new_tokens=NEW, eos_token_id=EOS, pad_token_id=0, length_penalty=1.0,
+            early_stopping=False,
+        )[0, length:].tolist()  # fmt: skip
+        if EOS in found:
+            found = found[: found.index(EOS) + 1]
+        assert got[row, : len(found)].tolist() == found
 
 
 def test_prompts_lie_where_peft_keeps_them(made):
