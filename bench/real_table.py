@@ -52,14 +52,14 @@ def _runs(rows: Sequence[Mapping], measured: Mapping[str, Mapping]) -> Table:
     base = measured["base"]["text_losses"]
     for (run, more), best in zip(measured.items(), checkpoints, strict=False):
         change, error = paired(more["text_losses"], base)
-        mass = statistics.fmean(more["label_mass"].values())
+        masses = more["label_mass"].values()  # none, where nothing held out was asked
         table.add_row(
             run,
             str(best.step),
             _score(best.target()),
             *(_score(best.held_with(k)) for k in shots),
             *(_share(best, k) for k in shots),
-            f"{mass:.1e}",
+            f"{statistics.fmean(masses):.1e}" if masses else "-",
             f"{change:+.3f} ± {error:.3f}" if run != "base" else f"{statistics.fmean(base):.3f}",
         )
     return table
@@ -70,7 +70,7 @@ def _score(score) -> str:
 
 
 def _share(checkpoint: Checkpoint, shots: int) -> str:
-    return f"{_format_share(checkpoint, shots):.1%}"
+    return f"{_format_share(checkpoint, shots):.1%}" if checkpoint.held_rows() else "-"
 
 
 def _format_share(checkpoint: Checkpoint, shots: int) -> float:
