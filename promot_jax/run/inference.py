@@ -25,6 +25,7 @@ from promot_jax import vocabularies
 from promot_jax.convert import load_checkpoint
 from promot_jax.data import Batch, by_length, padded_length
 from promot_jax.data.layouts import cut, make_layout, padded
+from promot_jax.data.lengths import FULL_LENGTH
 from promot_jax.errors import UserError, near
 from promot_jax.files import fingerprint
 from promot_jax.models import Decoding, Prompt, Variables, config_to_json, prompt_ids
@@ -193,8 +194,10 @@ class LanguageModel:
         lengths = [
             tuple(padded_length(len(ids)) for ids in row) for row in zip(*columns, strict=True)
         ]
-        # Products with a single row compile for longer than a second row takes.
-        return by_length(lengths, batch_size, max(2, self.generator.rows))
+        for rows, size in by_length(lengths, batch_size, self.generator.rows):
+            # Products with a single row compile for longer than a second short row takes.
+            short = max(max(lengths[row]) for row in rows) <= FULL_LENGTH
+            yield Batch(rows, max(size, min(2, batch_size)) if short else size)
 
     def generate_batch(
         self, inputs: Sequence[Ids], size: int, decoding: Decoding, numbers: Sequence[int]
