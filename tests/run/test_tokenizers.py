@@ -21,11 +21,6 @@ from promot_jax.training import adamw
 from promot_jax.training.description import Description
 
 
-@pytest.fixture(scope="module")
-def task(tmp_path_factory):
-    return tiny_run.write_task(tmp_path_factory.mktemp("task"))
-
-
 def settings(workdir, task, vocabulary, **changes):
     model = dataclasses.replace(tiny_run.MODEL, vocab_size=vocabulary.vocab_size)
     return tiny_run.settings(
