@@ -7,7 +7,7 @@
 set -e
 data=$1 out=$2
 shift 2
-python3 -m pytest -q -p no:cacheprovider tests/models/test_attention.py -k cudnn || true
+python3 -m pytest -q -p no:cacheprovider tests/models/test_attention.py -k cudnn
 python3 -m bench.attention
 for model in t5 smollm2_135m; do
   for method in finetune prompt_tuning; do

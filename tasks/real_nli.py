@@ -186,18 +186,29 @@ def _comparison(draw: Draw) -> Made:
     return text.format(a=a, b=b, c=said), f"The {first} is {claimed} than the {second}.", true
 
 
-def _time(draw: Draw) -> Made:
-    a, b = draw.two(words.EVENTS)
-    i, j, other = draw.some(words.DAYS, 3)
+def _one_of_two(
+    draw: Draw, things: Sequence[str], values: Sequence[str], claim: str, *wordings: str
+) -> Made:
+    """Two things with a value each; the claim gives one of them its own, or another."""
+    a, b = draw.two(things)
+    i, j, other = draw.some(values, 3)
     true, swap = draw.coin(), draw.rarely()
-    text = draw.wording(
+    text = draw.wording(*wordings)
+    thing, value, wrong = (a, i, j) if draw.coin() else (b, j, i)
+    claimed = value if true else wrong if swap else other
+    return text.format(a=a, b=b, i=i, j=j), claim.format(thing, claimed), true
+
+
+def _time(draw: Draw) -> Made:
+    return _one_of_two(
+        draw,
+        words.EVENTS,
+        words.DAYS,
+        "The {} is on {}.",
         "The {a} is on {i} and the {b} on {j}.",
         "On {i} there is the {a}, and on {j} the {b}.",
         "We shall see the {a} on {i} and the {b} on {j}.",
     )
-    event, day, wrong = (a, i, j) if draw.coin() else (b, j, i)
-    claimed = day if true else wrong if swap else other
-    return text.format(a=a, b=b, i=i, j=j), f"The {event} is on {claimed}.", true
 
 
 def _place(draw: Draw) -> Made:
@@ -215,17 +226,15 @@ def _place(draw: Draw) -> Made:
 
 
 def _colours(draw: Draw) -> Made:
-    a, b = draw.two(words.THINGS)
-    i, j, other = draw.some(words.COLOURS, 3)
-    true, swap = draw.coin(), draw.rarely()
-    text = draw.wording(
+    return _one_of_two(
+        draw,
+        words.THINGS,
+        words.COLOURS,
+        "The {} is {}.",
         "The {a} is {i} and the {b} is {j}.",
         "There is a {i} {a} beside a {j} {b}.",
         "She owns a {i} {a}, but her {b} is {j}.",
     )
-    thing, colour, wrong = (a, i, j) if draw.coin() else (b, j, i)
-    claimed = colour if true else wrong if swap else other
-    return text.format(a=a, b=b, i=i, j=j), f"The {thing} is {claimed}.", true
 
 
 def _scene(draw: Draw) -> Made:

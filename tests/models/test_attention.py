@@ -12,6 +12,8 @@ from promot_jax.models import attention
 from promot_jax.models.attention import attend, attend_kept
 
 BATCH, LENGTH = 2, 6
+NO_GPU = pytest.mark.skipif(jax.default_backend() == "gpu", reason="needs a machine without a GPU")
+NO_TPU = pytest.mark.skipif(jax.default_backend() == "tpu", reason="needs a machine without a TPU")
 
 
 def draw(heads, kv_heads, length=LENGTH, width=4, seed=0):
@@ -136,8 +138,12 @@ def test_splash_picks_the_window_of_a_scanned_layer(monkeypatch):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"implementation": "cudnn"}, "attention = 'cudnn': it runs on GPUs, and this is a CPU"),
-        ({"implementation": "splash"}, "attention = 'splash': it runs on TPUs, and this is a CPU"),
+        pytest.param(
+            {"implementation": "cudnn"}, "'cudnn': it runs on GPUs, and this is a", marks=NO_GPU
+        ),
+        pytest.param(
+            {"implementation": "splash"}, "'splash': it runs on TPUs, and this is a", marks=NO_TPU
+        ),
         ({"implementation": "splash", "bias": 1}, "no attention bias"),
         ({"implementation": "splash", "drop": 1}, "no dropout"),
         ({"implementation": "splash", "mask": 1}, "no masks but causal ones"),
