@@ -9,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from promot_jax.cli import settings
+from promot_jax.cli.gin_files import settings_of
 from promot_jax.convert import decoders
 from promot_jax.models import abstract, build
 
@@ -148,6 +149,8 @@ def test_a_decoder_is_the_published_one(name, vocabularies):
     how = ("dtype", "param_dtype", "scan_layers", "remat")
     theirs = decoders.settings(PUBLISHED[name], name)
     assert ours == dataclasses.replace(theirs, **{field: getattr(ours, field) for field in how})
+    rate = settings_of(str(MODELS[name]))["PROMPT_LEARNING_RATE"]
+    assert rate == theirs.prompt_learning_rate  # as gin/models/of_base.gin sets it
     again = decoders.settings(decoders.config_json(ours, "float32"), name)
     assert again == theirs
 
