@@ -63,7 +63,7 @@ class HarnessModel(TemplateLM):
         max_batch_size: int | None = None,
         device: str | None = None,
         base: str | None = None,
-        input_length: int | None = None,
+        input_length: int = INPUT_LENGTH,
     ):
         """`path`, `mesh`, `input_length` as in `LanguageModel`; `base`: its base's place, if moved.
 
@@ -79,8 +79,7 @@ class HarnessModel(TemplateLM):
             raise UserError(f"batch_size = {batch_size!r}: set a number of at least 1")
         check_batch_size(int(batch_size))
         self.path, self.prompt, self.batch_size = path, prompt, int(batch_size)
-        length = INPUT_LENGTH if input_length is None else input_length
-        self.model = LanguageModel(path, mesh, [base] if base else (), length)
+        self.model = LanguageModel(path, mesh, [base] if base else (), input_length)
         self.model.encode("", prompt)  # raises where there is no such prompt
         self.backend = "causal" if self.model.layout.one_text else "seq2seq"
         self._soft = [] if prompt is None else self.model.prompt_ids[prompt].tolist()
