@@ -27,7 +27,7 @@ VERBS = {
 def begin(environment, rows, tmp_path):
     """The arguments of a verb -> its process."""
     (tmp_path / "mine.tsv").write_text(rows, encoding="utf-8")
-    (tmp_path / "mine.txt").write_text("what?\n" * 5000, encoding="utf-8")
+    (tmp_path / "mine.txt").write_text("what?\n" * 10**5, encoding="utf-8")
     begun = []
 
     def start(arguments):
