@@ -37,13 +37,13 @@ def finish(start, workdir: Path, kind: str) -> None:
     assert process.exitcode == 0
 
 
-def final(workdir: Path) -> dict[str, np.ndarray]:
+def final(workdir: Path, steps: int) -> dict[str, np.ndarray]:
     """Every array of both stages' last checkpoints; of the optimizers' the sum of its bits."""
     arrays = {}
     for stage in STAGES:
         checkpoints = Checkpoints(workdir / stage / "checkpoints", read_only=True)
         step = checkpoints.latest()
-        assert step == STEPS
+        assert step == steps
         variables = checkpoints.variables(step, checkpoints.shapes(step))
         arrays |= {f"{stage} {path}": np.asarray(x) for path, x in variables.items()}
         arrays |= {
@@ -52,8 +52,8 @@ def final(workdir: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def assert_same(workdir: Path, undisturbed: Path) -> None:
-    ours, theirs = final(workdir), final(undisturbed)
+def assert_same(workdir: Path, undisturbed: Path, steps: int = STEPS) -> None:
+    ours, theirs = final(workdir, steps), final(undisturbed, steps)
     assert ours.keys() == theirs.keys()
     different = [path for path in ours if not np.array_equal(ours[path], theirs[path])]
     assert not different
