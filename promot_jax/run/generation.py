@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from promot_jax.models import Batch, Decoding, Model, Variables, generate, score
 from promot_jax.training import replicated, use
-from promot_jax.training.mesh import BATCH
+from promot_jax.training.mesh import BATCH, batch_shards
 
 Tokens = Int[np.ndarray, "batch length"]
 
@@ -24,7 +24,7 @@ class Generator:
 
     def __init__(self, model: Model, mesh: Mesh, vocabulary):
         self.mesh = mesh
-        self.rows = mesh.shape["data"] * mesh.shape["fsdp"]
+        self.rows = batch_shards(mesh)
         self._vocabulary = vocabulary
         everywhere = {"out_shardings": replicated(mesh)}
         self._generate = jax.jit(

@@ -1,23 +1,27 @@
-"""Devices as a mesh (data, fsdp, tensor), and which axis of an array lies along which of them.
+"""Devices as a mesh (slice, data, fsdp, tensor), and along which an axis of an array lies.
 
 Models name the axes of their arrays ("embed", "mlp", "batch"); the one table below says where each
 name goes. `data` replicates the model, `fsdp` cuts parameters and optimizer state and, like `data`,
-the batch, `tensor` cuts heads, MLP and vocabulary.
+the batch, `tensor` cuts heads, MLP and vocabulary. `slice` is a `data` between groups of devices
+that are far from each other, such as slices of TPUs joined by a data centre's network: nothing but
+gradients goes between them.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
 from promot_jax.errors import UserError
 
-AXES = ("data", "fsdp", "tensor")
-BATCH = ("data", "fsdp")
+AXES = ("slice", "data", "fsdp", "tensor")
+BATCH = ("slice", "data", "fsdp")
 RULES = {
     "batch": BATCH,
     "embed": "fsdp",
@@ -34,27 +38,56 @@ def make_mesh(
 ) -> Mesh:
     """A mesh of all devices; an axis of -1 takes what the others leave, absent ones are 1.
 
+    `slice` is, where it is absent, the number of slices of TPUs. Elsewhere devices are cut into as
+    many groups as it says, by what they say themselves of slices, then by process.
+
     Raises:
-      UserError: unknown axis, or sizes that do not multiply to the number of devices.
+      UserError: unknown axis, sizes that do not multiply to the number of devices, or another
+        number of slices than the TPUs have.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = dict.fromkeys(AXES, 1) | dict({"data": -1} if shape is None else shape)
-    if unknown := set(sizes) - set(AXES):
+    given = {"data": -1} if shape is None else dict(shape)
+    if unknown := set(given) - set(AXES):
         raise UserError(f"MESH has the axis {sorted(unknown)[0]!r}: the axes are {', '.join(AXES)}")
+    there = _slices(devices)
+    sizes = dict.fromkeys(AXES, 1) | {"slice": there} | given
     known = int(np.prod([size for size in sizes.values() if size != -1]))
     free = [axis for axis, size in sizes.items() if size == -1]
     if len(free) == 1 and known > 0 and len(devices) % known == 0:
         sizes[free[0]] = len(devices) // known
     if any(size < 1 for size in sizes.values()) or np.prod(list(sizes.values())) != len(devices):
         raise UserError(
-            f"MESH = {dict(shape or {})} does not fit {len(devices)} devices: its sizes must"
+            f"MESH = {given} does not fit {len(devices)} devices"
+            f"{f' in {there} slices' if there > 1 else ''}: its sizes must"
             f" multiply to {len(devices)} (one of them may be -1, for what the others leave)"
         )
-    return jax.make_mesh(
-        tuple(sizes[axis] for axis in AXES),
-        AXES,
-        axis_types=(jax.sharding.AxisType.Auto,) * 3,
-        devices=devices,
+    if there > 1 and sizes["slice"] != there:
+        raise UserError(
+            f"MESH has slice = {sizes['slice']}, but the devices are of {there} slices: leave"
+            " slice out, which takes as many as there are"
+        )
+    return Mesh(_arranged(devices, sizes), AXES, axis_types=(jax.sharding.AxisType.Auto,) * 4)
+
+
+def _slices(devices: Sequence[jax.Device]) -> int:
+    """Of how many slices TPUs are; other devices are of one, whatever they are joined by."""
+    if devices[0].platform != "tpu":
+        return 1
+    return len({getattr(device, "slice_index", 0) for device in devices})
+
+
+def _arranged(devices: Sequence[jax.Device], sizes: Mapping[str, int]) -> np.ndarray:
+    """The devices as an array with the mesh's axes; neighbours in it are near within each slice."""
+    place = lambda device: (getattr(device, "slice_index", 0), device.process_index, device.id)  # noqa: E731
+    if sizes["slice"] > 1:
+        devices = sorted(devices, key=place)
+    parts = np.split(np.asarray(devices), sizes["slice"])
+    within = tuple(sizes[axis] for axis in AXES[1:])
+    return np.stack(
+        [
+            mesh_utils.create_device_mesh(within, list(part), allow_split_physical_axes=True)
+            for part in parts
+        ]
     )
 
 
@@ -101,13 +134,19 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def batch_shards(mesh: Mesh) -> int:
+    """In how many parts the mesh cuts a batch."""
+    return math.prod(mesh.shape[axis] for axis in BATCH)
+
+
 def check_batch(mesh: Mesh, batch_size: int, setting: str, parts: int = 1) -> None:
     """Raises UserError unless `batch_size` divides into `parts` and then among the devices."""
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    shards = batch_shards(mesh)
     if batch_size < 1 or batch_size % (shards * parts):
         per = f" x {parts} accumulation steps" if parts > 1 else ""
         raise UserError(
-            f"{setting} = {batch_size} is not a multiple of the mesh's data x fsdp = {shards}{per}:"
+            f"{setting} = {batch_size} is not a multiple of the mesh's {' x '.join(BATCH)} ="
+            f" {shards}{per}:"
             f" set a multiple of {shards * parts}"
         )
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -74,7 +75,7 @@ def test_each_device_holds_its_part(trained):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ({"model": 2}, "MESH has the axis 'model': the axes are data, fsdp, tensor"),
+        ({"model": 2}, "MESH has the axis 'model': the axes are slice, data, fsdp, tensor"),
         ({"data": 3}, "does not fit 1 devices"),
         ({"data": 0}, "does not fit"),
         ({"data": -1, "fsdp": -1}, "does not fit"),
@@ -84,6 +85,52 @@ def test_each_device_holds_its_part(trained):
 def test_meshes_that_cannot_be(shape, message):
     with pytest.raises(UserError, match=message):
         make_mesh(shape, jax.devices()[:1])
+
+
+class Device(SimpleNamespace):
+    """What a mesh asks a device for."""
+
+    __hash__ = object.__hash__
+
+
+def devices_of(*places, platform="cpu"):
+    """Devices of (process, slice or None); those of a TPU's slice lie in a row."""
+    made = []
+    for number, (process, part) in enumerate(places):
+        about = {"platform": platform, "device_kind": platform, "id": number}
+        if part is not None:
+            about["slice_index"] = part
+        nth = sum(part == other for _, other in places[:number])
+        made.append(Device(process_index=process, coords=(nth, 0, 0), core_on_chip=0, **about))
+    return made
+
+
+def test_slices_are_outermost_and_by_what_devices_say():
+    numbers = lambda devices, shape: [  # noqa: E731
+        [device.id for device in part.flat] for part in make_mesh(shape, devices).devices
+    ]
+    said = devices_of((0, 1), (1, 0), (2, 1), (3, 0))
+    by_process = devices_of((1, None), (0, None), (1, None), (0, None))
+    alike = devices_of(*[(0, None)] * 4)
+    two = {"slice": 2, "fsdp": -1}
+    assert numbers(said, two) == [[1, 3], [0, 2]]
+    assert numbers(by_process, two) == [[1, 3], [0, 2]]
+    assert numbers(alike, two) == [[0, 1], [2, 3]]
+    assert numbers(by_process, {"fsdp": 4}) == [[0, 1, 2, 3]]  # one slice: as they come
+
+
+def test_slices_of_tpus_are_the_default():
+    tpus = devices_of((0, 1), (0, 1), (1, 0), (1, 0), platform="tpu")
+    mesh = make_mesh({"fsdp": -1}, tpus)
+    assert dict(mesh.shape) == {"slice": 2, "data": 1, "fsdp": 2, "tensor": 1}
+    assert [device.id for device in mesh.devices.flat] == [2, 3, 0, 1]
+    check_batch(mesh, 8, "BATCH_SIZE", parts=2)
+    with pytest.raises(UserError, match="slice x data x fsdp = 4: set a multiple of 4"):
+        check_batch(mesh, 6, "BATCH_SIZE")
+    with pytest.raises(UserError, match="slice = 1, but the devices are of 2 slices"):
+        make_mesh({"slice": 1, "fsdp": -1}, tpus)
+    with pytest.raises(UserError, match="does not fit 4 devices in 2 slices"):
+        make_mesh({"fsdp": 4}, tpus)
 
 
 def test_the_batch_must_divide():
