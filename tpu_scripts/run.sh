@@ -1,25 +1,64 @@
 #!/usr/bin/env bash
-# Starts `promot run` on every host of a slice made by create.sh, and follows its output.
+# Starts `promot run --multihost` on every host of the slices that create.sh made, and shows the
+# output of the first one, which speaks for all.
 #
 #   tpu_scripts/run.sh NAME ZONE ARGUMENTS-OF-PROMOT-RUN
 #   tpu_scripts/run.sh promot us-west4-a --gin_file=gin/recipes/promot.gin \
 #     --gin_file=gin/models/mt5_xxl.gin --gin_file=gin/tasks/rte.gin \
-#     --gin_file=gin/meshes/fsdp.gin --gin.WORKDIR='"/mnt/bucket/rte"'
+#     --gin_file=gin/meshes/fsdp.gin --gin.WORKDIR='"gs://bucket/rte"'
 #
-# The work directory must be one that all hosts see: a bucket mounted by gcsfuse on each, or NFS. The
-# run goes on when the connection
-# is lost; its output is in promot_jax/promot.log on each host. After a preemption the same command
-# continues it.
-set -euo pipefail
+# All hosts must see the work directory: a bucket, or NFS. Who they are, and of which slice, JAX
+# learns from the machines themselves. The run goes on when this script is interrupted or loses the
+# connection; the same command shows it again, or continues it where it stopped. Exit codes: that of
+# promot, 75 where it was interrupted (a slice or host is gone) and 3 where stop.sh stopped it.
+source "$(dirname "$0")/common.sh"
 
-[[ $# -ge 3 ]] || { sed -n '2,/^set/{/^#/p}' "$0"; exit 2; }
-name=$1 zone=$2
+case ${1:-} in -h | --help) help ;; esac
+given=("${@:1:2}")
+named 'NAME ZONE'
 shift 2
-arguments=$(printf ' %q' "$@")
+[[ ${1:-} != -- ]] || shift
+(($#)) || die 2 "give the arguments of promot run, such as --gin_file=...: see $0 --help"
+start="promot_jax/tpu_scripts/host.sh start$(printf ' %q' "$@")"
 
-gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all --command="
-  cd promot_jax
-  : >promot.log
-  nohup .venv/bin/promot run --multihost$arguments >>promot.log 2>&1 </dev/null &
-  tail --pid=\$! --lines=+1 --follow promot.log
-  wait \$!"
+# The first host of each slice: all but one of them say nothing.
+follow() {
+  local node waiting=()
+  for node in "${nodes[@]}"; do
+    on_hosts "$node" 0 "promot_jax/tpu_scripts/host.sh follow $1" &
+    waiting+=($!)
+  done
+  wait "${waiting[@]}" || true
+}
+
+# What hosts that failed said last.
+explain() { grep -E '^(failed:|interrupted)' "$scratch/hosts" >&2 || true; }
+
+trap 'say "the run goes on: $HERE/logs.sh or $HERE/stop.sh $name $zone"; cost; exit 130' INT
+look
+[[ $state != ABSENT ]] || die 1 "$name is not there: $HERE/create.sh $name $zone ACCELERATOR"
+all_ready || die "$AGAIN" "$name is $state, or a slice of it is gone: see $HERE/status.sh $name $zone"
+everywhere "$start" || die "$(how_bad)" "$(reason)"
+cost
+lines=+1 lost=0
+while :; do
+  follow "$lines"
+  now=$(outcome)
+  case $now in
+    running) lost=0 ;;
+    gone) # or the connection is, for a while
+      if ((++lost == 5)) || ! look || ! all_ready; then break; fi ;;
+    *) break ;;
+  esac
+  lines=0
+  sleep "$POLL"
+done
+look
+case $now in
+  finished) say "$name: the run is finished" && code=0 ;;
+  stopped) say "$name: the run was stopped, and the same command goes on" && code=$STOPPED ;;
+  failed*) explain && code=${now#failed } ;;
+  *) explain && say "$name: the run was interrupted, and the same command goes on" && code=$AGAIN ;;
+esac
+cost
+exit "$code"
