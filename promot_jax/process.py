@@ -20,6 +20,7 @@ from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 CLOSED = 128 + signal.SIGPIPE  # the exit code where nobody reads stdout any more
+AGAIN = os.EX_TEMPFAIL  # 75, that of a run on several hosts that the same command goes on with
 # Huge pages: XLA's CPU backend allocates the temporary memory of a program at every call and frees
 # it again, and the kernel clears every page of it. With pages of 2 MiB that costs little, with
 # pages of 4 KiB a tenth to a fifth of a step.

@@ -5,7 +5,8 @@
 #   host.sh start ARGUMENTS    promot run --multihost ARGUMENTS, which goes on when nobody watches
 #   host.sh follow [LINES]     its output, from the last LINES on, until it has ended
 #   host.sh log [LINES]        the last LINES of its output
-#   host.sh stop SECONDS       SIGTERM, on which it saves; SIGKILL, should it take longer
+#   host.sh stop SECONDS       SIGTERM, on which it saves; kill, should it take longer
+#   host.sh kill               SIGKILL
 #   host.sh state              STATE HOST COMMIT and the last line of its output, in one line
 #
 # STATE is idle, running, finished, stopped (by stop), interrupted (what takes up the same command
@@ -75,10 +76,16 @@ stop() {
   kill -TERM "$(<.pod/process)" || true
   while running && ((SECONDS < end)); do sleep 0.2; done
   if running; then
-    echo "$(hostname): it has not ended in $1 s, and is killed: the last checkpoint counts"
-    kill -KILL "$(<.pod/process)" || true
-    while running; do sleep 0.2; done
+    echo "$(hostname): it has not ended in $1 s"
+    end
   fi
+}
+
+end() {
+  running || return 0
+  echo "$(hostname): it is killed, and the last checkpoint counts"
+  kill -KILL "$(<.pod/process)" || true
+  while running; do sleep 0.2; done
 }
 
 state() {
@@ -86,11 +93,10 @@ state() {
   [[ ! -e .pod/code ]] || code=$(<.pod/code)
   if running; then found=running
   elif [[ ! -e .pod/process ]]; then found=idle
-  elif [[ $code == 0 ]] && ! tail -n 5 promot.log | grep -q 'run the same command to go on'; then
-    found=finished
+  elif [[ $code == 0 ]]; then found=finished
   elif [[ -e .pod/asked ]]; then found=stopped
-  # 75: another host is gone; from 128 on: a signal; no code: the whole host went down.
-  elif [[ -z $code || $code == 0 || $code == 75 ]] || ((code >= 128)); then found=interrupted
+  # 75: stopped by a signal, or another host is gone; no code: the whole host went down.
+  elif [[ -z $code || $code == 75 ]] || ((code >= 128)); then found=interrupted
   else found=failed:$code; fi
   echo "$found $(hostname) $(cat .pod/commit 2>/dev/null || echo -)" \
     "$(tail -n 1 promot.log | tr -cd '[:print:]' | cut -c 1-200)"
@@ -101,6 +107,7 @@ shift
 case $verb in
   install | start | work | stop | state) "$verb" "$@" ;;
   follow) follow "${1:-+1}" ;;
+  kill) end ;;
   log) tail --lines="${1:-+1}" promot.log ;;
   *) die "unknown verb $verb" ;;
 esac

@@ -20,6 +20,8 @@ shift 2
 [[ ${1:-} != -- ]] || shift
 (($#)) || die 2 "give the arguments of promot run, such as --gin_file=...: see $0 --help"
 start="promot_jax/tpu_scripts/host.sh start$(printf ' %q' "$@")"
+CHECK=${CHECK:-300}   # seconds between two looks at all hosts
+LINGER=${LINGER:-120} # seconds that a host may need longer than the first that has ended
 
 # The first host of each slice: all but one of them say nothing.
 follow() {
@@ -31,6 +33,22 @@ follow() {
   wait "${waiting[@]}" || true
 }
 
+# Until nothing is followed any more, or CHECK seconds are over.
+attend() {
+  local timer
+  sleep "$CHECK" &
+  timer=$!
+  wait -n "$follower" "$timer" || true
+  kill "$timer" 2>/dev/null || true
+}
+
+# A host that hangs cannot say so: the others have noticed, and are gone.
+end_stragglers() {
+  if every running; then ended=""; else : "${ended:=$SECONDS}"; fi
+  [[ -z $ended ]] || ((SECONDS - ended < LINGER)) ||
+    everywhere "promot_jax/tpu_scripts/host.sh kill" >&2 || true
+}
+
 # What hosts that failed said last.
 explain() { grep -E '^(failed:|interrupted)' "$scratch/hosts" >&2 || true; }
 
@@ -40,19 +58,23 @@ look
 all_ready || die "$AGAIN" "$name is $state, or a slice of it is gone: see $HERE/status.sh $name $zone"
 everywhere "$start" || die "$(how_bad)" "$(reason)"
 cost
-lines=+1 lost=0
+lines=+1 lost=0 ended="" follower=""
 while :; do
-  follow "$lines"
+  if [[ -z $follower ]] || ! kill -0 "$follower" 2>/dev/null; then
+    [[ -z $follower ]] || sleep "$POLL"
+    follow "$lines" &
+    follower=$! lines=0
+  fi
+  attend
   now=$(outcome)
   case $now in
-    running) lost=0 ;;
+    running) lost=0 && end_stragglers ;;
     gone) # or the connection is, for a while
       if ((++lost == 5)) || ! look || ! all_ready; then break; fi ;;
     *) break ;;
   esac
-  lines=0
-  sleep "$POLL"
 done
+[[ $now == gone ]] || wait "$follower" || true
 look
 case $now in
   finished) say "$name: the run is finished" && code=0 ;;

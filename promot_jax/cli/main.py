@@ -10,8 +10,9 @@
 
 Bad input gives one line and exit code 2; a run that diverged, a full or broken disk and too little
 memory 1. A run stopped by SIGTERM or Ctrl-C while a stage is at work saves, says how to go on, and
-exits with 0; stopped before or after, or by a second Ctrl-C, it ends at once with 143 or 130, as
-the other verbs do. Where stdout is closed the rest is not printed (141).
+exits with 0, on several hosts with 75, so that what started them knows that there is more to do;
+stopped before or after, or by a second Ctrl-C, it ends at once with 143 or 130, as the other verbs
+do. Where stdout is closed the rest is not printed (141).
 """
 
 import argparse
@@ -31,7 +32,7 @@ from promot_jax.cli import convert as convert_verbs
 from promot_jax.cli import infer as infer_verb
 from promot_jax.errors import UserError
 from promot_jax.failures import disk_failure, failure, writing
-from promot_jax.process import CLOSED, patient
+from promot_jax.process import AGAIN, CLOSED, patient
 
 
 class Parser(argparse.ArgumentParser):
@@ -148,7 +149,7 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
         raise UserError("give at least one --gin_file, such as gin/recipes/promot.gin")
     _quiet()
     _join(args)
-    return _run(args.gin_file, bindings(args, rest))
+    return _run(args, args.gin_file, bindings(args, rest))
 
 
 def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -175,7 +176,7 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
     while _scored(root) and changed_settings(root, parse(files, settings())):
         root = Path(home, f"evaluation-{next(numbers)}")
-    return _run(files, settings())
+    return _run(args, files, settings())
 
 
 def _scored(root: Path) -> bool:
@@ -185,7 +186,7 @@ def _scored(root: Path) -> bool:
     return (root / "results.json").exists() or is_running(str(root))
 
 
-def _run(files: Sequence[str], given: Sequence[str]) -> int:
+def _run(args: argparse.Namespace, files: Sequence[str], given: Sequence[str]) -> int:
     from promot_jax.cli import settings
 
     text = settings.parse(files, given)
@@ -200,7 +201,7 @@ def _run(files: Sequence[str], given: Sequence[str]) -> int:
         workdir = run_stages(made, text)
     except Interrupted as stop:
         print(f"promot: {stop}", file=sys.stderr)
-        return 0
+        return AGAIN if args.multihost else 0
     except Diverged as error:
         print(f"promot: {error}", file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
 """README.md and docs/: every command and every program in them runs, in order, on tiny models.
 
 `promot run` and `promot eval` get settings that make them short, the rest runs as it is written.
-Of the benches the arguments are read, of make the targets. gcloud is not there and says yes.
+Of the benches the arguments are read, of make the targets; gcloud simulates slices.
 """
 
 import argparse
@@ -25,7 +25,10 @@ from command_lines import SCRIPT, flags
 from doc_pages import PAGES, ROOT
 from safetensors.numpy import load_file
 
-from promot_jax.cli.main import parser
+sys.path.append(str(ROOT / "tests/tpu_scripts"))
+import clouds
+
+from promot_jax.cli.main import bindings, parser
 from promot_jax.run import LanguageModel
 
 EVALUATION = {"BEAMS": 1, "EVAL_LIMIT": 4, "EVAL_BATCH_SIZE": 4, "MAX_OUTPUT_LENGTH": 8}
@@ -67,7 +70,7 @@ class Reader:
     """Runs a page in a folder."""
 
     def __init__(self, folder: Path, promot, environment):
-        self.folder, self.promot = folder, promot
+        self.folder, self.promot, self.cloud = folder, promot, None
         path = f"{folder / 'bin'}:{SCRIPT.parent}:{os.environ['PATH']}"
         cache = {"HF_DATASETS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
         self.environment = environment | cache | {"PATH": path, "PYTHONPATH": str(ROOT)}
@@ -113,6 +116,8 @@ class Reader:
             self.host(command)
         elif first.startswith("tpu_scripts/"):
             self.gcloud(command)
+        elif first in ("sbatch", "kubectl"):
+            self.cluster(command)
         else:
             self.shell(command)
 
@@ -144,12 +149,19 @@ class Reader:
         self.shell(f"{command.replace('boolq', str(own / 'boolq.yaml'))}")
 
     def gcloud(self, command: str) -> None:
-        for name in ("gcloud", "git"):
-            tool = self.folder / "bin" / name
-            tool.parent.mkdir(exist_ok=True)
-            tool.write_text("#!/bin/sh\necho ACTIVE\n", encoding="utf-8")
-            tool.chmod(0o755)
-        self.shell(f"{ROOT}/{command}")
+        """On slices that are simulated, and a promot that does nothing."""
+        self.cloud = self.cloud or clouds.Cloud(self.folder / "cloud")
+        script, *arguments = shlex.split(command)
+        done = self.cloud(Path(script).stem, *arguments)
+        assert done.code == 0, f"{command}\n{done}"
+
+    def cluster(self, command: str) -> None:
+        """Reads what a cluster would be given."""
+        given = shlex.split(command)
+        files = [each.removeprefix("--filename=") for each in given if "tpu_scripts/" in each]
+        assert files and all((ROOT / each).exists() for each in files), command
+        more = [each for each in given if each.startswith("--gin")]
+        bindings(*parser().parse_known_args(["run", *more]))
 
 
 def lacks(text: str) -> bool:
@@ -253,7 +265,9 @@ def test_settings_and_options_exist(page):
         a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)
     ).choices
     known = {option for verb in choices.values() for option in verb._option_string_actions}
-    options = {name for text in named for name in re.findall(r"(?<!\S)(--[a-z_]+)", text)}
+    for script in (ROOT / "tpu_scripts").glob("*.sh"):
+        known |= set(re.findall(r"--[a-z-]+", script.read_text(encoding="utf-8")))
+    options = {name for text in named for name in re.findall(r"(?<!\S)(--[a-z_-]+)", text)}
     assert not options - known - OTHERS
     modules = [name for text in named for name in re.findall(r"python -m (\S+)", text)]
     assert all(map(importlib.util.find_spec, modules)), modules

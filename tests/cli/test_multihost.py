@@ -35,10 +35,10 @@ def start(environment, folder, arguments) -> list[subprocess.Popen]:
     ]  # fmt: skip
 
 
-def finish(hosts: list[subprocess.Popen]) -> list[str]:
-    """What each says on stderr, once both have ended well."""
+def finish(hosts: list[subprocess.Popen], code: int = 0) -> list[str]:
+    """What each says on stderr, once both have ended with this exit code."""
     said = [host.communicate(timeout=PATIENCE)[1] for host in hosts]
-    assert [host.returncode for host in hosts] == [0, 0], said
+    assert [host.returncode for host in hosts] == [code] * len(hosts), said
     return said
 
 
@@ -87,7 +87,7 @@ def test_a_signal_to_one_host_stops_both(environment, folder):
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < end:
         time.sleep(0.1)
     hosts[1].send_signal(signal.SIGINT)  # becomes a SIGTERM, of which all hosts are told
-    said = finish(hosts)
+    said = finish(hosts, 75)
     assert all("stage 1-prompt: run the same command to go on" in x for x in said)
     assert "1-prompt: continues at step" in finish(start(environment, folder, arguments))[0]
     steps = [json.loads(line)["step"] for line in metrics.read_text(encoding="utf-8").splitlines()]
@@ -98,9 +98,7 @@ def test_all_hosts_say_what_is_wrong_on_the_first(environment, folder):
     (folder / "busy").mkdir()
     with (folder / "busy/config.gin").open("a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        hosts = start(environment, folder, command("finetune", "busy"))
-        said = [host.communicate(timeout=PATIENCE)[1] for host in hosts]
-    assert [host.returncode for host in hosts] == [2, 2], said
+        said = finish(start(environment, folder, command("finetune", "busy")), 2)
     assert all("WORKDIR = 'busy' is in use by another process" in line for line in said)
 
 

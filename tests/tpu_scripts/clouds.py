@@ -52,7 +52,7 @@ class Cloud:
     def environment(self) -> dict[str, str]:
         path = f"{self.simulation / 'bin'}:{os.environ['PATH']}"
         assert Path(shutil.which("gcloud", path=path)).parent == self.simulation / "bin"
-        return os.environ | {"PATH": path, "SIMULATION": str(self.simulation), "POLL": "0.05"}
+        return os.environ | {"PATH": path, "SIMULATION": str(self.simulation), "POLL": "0.1"}
 
     def promot(self, text: str) -> None:
         """What promot is, on the hosts that are made from now on."""

@@ -20,7 +20,7 @@ PAID = (
 # promot that works until it is told to stop, and is done when it is started again.
 WORKING = """
 echo "$JAX_PROCESS_ID" >>"$SIMULATION/begun"
-trap 'echo "promot: stopped at step 3 of stage 1-prompt: run the same command to go on"; exit' TERM
+trap 'echo "promot: stopped at step 3: run the same command to go on"; exit 75' TERM
 (($(wc -l <"$SIMULATION/begun") > HOSTS)) || { echo "1-prompt 3/10"; sleep 60 9<&- & wait $!; }
 echo "results: there"
 """
@@ -116,10 +116,8 @@ def test_the_life_of_a_slice(cloud):
     assert run.code == 0 and run.out == "results: there\n" and "the run is finished" in run.err
     assert sorted(begun(cloud)) == ["0", "0", "1", "1"]
     command = (cloud.host("promot") / ".pod/arguments").read_text()
-    given = subprocess.run(
-        ["bash", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True
-    )
-    assert given.stdout.splitlines() == list(arguments)
+    given = subprocess.check_output(["bash", "-c", f"printf '%s\\n' {command}"], text=True)
+    assert given.splitlines() == list(arguments)
 
     for _ in range(2):
         deleted = cloud("delete", *AT)
@@ -162,11 +160,9 @@ def test_a_preempted_slice_is_replaced(cloud, state):
             os.kill(pid, signal.SIGTERM)
     done = finish(resume)
     assert done.code == 0, done
-    assert "trying again in 0.05 s (1 of 10)" in done.err and "the run is finished" in done.err
-    assert (
-        done.err.endswith("promot is not there: it costs nothing\n")
-        and "results: there" in done.out
-    )
+    assert "trying again in 0.1 s (1 of 10)" in done.err and "the run is finished" in done.err
+    assert done.err.endswith("promot is not there: it costs nothing\n")
+    assert "results: there" in done.out
     assert len(cloud.calls("create promot")) == 2 and len(begun(cloud)) == 8
     assert not cloud.state()["requests"]
 
@@ -201,7 +197,7 @@ def test_a_request_that_is_being_deleted_is_waited_for(cloud):
     assert cloud("create", *AT, "v5p-16").code == 0
     cloud.change("now['requests']['promot']['states'] = ['DELETING']")
     creating = cloud.start("create", *AT, "v5p-16")
-    wait_for(lambda: len(cloud.calls("queued-resources describe")) > 8)
+    wait_for(lambda: len(cloud.calls("queued-resources describe")) > 6)
     cloud.change("take_down('promot'); del now['requests']['promot']")
     assert finish(creating).code == 0 and len(cloud.calls("create promot")) == 2
 
@@ -236,8 +232,20 @@ def test_a_run_that_does_not_stop_is_killed(cloud):
     run = cloud.start("run", *AT, "--gin_file=x")
     wait_for((cloud.simulation / "begun").exists)
     done = cloud("stop", *AT, "--wait=1")
-    assert done.code == 0 and "not ended in 1 s, and is killed" in done.err, done
+    assert done.code == 0 and "not ended in 1 s\npromot-w-0: it is killed" in done.err, done
     assert finish(run).code == 3
+
+
+def test_a_host_that_hangs_is_killed_when_the_others_are_gone(cloud):
+    cloud.promot("((JAX_PROCESS_ID)) && exit 75; touch $SIMULATION/begun; sleep 60 9<&- & wait")
+    assert cloud("create", *AT, "v5p-16").code == 0
+    run = cloud.start("run", *AT, "--gin_file=x", LINGER="1", CHECK="0.5")
+    wait_for((cloud.simulation / "begun").exists)
+    process = int((cloud.host("promot") / ".pod/process").read_text())
+    os.kill(process, signal.SIGSTOP)
+    done = finish(run)
+    assert done.code == 75 and "promot-w-0: it is killed" in done.err, done
+    assert "interrupted promot-w-1" in done.err
 
 
 def test_what_is_not_committed(cloud):
