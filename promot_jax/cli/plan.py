@@ -54,7 +54,9 @@ def _without_files(rows) -> Iterator[str]:
 
     Any vocabulary gives the same programs. A task whose files are not here is a name.
     """
-    text = gin.config_str()
+    from promot_jax.data.quiet import tf
+
+    text, absent = gin.config_str(), (OSError, tf.errors.NotFoundError)
     yield "VOCABULARY = @data.byte()"
     if "DATA_DIR =" in text:
         yield "DATA_DIR = None"
@@ -62,8 +64,9 @@ def _without_files(rows) -> Iterator[str]:
         try:
             copy.deepcopy(gin.query_parameter(f"%{name}"))  # which calls what it refers to
         except UserError as error:
-            if isinstance(error.__cause__, OSError):
-                rows.assume(f"{name} is not here ({error}): a task of unknown size stands for it")
+            if isinstance(error.__cause__, absent):
+                said = str(error).partition("\n")[0]
+                rows.assume(f"{name} is not here ({said}): a task of unknown size stands for it")
                 yield f"{name} = {name!r}"
         except ValueError:
             pass  # not set

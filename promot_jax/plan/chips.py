@@ -7,6 +7,7 @@ reaches about half of it, generation less.
 import dataclasses
 import math
 import re
+from collections.abc import Iterable
 
 GB, GIB, TERA = 1e9, 2**30, 1e12
 FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
@@ -57,10 +58,24 @@ class Chip:
         """Whether it can be had in this shape."""
         if shape in self.shapes:
             return True
-        sizes = [int(size) for size in re.findall(r"\d+", shape)]
-        cubes = len(sizes) == self.shapes[-1].count("x") + 1 == 3 and sizes == sorted(sizes)
-        whole = all(size and size % 4 == 0 for size in sizes)
-        return cubes and whole and math.prod(sizes) <= self.most
+        if self.shapes[-1].count("x") < 2 or not re.fullmatch(r"\d+x\d+x\d+", shape):
+            return False
+        sizes = [int(size) for size in shape.split("x")]
+        whole = sizes[0] and all(size % 4 == 0 for size in sizes)
+        return bool(whole) and sizes == sorted(sizes) and math.prod(sizes) <= self.most
+
+    def nearest(self, shape: str) -> str:
+        """`" (the nearest are ...)"` for the shapes that have about as many chips, or `""`."""
+        numbers = re.findall(r"\d{1,6}", shape)
+        if not numbers:
+            return ""
+        asked = max(1, _chips(numbers))
+        off = lambda known: abs(math.log(_chips(known.split("x")) / asked))  # noqa: E731
+        return f" (the nearest are {' and '.join(sorted(self.shapes, key=off)[:2])})"
+
+
+def _chips(sizes: Iterable[str]) -> int:
+    return math.prod(map(int, sizes))
 
 
 TPU = "https://docs.cloud.google.com/tpu/docs/"

@@ -23,7 +23,8 @@ INSTRUCTION = re.compile(
 )
 BEGIN = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) .*\{$")
 CALLED = re.compile(
-    r"(?:calls|to_apply|body|true_computation|false_computation|branch_computations)="
+    r"(?:calls|to_apply|body|true_computation|false_computation|branch_computations|select|scatter"
+    r"|called_computations)="
     r"(?:\{(?P<many>[^}]*)\}|%?(?P<one>[\w.\-]+))"
 )
 LEAF = re.compile(r"(?P<kind>[a-z]\w*)\[(?P<sizes>[\d,]*)\](?:\{(?P<layout>[^}]*)\})?")

@@ -120,10 +120,7 @@ def summary(plan: RunPlan) -> str:
 
 def as_json(plan: RunPlan) -> dict[str, Any]:
     """The plan for programs; bytes, seconds and hours."""
-    topology, chip = (
-        plan.topology,
-        dataclasses.asdict(dataclasses.replace(plan.topology.chip, options={})),
-    )
+    topology, chip = plan.topology, dataclasses.asdict(plan.topology.chip)
     return {
         "method": plan.method,
         "topology": topology.name,

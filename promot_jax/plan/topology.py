@@ -52,8 +52,6 @@ class Topology:
 def stay_on_cpu() -> None:
     """From now on JAX uses this machine's CPUs alone: a plan must not take a device from a run."""
     jax.config.update("jax_platforms", "cpu")
-    # What is compiled for chips that are not here cannot be loaded, and so not be kept either.
-    jax.config.update("jax_enable_compilation_cache", False)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
 
@@ -73,7 +71,7 @@ def topology(name: str, slices: int = 1) -> Topology:
     chip = CHIPS[kind]
     if not chip.has(shape):
         raise UserError(
-            f"--topology={name}: {kind} has no shape {shape!r}{near(shape, chip.shapes)}; there are"
+            f"--topology={name}: {kind} has no shape {shape!r}{chip.nearest(shape)}; there are"
             f" {', '.join(chip.shapes)}"
         )
     if slices < 1 or (slices > 1 and not chip.compiles):
@@ -96,6 +94,8 @@ def _tpus(kind: str, shape: str, chip: Chip, slices: int) -> Sequence[jax.Device
                 f" any machine: pip install '{EXTRA}'"
             ) from error
         raise UserError(f"--topology={kind}:{shape}: libtpu has none ({error!s:.300})") from error
+    # What is compiled for chips that are not here cannot be loaded, and so not be kept either.
+    jax.config.update("jax_enable_compilation_cache", False)
     return found.devices
 
 
