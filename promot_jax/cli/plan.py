@@ -54,9 +54,7 @@ def _without_files(rows) -> Iterator[str]:
 
     Any vocabulary gives the same programs. A task whose files are not here is a name.
     """
-    from promot_jax.data.quiet import tf
-
-    text, absent = gin.config_str(), (OSError, tf.errors.NotFoundError)
+    text = gin.config_str()
     yield "VOCABULARY = @data.byte()"
     if "DATA_DIR =" in text:
         yield "DATA_DIR = None"
@@ -64,9 +62,19 @@ def _without_files(rows) -> Iterator[str]:
         try:
             copy.deepcopy(gin.query_parameter(f"%{name}"))  # which calls what it refers to
         except UserError as error:
-            if isinstance(error.__cause__, absent):
+            if _of_absent_file(error):
                 said = str(error).partition("\n")[0]
                 rows.assume(f"{name} is not here ({said}): a task of unknown size stands for it")
                 yield f"{name} = {name!r}"
         except ValueError:
             pass  # not set
+
+
+def _of_absent_file(error: BaseException | None) -> bool:
+    from promot_jax.data.quiet import tf
+
+    while error is not None:
+        if isinstance(error, OSError | tf.errors.NotFoundError):
+            return True
+        error = error.__cause__ or error.__context__  # gin has its own in between
+    return False
