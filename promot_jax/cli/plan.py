@@ -3,11 +3,16 @@
 import argparse
 import copy
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import gin
-from promot_jax.console import output, say
 from promot_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from promot_jax.plan.planning import RunPlan
+    from promot_jax.plan.rows import Rows
+    from promot_jax.plan.search import Instead
 
 
 def add_arguments(plan: argparse.ArgumentParser) -> None:
@@ -24,9 +29,11 @@ def plan(args: argparse.Namespace, given: Sequence[str]) -> int:
     stay_on_cpu()
     chips = topology(args.topology, args.slices)
     from promot_jax.cli import settings
+    from promot_jax.console import say
     from promot_jax.plan.planning import plan as make_plan
     from promot_jax.plan.rows import Rows
-    from promot_jax.plan.table import as_json, summary, table
+    from promot_jax.plan.search import search
+    from promot_jax.plan.table import as_json
 
     rows = Rows()
     given = ["WORKDIR = 'planned'", *given]
@@ -34,26 +41,49 @@ def plan(args: argparse.Namespace, given: Sequence[str]) -> int:
     settings.parse(args.gin_file, [*given, *_without_files(rows)])
     run = settings.build("Run")
     settings.check_reached(given, text)
-    found = make_plan(run, chips, rows, lambda program: say(_compiling(program)))
+    begun = lambda program: say(f"compiling {program}")  # noqa: E731
+    found = make_plan(run, chips, rows, begun)
+    instead = None if found.fits else search(run, chips, found, begun)
+    flags = None if instead is None else _flags(instead.settings, text)
     if args.json:
-        print(json.dumps(as_json(found)))
+        print(json.dumps(as_json(found) | {"instead": flags}))
         return 0
-    output.print(table(found), crop=False, soft_wrap=True)
-    for assumption in found.assumptions:
-        output.print(f"- {assumption}", soft_wrap=True)
-    output.print(summary(found), soft_wrap=True)
+    _print(found, instead, flags)
     return 0
 
 
-def _compiling(program) -> str:
-    return f"compiling {' '.join(x for x in (program.stage, program.name, program.size) if x)}"
+def _print(found: "RunPlan", instead: "Instead | None", flags: Sequence[str] | None) -> None:
+    from rich.console import Console
+
+    from promot_jax.console import AS_IT_IS, output
+    from promot_jax.plan.table import full_width, summary, table
+
+    made = table(found)
+    Console(width=max(output.width, full_width(made)), **AS_IT_IS).print(made)
+    lines = [*(f"- {assumption}" for assumption in found.assumptions), summary(found)]
+    if instead is not None:
+        lines += [f"with {' '.join(flags)} it {summary(instead.plan)}"]
+    elif not found.fits:
+        chips = found.topology
+        lines += [f"no remat, MESH, ACCUMULATE and EVAL_BATCH_SIZE do on {chips}: take more chips"]
+    for line in lines:
+        output.print(line, soft_wrap=True)
 
 
-def _without_files(rows) -> Iterator[str]:
+def _flags(settings: Mapping[str, Any], text: str) -> list[str]:
+    """Settings as flags; `text`: the settings in force, which say where MODEL has its own."""
+    model = re.search(r"^MODEL = @([\w.]+)", text, re.MULTILINE)
+    names = {"remat": f"{model[1] if model else 'MODEL'}.remat"}
+    return [f'--gin.{names.get(name, name)}="{value}"' for name, value in settings.items()]
+
+
+def _without_files(rows: "Rows") -> Iterator[str]:
     """Settings in the place of those that read files: only sizes count in a plan.
 
     Any vocabulary gives the same programs. A task whose files are not here is a name.
     """
+    import gin
+
     text = gin.config_str()
     yield "VOCABULARY = @data.byte()"
     if "DATA_DIR =" in text:

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jax
 from jax.stages import Compiled, Lowered
@@ -26,6 +26,9 @@ STAND_IN = (
     " devices, whose temporaries are float32 where a GPU's are bfloat16, and time is that of"
     " arithmetic alone"
 )
+
+
+OnProgram = Callable[[Program], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +110,11 @@ class RunPlan:
 
 
 def plan(
-    settings: Run, topology: Topology, rows: Rows, on_program: Callable[[Program], None]
+    settings: Run,
+    topology: Topology,
+    rows: Rows,
+    on_program: OnProgram,
+    only: Collection[tuple[str, str]] | None = None,
 ) -> RunPlan:
     """Compiles all programs of a run, in turn, each once.
 
@@ -116,6 +123,7 @@ def plan(
       topology: what to compile for.
       rows: how many rows evaluations have.
       on_program: called before each is compiled.
+      only: (stage, name) of the programs that are asked for; None: all.
 
     Raises:
       UserError: settings that no run could have, or a mesh that does not fit the chips.
@@ -123,6 +131,8 @@ def plan(
     framed = frame(settings, make_mesh(settings.mesh, topology.devices))
     planned = []
     for program in programs(framed, rows):
+        if only is not None and (program.stage, program.name) not in only:
+            continue
         on_program(program)
         planned.append(_planned(program, _compile(program, topology), topology))
     assumed = [PEAK, *([] if topology.chip.compiles else [STAND_IN]), UPPER, *rows.assumptions]

@@ -56,6 +56,9 @@ class Program:
     batch: float
     taken: float
 
+    def __str__(self) -> str:
+        return " ".join(text for text in (self.stage, self.name, self.size) if text)
+
 
 def a_chip(tree: Any) -> float:
     """Bytes of abstract arrays that lie on one chip."""

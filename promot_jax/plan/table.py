@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from promot_jax.plan.costs import Cost
@@ -27,6 +28,12 @@ def table(plan: RunPlan) -> Table:
             made.add_row(name, *cells)
         made.add_section()
     return made
+
+
+def full_width(made: Table) -> int:
+    """Characters that a table has where nothing of it is cut off, as in a file."""
+    console = Console(width=10_000)
+    return console.measure(made).maximum
 
 
 def _memory(plan: RunPlan) -> Rows:
