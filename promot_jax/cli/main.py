@@ -1,6 +1,7 @@
 """One verb a task:
 
     promot run     --gin_file=gin/recipes/promot.gin --gin_file=gin/models/... --gin.WORKDIR='"..."'
+    promot plan    --topology=v5e:4x4 --gin_file=...   whether a run fits, and how long it takes
     promot eval    WORKDIR --gin_file=gin/tasks/...    scores of what lies in a work directory
     promot infer   WORKDIR --input=in.jsonl --output=out.jsonl --prompt=target
     promot report  WORKDIR                             pictures and one page
@@ -30,6 +31,7 @@ import absl.logging
 
 from promot_jax.cli import convert as convert_verbs
 from promot_jax.cli import infer as infer_verb
+from promot_jax.cli import plan as plan_verb
 from promot_jax.errors import UserError
 from promot_jax.failures import disk_failure, failure, writing
 from promot_jax.process import AGAIN, CLOSED, patient
@@ -66,6 +68,12 @@ def parser() -> argparse.ArgumentParser:
         " (--gin.NAME=VALUE overrides a setting)"
     )
     verbs.add_parser("run", parents=[gin_flags], help=help_, description=help_, allow_abbrev=False)
+    planned = "what a run needs of chips that need not be here: memory, time, chip-hours"
+    plan_verb.add_arguments(
+        verbs.add_parser(
+            "plan", parents=[gin_flags], help=planned, description=planned, allow_abbrev=False
+        )
+    )
     evaluate = verbs.add_parser(
         "eval", parents=[gin_flags], help="score a work directory on tasks", allow_abbrev=False
     )
@@ -150,6 +158,14 @@ def run(args: argparse.Namespace, rest: Sequence[str]) -> int:
     _quiet()
     _join(args)
     return _run(args, args.gin_file, bindings(args, rest))
+
+
+def plan(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """`promot plan`."""
+    if not args.gin_file:
+        raise UserError("give at least one --gin_file, such as gin/recipes/promot.gin")
+    _quiet()
+    return plan_verb.plan(args, bindings(args, rest))
 
 
 def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -288,6 +304,7 @@ def inspect(args: argparse.Namespace, rest: Sequence[str]) -> int:
 
 VERBS = {
     "run": run,
+    "plan": plan,
     "eval": evaluate,
     "infer": infer,
     "report": report,

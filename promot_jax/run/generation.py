@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.stages import Lowered
 from jaxtyping import Bool, Float, Int
 
 from promot_jax.models import Batch, Decoding, Model, Variables, generate, score
@@ -25,6 +26,7 @@ class Generator:
     def __init__(self, model: Model, mesh: Mesh, vocabulary):
         self.mesh = mesh
         self.rows = batch_shards(mesh)
+        self._sharding = NamedSharding(mesh, PartitionSpec(BATCH))
         self._vocabulary = vocabulary
         everywhere = {"out_shardings": replicated(mesh)}
         self._generate = jax.jit(
@@ -50,8 +52,21 @@ class Generator:
         the caller cuts off; a text over several tokens ends nothing here.
         """
         rows = np.asarray(range(len(tokens)) if rows is None else rows, np.int32)
-        how = {"decoding": decoding, "stop_ids": self._stop_ids(decoding.stop_texts)}
-        return self._run(self._generate, variables, (tokens, segments, rows), **how)[0]
+        batch, how = (tokens, segments, rows), self._how(decoding)
+        return self._run(self._generate, variables, batch, **how)[0]
+
+    def lower(self, variables: Variables, rows: int, length: int, decoding: Decoding) -> Lowered:
+        """The program that generates for a batch of this size; variables may be abstract."""
+        rows += -rows % self.rows
+        batch = [
+            jax.ShapeDtypeStruct(shape, np.int32, sharding=self._sharding)
+            for shape in ((rows, length), (rows, length), (rows,))
+        ]
+        with use(self.mesh):
+            return self._generate.lower(variables, *batch, **self._how(decoding))
+
+    def _how(self, decoding: Decoding) -> dict[str, Any]:
+        return {"decoding": decoding, "stop_ids": self._stop_ids(decoding.stop_texts)}
 
     def score(
         self, variables: Variables, batch: Batch
@@ -74,11 +89,12 @@ class Generator:
     ) -> tuple[np.ndarray, ...]:
         """Calls a jitted function; rows are added for the mesh's sake and taken off again."""
         count = len(jax.tree.leaves(batches)[0])
-        sharding = NamedSharding(self.mesh, PartitionSpec(BATCH))
 
         def place(rows):
             rows = np.concatenate([rows, np.repeat(rows[-1:], -count % self.rows, axis=0)])
-            return jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index])
+            return jax.make_array_from_callback(
+                rows.shape, self._sharding, lambda index: rows[index]
+            )
 
         with use(self.mesh):
             results = function(variables, *jax.tree.map(place, batches), **settings)

@@ -1,9 +1,13 @@
-"""What is done before a run touches anything: every setting is checked, all data is read."""
+"""What is done before a run touches anything: every setting is checked, all data is read.
+
+`frame` is what settings alone say, without weights and data: a plan needs no more.
+"""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
+from jax.sharding import Mesh
 
 from promot_jax.console import say
 from promot_jax.data import (
@@ -31,7 +35,26 @@ class Prepared:
     directory: str
     batches: Batches | None
     evaluators: list[Evaluator]
-    owner: dict[str, int]
+    owner: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """What settings alone say of a run.
+
+    Attributes:
+      run: the settings.
+      layout: its model on its mesh.
+      owners: for each stage, path of what it trains -> the index of its part.
+    """
+
+    run: Run
+    layout: Layout
+    owners: Sequence[Mapping[str, int]]
+
+    def generator(self) -> Generator:
+        """What answers in evaluations."""
+        return Generator(self.layout.model, self.layout.mesh, self.run.vocabulary)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +65,33 @@ class Context:
     layout: Layout
     generator: Generator
     stages: list[Prepared]
+
+
+def frame(settings: Run, mesh: Mesh) -> Frame:
+    """Checks all that settings alone can have wrong."""
+    check_context(settings)
+    model = build(settings.model, [(p.name, p.length) for p in settings.prompts])
+    layout = Layout(model, mesh)
+    paths = layout.abstract()
+    check_init(settings.prompts, paths[EMBEDDING])
+    size = settings.vocabulary.least_rows
+    if size > settings.model.vocab_size:
+        raise UserError(
+            f"the vocabulary has {size} ids, but {type(settings.model).__name__}.vocab_size ="
+            f" {settings.model.vocab_size}: set the model's own vocabulary"
+        )
+    return Frame(settings, layout, [_owner(stage, paths, mesh) for stage in settings.stages])
+
+
+def _owner(stage: Stage, paths: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh) -> dict[str, int]:
+    """The index of the part of every path that a stage trains."""
+    if not stage.steps:
+        return {}
+    owner = assign(stage.train, paths)
+    check_parts(stage.train, owner, paths, stage.steps)
+    setting = f"stage {stage.name!r}: TrainData.batch_size"
+    check_batch(mesh, stage.data.batch_size, setting, stage.accumulate)
+    return owner
 
 
 def prepare(settings: Run) -> Context:
@@ -56,42 +106,25 @@ def prepare(settings: Run) -> Context:
                 f"BASE = {settings.base!r} has another vocabulary than VOCABULARY: set the base's,"
                 " as gin/models/of_base.gin does"
             )
-    check_context(settings)
-    model = build(settings.model, [(p.name, p.length) for p in settings.prompts])
-    layout = Layout(model, mesh)
-    paths = layout.abstract()
-    check_init(settings.prompts, paths[EMBEDDING])
-    size = settings.vocabulary.least_rows
-    if size > settings.model.vocab_size:
-        raise UserError(
-            f"the vocabulary has {size} ids, but {type(settings.model).__name__}.vocab_size ="
-            f" {settings.model.vocab_size}: set the model's own vocabulary"
-        )
+    framed = frame(settings, mesh)
+    for stage, owner in zip(settings.stages, framed.owners, strict=True):
+        _check_memory(stage, framed.layout.abstract(), owner)
     stages = [
-        _prepare_stage(settings, stage, f"{k}-{stage.name}", ids, paths, mesh)
-        for k, stage in enumerate(settings.stages, start=1)
+        _prepare_stage(settings, stage, f"{k}-{stage.name}", ids, owner)
+        for k, (stage, owner) in enumerate(
+            zip(settings.stages, framed.owners, strict=True), start=1
+        )
     ]
     say_what_prompts_reach(settings)
-    return Context(settings, layout, Generator(model, mesh, settings.vocabulary), stages)
+    return Context(settings, framed.layout, framed.generator(), stages)
 
 
-def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, paths, mesh) -> Prepared:
-    batches, owner = None, {}
+def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, owner) -> Prepared:
     reads = settings.vocabulary, settings.model.vocab_size
-    if stage.steps:
-        owner = assign(stage.train, paths)
-        check_parts(stage.train, owner, paths, stage.steps)
-        _check_memory(stage, paths, owner)
-        check_batch(
-            mesh,
-            stage.data.batch_size,
-            f"stage {stage.name!r}: TrainData.batch_size",
-            stage.accumulate,
-        )
-        batches = Batches(stage.data, *reads, ids, settings.model.kind)
+    batches = Batches(stage.data, *reads, ids, settings.model.kind) if stage.steps else None
     target = target_format(settings.targets)
     evaluators = [
-        Evaluator(_in_context(evaluation, settings.model), *reads, ids, target, settings.model.kind)
+        Evaluator(in_context(evaluation, settings.model), *reads, ids, target, settings.model.kind)
         for evaluation in stage.evaluations
     ]
     return Prepared(stage, directory, batches, evaluators, owner)
@@ -133,7 +166,7 @@ def say_what_prompts_reach(settings: Run) -> None:
             )
 
 
-def _in_context(evaluation: Evaluation, model: Config) -> Evaluation:
+def in_context(evaluation: Evaluation, model: Config) -> Evaluation:
     """What is longer than the context loses shots, then tokens, and is counted."""
     if model.context is None or evaluation.input_length is not None:
         return evaluation
@@ -143,10 +176,11 @@ def _in_context(evaluation: Evaluation, model: Config) -> Evaluation:
 
 def _check_memory(stage: Stage, paths, owner) -> None:
     """Raises UserError where parameters, and gradients of what is trained, are more than memory."""
-    if jax.default_backend() == "cpu":  # an accelerator says at once what it cannot hold
-        arrays = [*paths.values(), *(paths[path] for path in owner)]
-        needed = sum(x.size * x.dtype.itemsize for x in arrays) // jax.process_count()
-        check_memory(needed, f"MODEL in stage {stage.name!r}, with gradients of what it trains,")
+    if not stage.steps or jax.default_backend() != "cpu":
+        return  # an accelerator says at once what it cannot hold
+    arrays = [*paths.values(), *(paths[path] for path in owner)]
+    needed = sum(x.size * x.dtype.itemsize for x in arrays) // jax.process_count()
+    check_memory(needed, f"MODEL in stage {stage.name!r}, with gradients of what it trains,")
 
 
 def data_digests(stages: Sequence[Prepared]) -> dict[str, str]:

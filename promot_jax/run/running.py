@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from promot_jax import models
 from promot_jax.console import say
 from promot_jax.errors import UserError
 from promot_jax.evaluation import Evaluator
@@ -260,17 +259,11 @@ class _StageRun:
 
     def _plan(self) -> Plan:
         stage = self.stage
-        loss = functools.partial(
-            models.loss,
-            self.context.layout.model,
-            label_smoothing=stage.label_smoothing,
-            z_loss=stage.z_loss,
-        )
         rows = local_rows(self.context.layout.mesh, stage.data.batch_size)
         return Plan(
             name=self.name,
             steps=stage.steps,
-            loss=loss,
+            loss=stage.loss(self.context.layout.model),
             parts=stage.train,
             owner=self.prepared.owner,
             batches=lambda step: self.prepared.batches(step, rows),

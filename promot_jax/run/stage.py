@@ -5,6 +5,7 @@ from the best checkpoint of the one before, the first from the run's base.
 """
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 from promot_jax.data import TrainData, task_names
 from promot_jax.errors import UserError, check_range, check_types
 from promot_jax.evaluation import Evaluation
-from promot_jax.models import Config, Prompt
+from promot_jax.models import Config, Model, Prompt, loss
 from promot_jax.paths import absolute, expand, is_name
 from promot_jax.training import Part
+from promot_jax.training.step import Loss
 from promot_jax.vocabularies import Vocabulary
 
 
@@ -99,6 +101,11 @@ class Stage:
     def selecting(self) -> tuple[str, ...]:
         """The tasks that `select` names."""
         return task_names(self.select or ())
+
+    def loss(self, model: Model) -> Loss:
+        """What it minimises."""
+        terms = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
+        return functools.partial(loss, model, **terms)
 
     def evaluates(self, step: int) -> bool:
         """Whether evaluations are due after `step` updates."""

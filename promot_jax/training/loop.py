@@ -28,7 +28,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from jax.stages import Compiled
+from jax.stages import Compiled, Lowered
 
 from promot_jax.console import say
 from promot_jax.host_memory import give_back_freed_memory
@@ -84,19 +84,32 @@ class Diverged(RuntimeError):
 
 
 def compile_step(plan: Plan, state: State, frozen: Variables, batch: Batch) -> Compiled:
-    """The compiled, donating step for arguments of these shapes and layouts, which it keeps."""
-    step = functools.partial(
-        train_step,
-        loss=plan.loss,
-        parts=plan.parts,
-        owner=dict(plan.owner),
-        accumulate=plan.accumulate,
-    )
-    layout = jax.tree.map(lambda x: x.sharding, state)
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
-    compiled = jitted.lower(state, frozen, batch).compile()
+    """The compiled step of a stage, see `lower_step`."""
+    settings = {"parts": plan.parts, "owner": plan.owner, "accumulate": plan.accumulate}
+    compiled = lower_step(state, frozen, batch, loss=plan.loss, **settings).compile()
     give_back_freed_memory()
     return compiled
+
+
+def lower_step(
+    state: State,
+    frozen: Variables,
+    batch: Batch,
+    *,
+    loss: Loss,
+    parts: Sequence[Part],
+    owner: Mapping[str, int],
+    accumulate: int,
+) -> Lowered:
+    """The donating step for arguments of these shapes and layouts, which it keeps.
+
+    The arguments may be abstract: `jax.ShapeDtypeStruct`s with shardings.
+    """
+    step = functools.partial(
+        train_step, loss=loss, parts=parts, owner=dict(owner), accumulate=accumulate
+    )
+    layout = jax.tree.map(lambda x: x.sharding, state)
+    return jax.jit(step, donate_argnums=0, out_shardings=(layout, None)).lower(state, frozen, batch)
 
 
 def train(

@@ -137,10 +137,16 @@ def thaw(
 
 
 def init_optimizer(part: Part, variables: Variables) -> Any:
-    """The part's optimizer state, each array of it laid out like the variable it belongs to."""
+    """The part's optimizer state, each array of it laid out like the variable it belongs to.
+
+    Of abstract variables, its shapes and layouts alone.
+    """
     init = part.transformation().init
     abstract = jax.eval_shape(init, variables)
-    return jax.jit(init, out_shardings=like(abstract, variables))(variables)
+    places = like(abstract, variables)
+    if isinstance(next(iter(variables.values())), jax.ShapeDtypeStruct):
+        return jax.tree.map(lambda x, place: x.update(sharding=place), abstract, places)
+    return jax.jit(init, out_shardings=places)(variables)
 
 
 def like(optimizer: Any, variables: Variables) -> Any:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import jax
 from jax.sharding import Mesh, NamedSharding
+from jax.stages import Lowered
 
 from promot_jax.console import say
 from promot_jax.errors import UserError
@@ -69,9 +70,12 @@ class Layout:
 
     def random(self, seed: int) -> Variables:
         """Random variables, each array made where it will lie; prompts are zeros."""
+        return self.lower_random().compile()(jax.random.key(seed))  # a large program, not kept
+
+    def lower_random(self) -> Lowered:
+        """The program that makes them, from a key."""
         make = jax.jit(lambda key: init(self.model, key), out_shardings=self.shardings())
-        key = jax.random.key(seed)
-        return make.lower(key).compile()(key)  # a large program, not to be kept
+        return make.lower(jax.eval_shape(jax.random.key, 0))
 
     def with_scan(self, scan: bool) -> "Layout":
         """The same model with scanned or unrolled layers."""

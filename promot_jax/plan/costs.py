@@ -1,0 +1,196 @@
+"""What one chip does in one run of a compiled program: FLOPs, HBM traffic and collectives.
+
+XLA's own cost analysis counts the body of a loop once. Here every computation counts as often as it
+is run, so that a scanned layer counts for all layers; the FLOPs of one computation are XLA's.
+
+    sent by a chip, of n that take part and an array of s bytes on each of them afterwards
+      all-gather      s (n - 1) / n           all-reduce            2 s (n - 1) / n
+      reduce-scatter  s (n - 1)               all-to-all            s (n - 1) / n
+      permute         s
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from jaxlib import _hlo, _jax
+
+from promot_jax.plan.hlo import Instruction, Module, bytes_of
+
+KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+# What moves nothing by itself: names of arrays, and what is counted as the computation it runs.
+FREE = {
+    "parameter", "constant", "iota", "tuple", "get-tuple-element", "bitcast", "add-dependency",
+    "after-all", "opt-barrier", "partition-id", "replica-id", "while", "call", "conditional",
+    "async-start", "async-update", "async-done",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """Collectives of one kind, all of a program's.
+
+    Attributes:
+      kind: as XLA calls it.
+      count: how many.
+      sent: bytes that a chip sends in all of them.
+      largest: bytes of the largest array that one of them makes.
+      between_slices: whether slices take part, and not chips of one alone.
+    """
+
+    kind: str
+    count: float
+    sent: float
+    largest: float
+    between_slices: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """A program's, on one chip.
+
+    Attributes:
+      flops: of all loops' rounds.
+      traffic: bytes from and to HBM; None: unknown, and so are collectives.
+      collectives: by kind, within slices and between them.
+    """
+
+    flops: float
+    traffic: float | None = None
+    collectives: tuple[Collective, ...] = ()
+
+    def sent(self, between_slices: bool) -> float:
+        """Bytes that a chip sends to its neighbours, or to other slices."""
+        return sum(c.sent for c in self.collectives if c.between_slices == between_slices)
+
+
+def cost(module: Module, devices: int, slices: int = 1) -> Cost:
+    """What a program costs that is made for so many devices."""
+    runs = list(module.runs())
+    traffic = sum(
+        times * _traffic(module, module.computations[name], instruction)
+        for name, times in runs
+        for instruction in module.computations[name].values()
+    )
+    return Cost(flops(module), traffic, _collectives(module, runs, devices, slices))
+
+
+def flops(module: Module) -> float:
+    """Of one run of a program, loops in full."""
+    once = functools.cache(lambda name: _flops_once(module, name))
+    return sum(
+        times * (once(name) - sum(once(inner) for inner in module.inside(name)))
+        for name, times in module.runs()
+    )
+
+
+def _flops_once(module: Module, name: str) -> float:
+    """FLOPs of a computation and all it runs, each loop once, by XLA."""
+    part = _hlo.hlo_module_from_text(module.text_from(name))
+    return _jax.hlo_module_cost_analysis(jax.devices("cpu")[0].client, part).get("flops", 0.0)
+
+
+def _traffic(module: Module, inside: Mapping[str, Instruction], instruction: Instruction) -> float:
+    """Bytes that an instruction reads from HBM and writes there."""
+    if instruction.opcode in FREE or instruction.opcode.endswith("-done"):
+        return 0.0
+    if instruction.opcode.endswith("-start"):  # its shape has what is read and what is written
+        return bytes_of(instruction.shape, in_hbm=True)
+    shapes = [inside[name].shape for name in instruction.operands if name in inside]
+    read = [bytes_of(shape, in_hbm=True) for shape in shapes]
+    written = bytes_of(instruction.shape, in_hbm=True)
+    if instruction.opcode == "fusion":
+        return _traffic_of_fusion(module.computations[instruction.called[0]], read, written)
+    return _touched(instruction, shapes, read, written)
+
+
+def _touched(
+    instruction: Instruction, shapes: Sequence[str], read: Sequence[float], written: float
+) -> float:
+    """Of what is taken out of an array, or put into it, that part alone is moved."""
+    if instruction.opcode in ("dynamic-slice", "slice", "gather"):
+        return (written if read[0] else 0.0) + written
+    if instruction.opcode == "dynamic-update-slice":
+        return read[1] + (bytes_of(shapes[1]) if written else 0.0)
+    if instruction.opcode == "scatter":
+        return read[2] + (2 * bytes_of(shapes[2]) if written else 0.0)
+    return sum(read) + written
+
+
+def _traffic_of_fusion(
+    inside: Mapping[str, Instruction], read: Sequence[float], written: float
+) -> float:
+    """The same of instructions that are fused: of arguments, and of what comes out."""
+    shares = [0.0] * len(read)  # of an argument's bytes, in those of what is taken out of it
+    for name, instruction in inside.items():
+        if instruction.opcode == "parameter":
+            position = int(instruction.rest.partition(")")[0])
+            users = [x for x in inside.values() if name in x.operands]
+            shares[position] = sum(_taken(user, name) for user in users)
+    total = sum(min(full, share) if full else 0.0 for full, share in zip(read, shares, strict=True))
+    root = next(x for x in inside.values() if x.root)
+    while root.opcode in ("bitcast", "copy"):
+        root = inside[root.operands[0]]
+    if root.opcode == "dynamic-update-slice":
+        return total + min(written, bytes_of(inside[root.operands[1]].shape))
+    return total + written
+
+
+def _taken(user: Instruction, name: str) -> float:
+    """Bytes that an instruction reads of an argument."""
+    if user.operands[0] == name:
+        if user.opcode in ("dynamic-slice", "slice", "gather"):
+            return bytes_of(user.shape)
+        if user.opcode == "dynamic-update-slice":
+            return 0.0  # what is not replaced stays where it is
+    return float("inf")
+
+
+def _collectives(
+    module: Module, runs: Sequence[tuple[str, float]], devices: int, slices: int
+) -> tuple[Collective, ...]:
+    found: dict[tuple[str, bool], Collective] = {}
+    for name, times in runs:
+        # One that is spread over several fusions has the same channel in each of them.
+        by_channel = {_channel(x): x for x in module.fused(name) if _kind(x)}
+        for instruction in by_channel.values():
+            groups = instruction.groups(devices)
+            across = bool(np.any(np.ptp(groups // (devices // slices), axis=1)))
+            made = _made(instruction, groups.shape[1])
+            key = _kind(instruction), across
+            old = found.get(key, Collective(*key[:1], 0, 0.0, 0.0, across))
+            sent = times * made * _share(key[0], groups.shape[1])
+            largest = max(old.largest, made)
+            found[key] = Collective(key[0], old.count + times, old.sent + sent, largest, across)
+    return tuple(found[key] for key in sorted(found))
+
+
+def _kind(instruction: Instruction) -> str | None:
+    """The kind of a collective; None for all else, and where one only ends."""
+    opcode = instruction.opcode.removesuffix("-start")
+    return opcode if opcode in KINDS else None
+
+
+def _channel(instruction: Instruction) -> str:
+    found = re.search(r"channel_id=(\d+)", instruction.rest)
+    return found[1] if found else instruction.name
+
+
+def _made(instruction: Instruction, n: int) -> float:
+    """Bytes of what a collective of n chips leaves on each of them."""
+    size = bytes_of(instruction.shape)
+    if instruction.opcode == "all-gather-start":  # what it begins with is there too
+        return size / (1 + 1 / n)
+    return size / 2 if instruction.opcode == "collective-permute-start" else size
+
+
+def _share(kind: str, n: int) -> float:
+    """What a chip sends, in terms of what is made."""
+    if kind == "collective-permute":
+        return 1.0
+    if kind == "reduce-scatter":
+        return n - 1.0
+    return (2 if kind == "all-reduce" else 1) * (n - 1) / n

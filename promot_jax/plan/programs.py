@@ -1,0 +1,185 @@
+"""What a run computes, as programs to compile: the functions that it calls itself, on abstract
+arrays, which have a shape, a type and a layout on the mesh, and no values.
+
+A stage has one step program for each set of parts that is trained at once, and evaluations generate
+in batches of one size here: as many rows as go together at the longest input.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from jax.stages import Lowered
+
+from promot_jax.data.layouts import make_layout
+from promot_jax.data.lengths import padded_length, rows_at_once
+from promot_jax.evaluation import Evaluation
+from promot_jax.models import Batch, Variables
+from promot_jax.plan.rows import Rows
+from promot_jax.run.prepare import Frame, in_context
+from promot_jax.run.stage import Stage
+from promot_jax.training import State, begin, replicated, thaw, use
+from promot_jax.training.loop import lower_step
+from promot_jax.training.mesh import BATCH
+
+LONGEST = 512  # tokens of an evaluation's inputs, where neither it nor the stage says
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Something that a run computes, and how often.
+
+    Attributes:
+      stage: the directory of its stage, or stages, "1-prompt"; "" of none.
+      name: "step", "evaluation" or "initialisation".
+      size: of its batch, "64 x 512 + 64"; "" where it has none.
+      times: how often it is run.
+      key: equal for programs that are one.
+      lower: makes it.
+      variables: bytes a chip of the model, its prompts included.
+      optimizer: bytes a chip of the optimizer state that lies there meanwhile.
+      batch: bytes a chip of what it is given beside.
+      taken: bytes a chip of all that the program is given.
+    """
+
+    stage: str
+    name: str
+    size: str
+    times: float
+    key: Any
+    lower: Callable[[], Lowered]
+    variables: float
+    optimizer: float
+    batch: float
+    taken: float
+
+    def __str__(self) -> str:
+        return " ".join(text for text in (self.stage, self.name, self.size) if text)
+
+
+def a_chip(tree: Any) -> float:
+    """Bytes of abstract arrays that lie on one chip."""
+    return float(
+        sum(
+            np.prod(x.sharding.shard_shape(x.shape)) * _itemsize(x.dtype)
+            for x in jax.tree.leaves(tree)
+        )
+    )
+
+
+def _itemsize(dtype: Any) -> int:
+    return 8 if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) else dtype.itemsize
+
+
+def programs(frame: Frame, rows: Rows) -> list[Program]:
+    """All programs of a run, in its order, those of all stages that are one in one place."""
+    found: dict[Any, Program] = {}
+    for new in _every(frame, rows):
+        if old := found.get(new.key):
+            stage = old.stage if new.stage in old.stage.split(", ") else f"{old.stage}, {new.stage}"
+            times, optimizer = old.times + new.times, max(old.optimizer, new.optimizer)
+            new = dataclasses.replace(old, stage=stage, times=times, optimizer=optimizer)
+        found[new.key] = new
+    return list(found.values())
+
+
+def _every(frame: Frame, rows: Rows) -> Iterator[Program]:
+    if frame.run.base is None:
+        variables = a_chip(frame.layout.abstract())
+        lower = frame.layout.lower_random
+        yield Program("", "initialisation", "", 1, "random", lower, variables, 0, 0, 0)
+    for index, stage in enumerate(frame.run.stages):
+        name = f"{index + 1}-{stage.name}"
+        optimizer = 0.0
+        for state, frozen, times in _phases(frame, index):
+            optimizer = a_chip(state.optimizer)
+            yield _step(frame, index, name, state, frozen, times)
+        for evaluation in stage.evaluations:
+            if evaluation.tasks:
+                yield from _evaluation(frame, stage, name, evaluation, optimizer, rows)
+
+
+def _phases(frame: Frame, index: int) -> Iterator[tuple[State, Variables, int]]:
+    """The abstract states of a stage, what is frozen beside, and for how many steps."""
+    stage, owner, mesh = frame.run.stages[index], frame.owners[index], frame.layout.mesh
+    if not stage.steps:
+        return
+    place = lambda tree: jax.tree.map(lambda x: x.update(sharding=replicated(mesh)), tree)  # noqa: E731
+    begun = place(jax.eval_shape(lambda: begin(mesh, 0)))
+    state, frozen = begun, frame.layout.abstract()
+    starts = sorted({part.unfreeze for part in stage.train})
+    for start, end in zip(starts, [*starts[1:], stage.steps], strict=True):
+        state = dataclasses.replace(state, step=np.int32(start))
+        state, frozen = thaw(state, frozen, stage.train, owner)
+        state = dataclasses.replace(state, step=begun.step)
+        yield state, frozen, end - start
+
+
+def _step(
+    frame: Frame, index: int, name: str, state: State, frozen: Variables, times: int
+) -> Program:
+    stage, owner = frame.run.stages[index], frame.owners[index]
+    batch, loss = abstract_batch(frame, stage), stage.loss(frame.layout.model)
+    parts = {"parts": stage.train, "owner": owner, "accumulate": stage.accumulate}
+
+    def lower() -> Lowered:
+        with use(frame.layout.mesh):
+            return lower_step(state, frozen, batch, loss=loss, **parts)
+
+    data = stage.data
+    size = f"{data.batch_size} x {data.input_length} + {data.target_length}"
+    variables = a_chip((state.trained, frozen))
+    given = a_chip(batch)
+    taken = variables + a_chip((state.optimizer, state.key, state.step)) + given
+    # The next batch lies there as well.
+    return Program(
+        name, "step", size, times, (name, "step", len(state.trained)), lower, variables,
+        a_chip(state.optimizer), 2 * given, taken,
+    )  # fmt: skip
+
+
+def abstract_batch(frame: Frame, stage: Stage) -> Batch:
+    """A stage's global batch."""
+    data, sharding = stage.data, NamedSharding(frame.layout.mesh, PartitionSpec(BATCH))
+    layout = make_layout(frame.run.model.kind, frame.run.vocabulary)
+    arrays = layout.empty(1, data.input_length, data.target_length, data.packing)
+    return {
+        name: jax.ShapeDtypeStruct((data.batch_size, *x.shape[1:]), x.dtype, sharding=sharding)
+        for name, x in arrays.items()
+    }
+
+
+def _evaluation(
+    frame: Frame, stage: Stage, name: str, evaluation: Evaluation, optimizer: float, rows: Rows
+) -> Iterator[Program]:
+    """What generates, once for each size of batch."""
+    asked, generator = in_context(evaluation, frame.run.model), frame.generator()
+    longest = asked.input_length or (stage.data.input_length if stage.data else LONGEST)
+    length = min(padded_length(longest), asked.input_length or padded_length(longest))
+    if asked.input_length is None:
+        rows.assume(f"inputs of evaluations without EVAL_INPUT_LENGTH have up to {longest} tokens")
+    due = sum(
+        stage.evaluates(step) and (asked.every is None or step % asked.every == 0
+                                   or step == stage.steps)
+        for step in range(stage.steps + 1)
+    )  # fmt: skip
+    batches: dict[int, int] = {}
+    for task in asked.tasks:
+        count = rows.of(task, asked)
+        most = min(rows_at_once(asked.batch_size, length), 1 << (count - 1).bit_length())
+        most = max(most, generator.rows)
+        batches[most] = batches.get(most, 0) + -(-count // most) * len(asked.shots)
+    variables = frame.layout.abstract()
+    decoding = asked.decoding
+    for most, count in batches.items():
+        most += -most % generator.rows
+        size = f"{most} x {length} + {decoding.max_length}"
+        given = 2 * 4 * most * length / generator.rows
+        yield Program(
+            name, "evaluation", size, due * count, ("generate", most, length, decoding),
+            lambda most=most: generator.lower(variables, most, length, decoding),
+            a_chip(variables), optimizer, given, a_chip(variables) + given,
+        )  # fmt: skip

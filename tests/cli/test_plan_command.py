@@ -1,0 +1,105 @@
+"""`promot plan`: what it says of runs, without weights and data, and of what cannot be planned."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+
+import pytest
+from command_lines import SCRIPT, SMALL, flags, own_task
+
+RECIPE = ["--gin_file=gin/recipes/promot.gin", "--gin_file=gin/models/lab.gin"]
+LAB = [*RECIPE, "--gin_file=gin/tasks/lab_nli.gin", *flags(**SMALL)]
+NO_LIBTPU = "libtpu, which compiles for TPUs, is not installed: pip install 'promot_jax[plan]'"
+tpu = pytest.mark.skipif(
+    not (importlib.util.find_spec("libtpu") or os.environ.get("TPU_LIBRARY_PATH")), reason=NO_LIBTPU
+)
+
+BAD = {
+    "--topology=v5e:3x5": ["v5e:3x5", "no shape '3x5'", "4x4"],
+    "--topology=v5e": ["no shape ''", "2x2"],
+    "--topology=v5p:4x4": ["no shape '4x4'", "the nearest are", "2x2x4"],
+    "--topology=v5q:2x2": ["'v5q'", "did you mean 'v5p', 'v5e'"],
+    "--topology=h100:3": ["no shape '3'", "the nearest are", "4"],
+    "--topology=h100:2 --slices=2": ["--slices=2", "h100", "leave it out"],
+    "--topology=h100:2 --slices=0": ["--slices=0", "set 1 or more"],
+    "--topology=h100:2 --gin.MESH={'fsdp':5}": ["MESH", "does not fit 2 devices"],
+    "--topology=h100:2 --gin.BATCH_SIZE=3": ["batch_size = 3", "multiple of 2"],
+    "--topology=h100:2 --gin.STEPSS=3": ["STEPSS", "did you mean 'STEPS'"],
+}
+
+
+@pytest.mark.parametrize("given", BAD)
+def test_what_cannot_be_planned(promot, tmp_path, given):
+    done = promot(["plan", *LAB, *given.split()], tmp_path)
+    assert (done.code, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    assert line.startswith("promot plan: ") and all(text in line for text in BAD[given])
+
+
+def test_a_base_that_is_not_there(promot, tmp_path):
+    """Only of_base.gin needs it, which has the model's sizes from there."""
+    model = ["--gin_file=gin/models/of_base.gin", "--gin.BASE='bases/none'"]
+    done = promot(["plan", "--topology=h100:2", RECIPE[0], *model, *LAB[2:]], tmp_path)
+    assert done.code == 2 and len(done.err.splitlines()) == 1 and "'bases/none'" in done.err
+
+
+def test_gpus_without_weights_vocabulary_and_data(promot, tmp_path):
+    """All that a run of this needs is absent; what is known of GPUs is memory and arithmetic."""
+    absent = [
+        "--gin.BASE='bases/none'",
+        "--gin.VOCABULARY_FILE='gs://nobody/none.model'",
+        *own_task("none.tsv", "mine"),
+        "--gin.EVAL_LIMIT=None",
+    ]
+    asked = ["plan", "--topology=h100:2", "--json", *RECIPE, *flags(**SMALL), *absent]
+    done = promot(asked, tmp_path)
+    assert done.code == 0, done.err
+    plan = json.loads(done.out)
+    assert (plan["chips"], plan["fits"], plan["method"]) == (2, True, "promot")
+    names = [(each["stage"], each["name"], each["times"]) for each in plan["programs"]]
+    assert names == [
+        ("1-prompt", "step", 2),
+        ("1-prompt, 2-model", "evaluation", 4 * 250),  # 2000 rows by 8, before and after each
+        ("2-model", "step", 2),
+    ]
+    assumed = " ".join(plan["assumptions"])
+    assert "has 2000 rows" in assumed and "'none.tsv'" in assumed and "GPUs" in assumed
+    step = plan["programs"][-1]
+    assert step["bound"] == "compute" and step["cost"]["traffic"] is None
+    assert step["seconds_at_least"] == step["cost"]["flops"] / plan["chip"]["flops"]
+    assert sum(step["memory"].values()) == pytest.approx(plan["chip"]["memory"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_libtpu():
+    """One line, before anything long is done."""
+    environment = os.environ | {"TPU_LIBRARY_PATH": "/nowhere", "PYTHONWARNINGS": "ignore"}
+    if importlib.util.find_spec("libtpu"):
+        pytest.skip("libtpu is installed")
+    done = subprocess.run(
+        [SCRIPT, "plan", "--topology=v5e:2x2", *LAB],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and "pip install 'promot_jax[plan]'" in done.stderr
+
+
+@tpu
+def test_a_slice_of_tpus(environment, tmp_path):
+    """The table, in a process of its own, which knows TPUs from then on."""
+    given = ["--gin_file=gin/meshes/fsdp.gin", "--gin.EVALUATE_EVERY=None", "--gin.TASK='none'"]
+    command = [SCRIPT, "plan", "--topology=v5e:2x2", *LAB, *given, "--gin.STEPS=3000000"]
+    command[3] = "--gin_file=gin/recipes/finetune.gin"
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("finetune on v5e:2x2 (4 chips): fsdp 4")
+    has = lambda pattern: re.search(pattern, done.stdout, re.MULTILINE)  # noqa: E731
+    assert has(r"^  all-gather, sent +\d") and has(r"^  fits +yes +yes")
+    assert has(r"^  times +3,000,000 ")
+    assert has(
+        r"^fits v5e:2x2 \(4 chips\): 0\.\d of 16 GiB a chip, at least [\d.]+ hours, [\d.]+ chip"
+    )
