@@ -70,6 +70,8 @@ def parse_json(text: str | bytes) -> Any:
       ValueError: it is no JSON: NaN and Infinity are none, nor what nests too deeply to be read.
     """
     try:
+        if isinstance(text, str) and not text.startswith("\ufeff"):
+            return _JSON.decode(text)  # json.loads would make a decoder for each text
         return json.loads(text, parse_constant=_no_number)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
@@ -77,6 +79,9 @@ def parse_json(text: str | bytes) -> Any:
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_no_number)
 
 
 def read_json(path: Path, kind: type = dict, fix: str = "restore it") -> Any:

@@ -1,9 +1,10 @@
 """From a task to a global batch: `batch n = f(task, seed, n)`, and nothing else.
 
     task (SeqIO: source -> template -> text)          tasks.py; files.py, rows.py, templates.py
-      -> examples in memory (text, raw fields)        examples.py
+      -> examples, a block at a time                  examples.py
       -> few-shot inputs                              shots.py
       -> token ids of the model's vocabulary, EOS     tokens.py, lengths.py, losses.py
+      -> those of all rows, in a few arrays           reading.py, encoded.py
       -> examples, or packs of examples               packing.py
       -> an order of them that never ends             order.py
       -> [batch, length] arrays, prompt in front      batches.py     (training)

@@ -11,22 +11,24 @@ need.
 
 import dataclasses
 import hashlib
+import itertools
 import operator
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Bool, Int
 
-from promot_jax.data.examples import Example, load_examples
+from promot_jax.data.encoded import LONG, UNKNOWN, UNWRITABLE, MemoryRows
 from promot_jax.data.layouts import make_layout
-from promot_jax.data.lengths import prompt_room, trim
-from promot_jax.data.losses import Losses
+from promot_jax.data.lengths import prompt_room
 from promot_jax.data.order import Epochs, Mix, generator
 from promot_jax.data.packing import pack
-from promot_jax.data.shots import pick
+from promot_jax.data.reading import TaskRows, read
 from promot_jax.data.tasks import rates
-from promot_jax.data.tokens import Encoder
 from promot_jax.errors import UserError, check_memory, check_range, check_types, near
 from promot_jax.vocabularies import Vocabulary
+
+STRETCH = 1 << 16  # rows that are looked at together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +120,13 @@ class Batches:
         prompts = _prompts(data, list(mixed), prompt_ids or {})
         self._tasks = {}
         for name in mixed:
-            encoder = Encoder(name, vocabulary, vocab_size, data.shots, data.seed, kind)
-            self._tasks[name] = _TaskData(data, encoder, name, prompts[name])
+            room = data.input_length - len(prompts[name]), data.target_length
+            rows = read(
+                name, split=data.split, limit=data.max_rows, shots=data.shots, seed=data.seed,
+                kind=kind, vocab_size=vocab_size, vocabulary=vocabulary,
+                room=room if data.too_long == "trim" else None,
+            )  # fmt: skip
+            self._tasks[name] = _TaskData(data, rows, name, prompts[name])
         self._layout = make_layout(kind, vocabulary)
         # A rate counts examples, a place of the stream may hold several.
         self._mix = Mix({n: r / self._tasks[n].packed for n, r in mixed.items()}, data.seed)
@@ -135,49 +142,81 @@ class Batches:
         places = range(data.batch_size)[rows if rows is not None else slice(None)]
         first = operator.index(step) * data.batch_size
         batch = self._layout.empty(len(places), data.input_length, data.target_length, data.packing)
+        of_tasks: dict[str, dict[int, int]] = {}
         for row, place in enumerate(places):
             name, i = self._mix(first + place)
-            self._tasks[name].write(batch, row, i)
+            of_tasks.setdefault(name, {})[row] = i
+        for name, rows in of_tasks.items():
+            self._tasks[name].write(batch, rows)
         return batch
 
 
 class _TaskData:
     """One task's tokenised examples, their units, and the order of these."""
 
-    def __init__(self, data: TrainData, encoder: Encoder, name: str, prompt: np.ndarray):
-        examples = load_examples(name, data.split, data.max_rows + 1)
-        more, examples = len(examples) > data.max_rows, examples[: data.max_rows]
-        self._prompt, self.layout = prompt, encoder.layout
-        losses = Losses(name, encoder.vocabulary, encoder.layout)
-        self._pairs, too_long = _fitting(data, encoder, examples, len(prompt), losses)
-        lengths = np.array([(len(prompt) + len(x), len(y)) for x, y in self._pairs])
+    def __init__(self, data: TrainData, read: TaskRows, name: str, prompt: np.ndarray):
+        self._prompt, self._rows, self.layout = prompt, read.rows, read.layout
+        lengths = read.rows.lengths + np.array([len(prompt), 0], np.int32)
+        room = data.input_length, data.target_length
+        fits = (lengths <= room).all(axis=1)
+        if not fits.any():
+            raise _nothing_fits(name, data, lengths)
+        self._numbers = None if fits.all() else np.flatnonzero(fits).astype(np.int32)
+        lengths, marks = lengths[fits], read.rows.marks[fits]
+        self._packs = None
         if data.packing:
-            rng = generator(data.seed, f"pack/{name}")
-            self._units = pack(lengths, (data.input_length, data.target_length), rng)
-        else:
-            self._units = [[i] for i in range(len(lengths))]
-        self.packed = len(lengths) / len(self._units)
-        self._epochs = Epochs(len(self._units), data.seed, name)
-        ids = hashlib.blake2b(lengths.tobytes(), digest_size=8)
-        for pair in self._pairs:
-            ids.update(np.concatenate(pair).tobytes())
-        self.digest = ids.hexdigest()
+            self._packs = pack(lengths, room, generator(data.seed, f"pack/{name}"))
+        units = len(lengths) if self._packs is None else len(self._packs)
+        self.packed = len(lengths) / units
+        self._epochs = Epochs(units, data.seed, name)
+        self.digest = _digest(read.rows, fits, lengths)
+        losses = dataclasses.replace(
+            read.rows.losses,
+            rows=len(lengths),
+            unknown=int(np.count_nonzero(marks & UNKNOWN)),
+            unwritable=int(np.count_nonzero(marks & UNWRITABLE)),
+        )
         self.report = {
-            "rows": len(examples),
-            "too_long": too_long,
-            "examples": len(self._pairs),
+            "rows": len(fits),
+            "too_long": int(np.count_nonzero(~fits) + np.count_nonzero(marks & LONG)),
+            "examples": len(lengths),
             "unwritable": losses.unwritable,
             "lost": str(losses),
-            "units": len(self._units),
-            "first": (examples[0].inputs, examples[0].targets),
-            "more_than_max_rows": more,
+            "units": units,
+            "first": read.first,
+            "more_than_max_rows": read.more,
         }
 
-    def write(self, batch: dict[str, np.ndarray], row: int, i: int) -> None:
-        """Writes the unit at place i of this task's stream into a row of a zeroed batch."""
-        pairs = (self._pairs[example] for example in self._units[self._epochs(i)])
-        with_prompt = ((np.concatenate([self._prompt, x]), y) for x, y in pairs)
-        self.layout.write(batch, row, with_prompt)
+    def write(self, batch: dict[str, np.ndarray], places: Mapping[int, int]) -> None:
+        """Writes units into rows of a zeroed batch: row -> its place in this task's stream."""
+        units = [self._examples(self._epochs(i)) for i in places.values()]
+        pairs = iter(self._rows.pairs(np.concatenate(units)))
+        for row, unit in zip(places, units, strict=True):
+            mine = itertools.islice(pairs, len(unit))
+            with_prompt = ((np.concatenate([self._prompt, x]), y) for x, y in mine)
+            self.layout.write(batch, row, with_prompt)
+
+    def _examples(self, unit: int) -> Int[np.ndarray, " members"]:
+        """The numbers of a unit's rows."""
+        kept = np.array([unit]) if self._packs is None else self._packs[unit]
+        return kept if self._numbers is None else self._numbers[kept]
+
+
+def _digest(
+    rows: MemoryRows, fits: Bool[np.ndarray, " rows"], lengths: Int[np.ndarray, "examples 2"]
+) -> str:
+    """Of the lengths of the examples, prompt included, and of their ids."""
+    found = hashlib.blake2b(digest_size=8)
+    for begin in range(0, len(lengths), STRETCH):
+        found.update(lengths[begin : begin + STRETCH].astype(np.int64).tobytes())
+    begin = 0
+    for count, ids in rows.blocks():
+        mine = fits[begin : begin + count]
+        if not mine.all():
+            ids = ids[np.repeat(mine, rows.lengths[begin : begin + count].sum(axis=1))]
+        found.update(ids.tobytes())
+        begin += count
+    return found.hexdigest()
 
 
 def _prompts(
@@ -203,34 +242,8 @@ def _prompts(
     return found
 
 
-def _fitting(
-    data: TrainData,
-    encoder: Encoder,
-    examples: Sequence[Example],
-    prompt_length: int,
-    losses: Losses,
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
-    """The (input, target) ids that fit or were trimmed to fit, and how many were too long."""
-    room = data.input_length - prompt_length
-    pairs, needed = [], []
-    for example in examples:
-        k = pick(data.shots, data.seed, example)
-        inputs, targets = encoder.inputs(example, k), encoder.targets(example)
-        if len(inputs) > room or len(targets) > data.target_length:
-            needed.append((len(inputs) + prompt_length, len(targets)))
-            if data.too_long == "drop":
-                continue
-            inputs, _ = encoder.fit_inputs(example, k, room)
-        losses.add(example, inputs, targets)
-        targets = trim(targets, data.target_length)
-        pairs.append((inputs, targets))
-    if not pairs:
-        raise _nothing_fits(examples[0].task, data, needed)
-    return pairs, len(needed)
-
-
-def _nothing_fits(name: str, data: TrainData, needed: list[tuple[int, int]]) -> UserError:
-    inputs, targets = np.min(needed, axis=0)
+def _nothing_fits(name: str, data: TrainData, needed: Int[np.ndarray, "rows 2"]) -> UserError:
+    inputs, targets = needed.min(axis=0)
     return UserError(
         f"task {name!r}, split {data.split!r}: none of {len(needed)} rows fits into input_length="
         f"{data.input_length} and target_length={data.target_length}; the shortest input needs"

@@ -89,15 +89,12 @@ def eval_set(
     room = prompt_room(prompt, input_length)
     examples = load_examples(task, split, limit)
     encoder = Encoder(task, vocabulary, vocab_size, (shots,), seed, kind)
-    fitted = [encoder.fit_inputs(example, shots, room) for example in examples]
-    tokens = [np.concatenate([prompt, ids]) for ids, _ in fitted]
+    fitted = encoder.fit_inputs(examples, [shots] * len(examples), room)
+    tokens = [np.concatenate([prompt, ids], dtype=np.int32) for ids, _ in fitted]
     kept = np.array([shots for _, shots in fitted])
     too_long, mean_shots = int(np.sum(kept < shots)), float(np.maximum(kept, 0).mean())
-    losses = Losses(task, vocabulary, encoder.layout)
-    written = [
-        losses.add(example, ids, encoder.targets(example))
-        for (ids, _), example in zip(fitted, examples, strict=True)
-    ]
+    inputs, targets = [ids for ids, _ in fitted], encoder.targets(examples)
+    written, _, _, losses = encoder.writer(examples, inputs, targets)
     stops = encoder.layout.stop_texts(task_info(task).separator, (e.targets for e in examples))
     return EvalSet(
         task, examples, tokens, encoder.layout, stops, too_long, mean_shots, written, losses

@@ -1,21 +1,23 @@
-"""Examples: the rows of a task's split, in memory.
+"""Examples: the rows of a task's split, in blocks as they are read, or all of them in memory.
 
-Fine-tuning sets fit into memory, and having all rows at hand is what makes the rest simple: any row
-can be reached by its number, so an epoch is a permutation and a batch needs no iterator to restore.
 Rows come in the source's own order and with fixed seeds, so that the number of a row always means
-the same row.
+the same row. What is evaluated stays in memory; training keeps only ids (`reading.py`).
 """
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from promot_jax.data.files import FileSource
 from promot_jax.data.quiet import seqio, tf
 from promot_jax.data.tasks import get_task, is_text
 from promot_jax.errors import UserError, near
+
+BLOCK = 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,29 +44,68 @@ def load_examples(task: str, split: str, limit: int | None = None) -> list[Examp
     Raises:
       UserError: unknown task or split, a mixture, data that cannot be read, or no rows at all.
     """
+    if limit is not None and limit < 1:
+        raise UserError(f"limit={limit}: the number of rows to read must be positive, or None")
+    return list(_load(_no_mixture(task), split, limit))
+
+
+def example_blocks(task: str, split: str) -> Iterator[list[Example]]:
+    """All rows of a task's split, at most `BLOCK` at a time; raises as `load_examples`, on the way.
+
+    Nothing is kept of them.
+    """
+    return _blocks(_no_mixture(task), split)
+
+
+def _no_mixture(task: str) -> seqio.Task:
     found = get_task(task)
     if isinstance(found, seqio.Mixture):
         names = [t.name for t in found.tasks]
         raise UserError(f"{task!r} is a mixture; name one of its tasks: {names}")
-    if limit is not None and limit < 1:
-        raise UserError(f"limit={limit}: the number of rows to read must be positive, or None")
-    return list(_load(found, split, limit))
+    return found
 
 
 @functools.lru_cache(maxsize=64)
 def _load(task: seqio.Task, split: str, limit: int | None) -> tuple[Example, ...]:
-    text = is_text(task)
+    rows = itertools.chain.from_iterable(_blocks(task, split, limit))
+    return tuple(itertools.islice(rows, limit))
+
+
+def _blocks(task: seqio.Task, split: str, limit: int | None = None) -> Iterator[list[Example]]:
+    """The rows up to `limit`, or some more."""
+    text, empty = is_text(task), True
+    rows = _python_rows(task, split) or _dataset_rows(task, split, limit)
+    while block := _next_block(task, split, rows, text):
+        yield block
+        empty = False
+    if empty:
+        raise UserError(f"task {task.name!r} has no rows in its split {split!r}")
+
+
+def _next_block(
+    task: seqio.Task, split: str, rows: Iterator[Mapping[str, Any]], text: bool
+) -> list[Example]:
+    try:
+        return [_example(task, row, text) for row in itertools.islice(rows, BLOCK)]
+    except (OSError, tf.errors.OpError) as error:
+        raise _unreadable(task, split, error) from error
+
+
+def _python_rows(task: seqio.Task, split: str) -> Iterator[Mapping[str, Any]] | None:
+    """The rows of a source that has texts and of a task that leaves them as they are."""
+    source = task.source
+    if not isinstance(source, FileSource) or task.preprocessors or split not in source.splits:
+        return None
+    return source.rows(split)
+
+
+def _dataset_rows(task: seqio.Task, split: str, limit: int | None) -> Iterator[Mapping[str, Any]]:
+    """What the task's preprocessors make of its source."""
     dataset = task.preprocess_precache(_open(task, split), seed=0)
     dataset = task.preprocess_postcache(dataset, sequence_length=None, seed=0)
     _check_features(task, dataset.element_spec)
-    rows = dataset if limit is None else dataset.take(limit)
-    try:
-        examples = tuple(_example(task, row, text) for row in _rows(rows))
-    except (OSError, tf.errors.OpError) as error:
-        raise _unreadable(task, split, error) from error
-    if not examples:
-        raise UserError(f"task {task.name!r} has no rows in its split {split!r}")
-    return examples
+    for row in _rows(dataset if limit is None else dataset.take(limit)):
+        yield {key: _python(value) for key, value in row.items()}
 
 
 def _open(task: seqio.Task, split: str) -> tf.data.Dataset:
@@ -94,7 +135,7 @@ def _rows(dataset: tf.data.Dataset) -> Iterator[Mapping[str, Any]]:
     if not all(isinstance(s, tf.TensorSpec) and s.shape.is_fully_defined() for s in specs):
         yield from dataset.as_numpy_iterator()
         return
-    for block in dataset.batch(1024).as_numpy_iterator():  # an order of magnitude faster than rows
+    for block in dataset.batch(BLOCK).as_numpy_iterator():  # an order of magnitude faster than rows
         for values in zip(*block.values(), strict=True):
             yield dict(zip(block, values, strict=True))
 
@@ -111,9 +152,8 @@ def _check_features(task: seqio.Task, spec: Mapping[str, tf.TensorSpec]) -> None
 
 
 def _example(task: seqio.Task, row: Mapping[str, Any], text: bool) -> Example:
-    features = {key: _python(value) for key, value in row.items()}
-    inputs, targets = (_text(task, key, features, text) for key in ("inputs", "targets"))
-    return Example(task.name, inputs, targets, features)
+    inputs, targets = (_text(task, key, row, text) for key in ("inputs", "targets"))
+    return Example(task.name, inputs, targets, row)
 
 
 def _text(task: seqio.Task, key: str, features: Mapping[str, Any], text: bool) -> str:

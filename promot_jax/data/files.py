@@ -13,7 +13,7 @@ other names needs templates too; without them it would pass for the first row.
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -97,7 +97,7 @@ def file_task(
     info = TaskInfo(group, answer_format, separator, shot_template)
     if again:
         seqio.TaskRegistry.remove(name)
-    add_task(name, _source(splits), [], metric_fns, _strip, info=info)
+    add_task(name, FileSource(splits), [], metric_fns, _strip, info=info)
     _REGISTERED[name] = arguments, state
     return name
 
@@ -107,7 +107,7 @@ def file_source(
     columns: Sequence[str],
     lists: Sequence[str] = (),
     choices: Mapping[str, Sequence[Any]] = MappingProxyType({}),
-) -> seqio.FunctionDataSource:
+) -> "FileSource":
     """A SeqIO source of the rows in `<directory>/{train,validation,test}.jsonl`, as they are.
 
     For tasks that read a TFDS data set or, with the same columns, local files.
@@ -133,7 +133,7 @@ def file_source(
     for split, path in found.items():
         rows = read_rows(path, {"row": template}, lists, choices)
         splits[split] = [row | {column: str(row[column]) for column in columns} for row in rows]
-    return _source(splits)
+    return FileSource(splits)
 
 
 def _state(path: str) -> tuple[int, int] | None:
@@ -189,15 +189,31 @@ def _hold_out(path: str, rows: list[Row]) -> tuple[list[Row], list[Row]]:
     return kept, held_out
 
 
-def _source(splits: Mapping[str, list[Row]]) -> seqio.FunctionDataSource:
-    columns = {split: _columns(rows) for split, rows in splits.items()}
+class FileSource(seqio.FunctionDataSource):
+    """Rows of files as a SeqIO source; `rows` has them without TensorFlow's help."""
 
-    def dataset(split: str, shuffle_files: bool = False, seed: int | None = None):
+    def __init__(self, splits: Mapping[str, list[Row]]):
+        self._columns = {split: _columns(rows) for split, rows in splits.items()}
+        counts = {split: len(rows) for split, rows in splits.items()}
+        super().__init__(self._dataset, splits=list(splits), num_input_examples=counts)
+
+    def rows(self, split: str) -> Iterator[Row]:
+        """The rows of a split, as a data set's would come out of TensorFlow."""
+        columns = self._columns[split]
+        values = (x.tolist() if isinstance(x, np.ndarray) else x for x in columns.values())
+        for row in zip(*values, strict=True):
+            yield dict(zip(columns, row, strict=True))
+
+    def _dataset(self, split: str, shuffle_files: bool = False, seed: int | None = None):
         del shuffle_files, seed
-        return tf.data.Dataset.from_tensor_slices(columns[split])
-
-    counts = {split: len(rows) for split, rows in splits.items()}
-    return seqio.FunctionDataSource(dataset, splits=list(splits), num_input_examples=counts)
+        columns = self._columns[split]
+        tensors = {
+            name: tf.ragged.constant(values, tf.string, ragged_rank=1)
+            if isinstance(values[0], list)
+            else values
+            for name, values in columns.items()
+        }
+        return tf.data.Dataset.from_tensor_slices(tensors)
 
 
 def _columns(rows: list[Row]) -> dict[str, list[Any]]:
@@ -213,5 +229,5 @@ def _one_type(values: list[Any]) -> Any:
     if len(kinds) == 1 and kinds <= {bool, int, float} and np.asarray(values).dtype.kind in "bif":
         return np.asarray(values)
     if kinds == {list} and all(isinstance(item, str) for value in values for item in value):
-        return tf.ragged.constant(values, tf.string, ragged_rank=1)
+        return values
     return ["" if value is None else str(value) for value in values]

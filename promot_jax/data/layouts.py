@@ -15,7 +15,7 @@ token to predict; a decoder, which has them in one row with its inputs, also get
 `decoder_target_positions`: the column of its input whose output predicts the token.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -49,6 +49,12 @@ class Layout(Protocol):
     def target_ids(self, inputs: str, targets: str) -> list[int]:
         """The ids to predict."""
 
+    def all_input_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """`input_ids` of many."""
+
+    def all_target_ids(self, inputs: Sequence[str], targets: Sequence[str]) -> list[list[int]]:
+        """`target_ids` of many."""
+
     def ready(self, ids: list[int], add_eos: bool, inputs: bool) -> list[int]:
         """An input or target that comes as ids; `add_eos` is its SeqIO feature's."""
 
@@ -65,7 +71,17 @@ class Layout(Protocol):
         """Writes pairs, prompts in front of their inputs, into a row of padding."""
 
 
-class EncoderDecoder:
+class _OneByOne:
+    """What is encoded alone is encoded as a list of one."""
+
+    def input_ids(self, text: str) -> list[int]:
+        return self.all_input_ids([text])[0]
+
+    def target_ids(self, inputs: str, targets: str) -> list[int]:
+        return self.all_target_ids([inputs], [targets])[0]
+
+
+class EncoderDecoder(_OneByOne):
     """Two texts, each with EOS."""
 
     one_text = False
@@ -76,11 +92,12 @@ class EncoderDecoder:
     def before(self, inputs: str) -> str:
         return inputs
 
-    def input_ids(self, text: str) -> list[int]:
-        return [*self._vocabulary.encode(text), self._vocabulary.eos_id]
+    def all_input_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        eos = self._vocabulary.eos_id
+        return [[*ids, eos] for ids in self._vocabulary.encode_all(texts)]
 
-    def target_ids(self, inputs: str, targets: str) -> list[int]:
-        return self.input_ids(targets)
+    def all_target_ids(self, inputs: Sequence[str], targets: Sequence[str]) -> list[list[int]]:
+        return self.all_input_ids(targets)
 
     def ready(self, ids: list[int], add_eos: bool, inputs: bool) -> list[int]:
         eos = [self._vocabulary.eos_id]
@@ -119,7 +136,7 @@ class EncoderDecoder:
                 batch["decoder_segment_ids"][row, y:y_end] = segment
 
 
-class DecoderOnly:
+class DecoderOnly(_OneByOne):
     """One text: what stands in front of the target, the target, EOS."""
 
     one_text = True
@@ -140,32 +157,38 @@ class DecoderOnly:
     def before(self, inputs: str) -> str:
         return f"{self._front}{inputs}{self._between}"
 
-    def input_ids(self, text: str) -> list[int]:
+    def all_input_ids(self, texts: Sequence[str]) -> list[list[int]]:
         vocabulary = self._vocabulary
         if vocabulary.chat:  # the template writes BOS itself, where there is one
-            return list(vocabulary.encode(vocabulary.render(text)))
+            return vocabulary.encode_all([vocabulary.render(text) for text in texts])
         bos = [] if vocabulary.bos_id is None else [vocabulary.bos_id]
-        return self._read([*bos, *vocabulary.encode(text)])
+        return [self._read([*bos, *ids]) for ids in vocabulary.encode_all(texts)]
 
     def _read(self, ids: list[int]) -> list[int]:
         """Something to answer to: where no BOS is put in front, of no text one end."""
         return ids or [self._vocabulary.prefix_id]
 
-    def target_ids(self, inputs: str, targets: str) -> list[int]:
+    def all_target_ids(self, inputs: Sequence[str], targets: Sequence[str]) -> list[list[int]]:
         vocabulary = self._vocabulary
         if not vocabulary.chat:
-            text = f"{self._glue}{targets}{self._end}"
-            return [*self._behind(text), vocabulary.eos_id]
-        _, turn = vocabulary.turn(self.before(inputs), targets)
-        ids = list(vocabulary.encode(turn))
-        ends = [i + 1 for i, token in enumerate(ids) if token in vocabulary.stop_ids]
-        return ids[: ends[0]] if ends else [*ids, vocabulary.eos_id]
+            texts = [f"{self._glue}{text}{self._end}" for text in targets]
+            return [[*ids, vocabulary.eos_id] for ids in self._behind(texts)]
+        pairs = zip(inputs, targets, strict=True)
+        turns = [vocabulary.turn(self.before(text), target)[1] for text, target in pairs]
+        return [self._one_turn(ids) for ids in vocabulary.encode_all(turns)]
 
-    def _behind(self, text: str) -> list[int]:
-        """A text's ids as they are behind a word: Llama 2's puts a space in front of all texts."""
-        word, whole = (self._vocabulary.encode(x) for x in (WORD, WORD + text))
-        apart = whole[: len(word)] == word
-        return whole[len(word) :] if apart else self._vocabulary.encode(text)
+    def _one_turn(self, ids: list[int]) -> list[int]:
+        stop_ids = self._vocabulary.stop_ids
+        ends = [i + 1 for i, token in enumerate(ids) if token in stop_ids]
+        return ids[: ends[0]] if ends else [*ids, self._vocabulary.eos_id]
+
+    def _behind(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        """The ids of texts as they are behind a word: Llama 2's puts a space in front of all."""
+        word = self._vocabulary.encode(WORD)
+        wholes = self._vocabulary.encode_all([WORD + text for text in texts])
+        for text, whole in zip(texts, wholes, strict=True):
+            apart = whole[: len(word)] == word
+            yield whole[len(word) :] if apart else self._vocabulary.encode(text)
 
     def ready(self, ids: list[int], add_eos: bool, inputs: bool) -> list[int]:
         eos, bos = [self._vocabulary.eos_id], self._vocabulary.bos_id

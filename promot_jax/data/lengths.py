@@ -75,7 +75,7 @@ def prompt_room(prompt_ids: np.ndarray, input_length: int, name: str = "") -> in
     return input_length - len(prompt_ids)
 
 
-def trim(ids: np.ndarray, room: int, end: int = 1) -> np.ndarray:
+def trim(ids: Sequence[int], room: int, end: int = 1) -> Sequence[int]:
     """The first ids and the last `end` of them (at most half of `room`), `room` in all."""
     end = min(end, max(room // 2, 1))
-    return ids if len(ids) <= room else np.concatenate([ids[: room - end], ids[-end:]])
+    return ids if len(ids) <= room else [*ids[: room - end], *ids[-end:]]

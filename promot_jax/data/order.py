@@ -29,7 +29,7 @@ class Epochs:
     def __init__(self, n: int, seed: int, name: str):
         # A batch meets its places in order, so two epochs are all that is ever needed at a time.
         self._order = functools.lru_cache(maxsize=2)(
-            lambda epoch: generator(seed, f"epoch/{name}", epoch).permutation(n)
+            lambda epoch: generator(seed, f"epoch/{name}", epoch).permutation(n).astype(np.int32)
         )
         self._n = n
 

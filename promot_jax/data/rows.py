@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -22,6 +23,7 @@ from promot_jax.files import parse_json, text_lines
 from promot_jax.paths import resolve
 
 Row = dict[str, Any]
+SURROGATE = re.compile(r"\\u[dD]")  # how JSON may write one
 # How spreadsheets and data frames write that there is nothing; no label is called so.
 MISSING = ("NaN", "nan", "NAN", "-nan", "<NA>", "#N/A", "#NA")
 
@@ -91,7 +93,8 @@ def _jsonl(lines: Iterable[str]) -> Iterator[Numbered]:
     for number, line in _filled(lines):
         try:
             row = parse_json(line)
-            json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            if SURROGATE.search(line):
+                json.dumps(row, ensure_ascii=False).encode()  # half of a pair is no text
             said = "a JSON list: write" if isinstance(row, list) else "not a JSON object: there is"
             yield number, row if isinstance(row, dict) else ValueError(f"{said} one object a line")
         except ValueError as error:

@@ -82,6 +82,8 @@ def shot_pool(task: str, most: int, seed: int) -> ShotPool:
 
 def pick(choices: Sequence[int], seed: int, example: Example) -> int:
     """One of `choices`, uniformly, as a pure function of (seed, task, example)."""
+    if len(choices) == 1:
+        return choices[0]
     return choices[next(_numbers(_key("pick", seed, example))) % len(choices)]
 
 

@@ -65,5 +65,5 @@ class Template:
     def fill(self, row: Mapping[str, Any]) -> str:
         """The template's text with a row's values in it."""
         return "".join(
-            text + ("" if name is None else str(row[name])) for text, name in self._parts
+            [text if name is None else f"{text}{row[name]}" for text, name in self._parts]
         )

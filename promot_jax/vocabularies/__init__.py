@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from promot_jax.vocabularies import chat, sentencepiece, tokenizer_file
-from promot_jax.vocabularies.base import Vocabulary, decode, text_of
+from promot_jax.vocabularies.base import Vocabulary, decode, decode_all, text_of
 from promot_jax.vocabularies.byte import Byte
 from promot_jax.vocabularies.sentencepiece import SentencePiece
 from promot_jax.vocabularies.special import SpecialIds, special_ids
@@ -47,6 +47,7 @@ __all__ = [
     "build",
     "check",
     "decode",
+    "decode_all",
     "special_ids",
     "text_of",
 ]

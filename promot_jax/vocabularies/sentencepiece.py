@@ -107,6 +107,16 @@ class SentencePiece(Vocabulary):
             ids += [part.id] if added else self._pieces.EncodeAsIds(part)
         return ids
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        if self.added_tokens or not texts:
+            return super().encode_all(texts)
+        return self._pieces.Encode(list(texts), num_threads=1)
+
+    def decode_all(self, rows: Sequence[list[int]]) -> list[str]:
+        if self.added_tokens or not rows:
+            return super().decode_all(rows)
+        return self._pieces.Decode(rows, num_threads=1)
+
     def decode(self, ids: Iterable[int]) -> str:
         if not self.added_tokens:
             return self._text(ids)
@@ -121,8 +131,10 @@ class SentencePiece(Vocabulary):
         return text
 
     def _text(self, ids: Iterable[int]) -> str:
-        size = self._pieces.get_piece_size()
-        return self._pieces.DecodeIds([int(i) if i < size else self.unk_id for i in ids])
+        ids, size = [*map(int, ids)], self._pieces.get_piece_size()
+        if max(ids, default=0) >= size:
+            ids = [i if i < size else self.unk_id for i in ids]
+        return self._pieces.DecodeIds(ids)
 
     def settings(self) -> dict[str, Any]:
         added = {"added_tokens": to_json(self.added_tokens)} if self.added_tokens else {}

@@ -127,9 +127,18 @@ class Tokenizer(Vocabulary):
         text.encode()  # what is no text raises here as it does for the other kinds
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        for text in texts:
+            text.encode()
+        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [each.ids for each in found]
+
     def decode(self, ids: Iterable[int]) -> str:
         inside = range(self.vocab_size)
         return self._tokenizer.decode([int(i) for i in ids if i in inside])
+
+    def decode_all(self, rows: Sequence[list[int]]) -> list[str]:
+        return self._tokenizer.decode_batch(list(rows))
 
     def render(self, text: str) -> str:
         return self._chat.render(text) if self.chat else text

@@ -248,3 +248,24 @@ def test_errors(text_task, settings, message):
 def test_unknown_task():
     with pytest.raises(UserError, match="not registered"):
         batches("no such task")
+
+
+def test_digests_are_those_of_earlier_releases(text_task, pairs):
+    """Else work directories that began with them would be refused."""
+    rows, digests = [(x, y * 2) for x, y in pairs(300)], []
+    decoder = {"kind": DECODER, "input_length": 12}
+    for how in ({}, {"prompts": "p", "too_long": "trim"}, decoder):
+        digests += batches(text_task(rows), **{"target_length": 9} | how).digests.values()
+    ours = "12d61825951501fa", "439efaf4bf6835be", "0db634131e4afc22"
+    assert digests == [f"{digest} x 1" for digest in ours]
+
+
+def test_rows_of_several_blocks_and_stages(text_task, pairs):
+    """The same as one by one; a second stage and another seed read them again from memory."""
+    rows = pairs(3000)
+    name = text_task(rows)
+    make = batches(name, batch_size=3000, prompts="p")
+    assert sorted(unpack(make(0))) == sorted((tuple(PROMPTS["p"]), *row) for row in rows)
+    again = batches(name, batch_size=8, seed=1)
+    assert again._tasks[name]._rows is make._tasks[name]._rows
+    assert batches(name, max_rows=2048).report["rows"] == 2048

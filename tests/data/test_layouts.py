@@ -106,7 +106,7 @@ def test_what_is_trained_is_what_is_asked(vocabularies, asked, name, kind):
     examples = data.load_examples(asked, "validation")
     for shots in (0, 2):
         found = data.eval_set(asked, "validation", shots, vocabulary, size, None, 999, kind=kind)
-        trained = [encoder.inputs(example, shots) for example in examples]
+        trained = encoder.inputs(examples, [shots] * len(examples))
         assert all(map(np.array_equal, trained, found.tokens))
         assert found.stop_texts == (("\n\n",) if kind == DECODER else ())
 
@@ -117,7 +117,7 @@ def test_a_decoder_reads_the_template(vocabularies, asked, name):
     vocabulary = vocabularies[name]
     encoder = Encoder(asked, vocabulary, vocabulary.vocab_size, (1,), 0, DECODER)
     example = data.load_examples(asked, "train")[0]
-    inputs, targets = encoder.inputs(example, 1).tolist(), encoder.targets(example).tolist()
+    [inputs], [targets] = encoder.inputs([example], [1]), encoder.targets([example])
     text = text_of(vocabulary, inputs + targets)
     form = "Q: {}\nA: {}."
     shot, question = text.split("\n\n")
@@ -152,7 +152,7 @@ def test_a_decoder_reads_turns(vocabularies, asked, family):
     vocabulary = vocabularies[f"{family} chat"]
     encoder = Encoder(asked, vocabulary, vocabulary.vocab_size, (1,), 0, DECODER)
     example = data.load_examples(asked, "train")[0]
-    inputs, targets = encoder.inputs(example, 1).tolist(), encoder.targets(example).tolist()
+    [inputs], [targets] = encoder.inputs([example], [1]), encoder.targets([example])
     text = text_of(vocabulary, inputs)
     assert text.count("Q: ") == 2 and f"Q: {example.inputs}\nA:" in text
     assert text.rstrip().endswith(("assistant", "model"))
@@ -216,7 +216,7 @@ def test_a_task_that_yields_ids(source, vocabularies, family):
     assert [x.tolist() for x in found.tokens] == [[*bos, *vocabulary.encode("ab")], nothing]
     encoder = Encoder(f"ids_of_{family}", vocabulary, size, kind=DECODER)
     ended = [*vocabulary.encode(" d"), vocabulary.eos_id]
-    assert encoder.targets(found.examples[0]).tolist() == ended
+    assert encoder.targets(found.examples[:1]) == [ended]
 
 
 def test_stop_texts():

@@ -1,6 +1,5 @@
 """Targets that a vocabulary cannot write: counted, and what they become."""
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +7,7 @@ from hypothesis import strategies as st
 from promot_jax import data
 from promot_jax.data.examples import Example
 from promot_jax.data.layouts import make_layout
-from promot_jax.data.losses import Losses
+from promot_jax.data.losses import Losses, Writer
 from promot_jax.evaluation import Evaluation, Evaluator
 
 LAB = "promot_jax/assets/lab/sentencepiece.model"
@@ -67,6 +66,19 @@ def test_rows_without_losses_have_no_ceiling(text_task):
     assert "ceiling" not in row and "unwritable" not in row
 
 
+def test_losses_of_parts_add_up(lossy):
+    """Also where a target comes again, or nothing is lost."""
+    rows = [Example(lossy, *pair, {}) for pair in [*ROWS, ROWS[0], ROWS[4]]]
+    inputs, targets = ([LAYOUT.input_ids(getattr(row, key)) for row in rows] for key in KEYS)
+    whole = Writer(lossy, VOCABULARY, LAYOUT)(rows, inputs, targets).losses
+    writer, parts = Writer(lossy, VOCABULARY, LAYOUT), Losses()
+    for i in range(len(rows)):
+        parts += writer(rows[i : i + 1], inputs[i : i + 1], targets[i : i + 1]).losses
+    assert parts == whole and (whole.rows, whole.unwritable, whole.unknown) == (7, 5, 1)
+    assert whole.shortest[0] == "x²"
+
+
+KEYS = ("inputs", "targets")
 VOCABULARY = data.sentencepiece(LAB)
 LAYOUT = make_layout("encoder_decoder", VOCABULARY)
 letters = st.sampled_from("abé² \n▁<unk>/s…")
@@ -74,6 +86,7 @@ letters = st.sampled_from("abé² \n▁<unk>/s…")
 
 @given(text=st.text(letters, max_size=12))
 def test_texts_are_read_as_the_vocabulary_reads_them(lossy, text):
-    ids = np.array([*VOCABULARY.encode(text), 1])
-    written = Losses(lossy, VOCABULARY, LAYOUT).add(Example(lossy, "", text, {}), ids, ids)
+    ids = [*VOCABULARY.encode(text), 1]
+    found = Writer(lossy, VOCABULARY, LAYOUT)([Example(lossy, "", text, {})], [ids], [ids])
+    [written] = found.targets
     assert written.removeprefix(" ") == data.decode(VOCABULARY, ids).removeprefix(" ")

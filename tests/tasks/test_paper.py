@@ -146,7 +146,7 @@ def test_what_a_decoder_reads_and_answers(name):
     for example, tokens in zip(found.examples, found.tokens, strict=True):
         shot, _, question = vocabulary.decode(tokens.tolist()).rpartition("\n\n")
         assert question == example.inputs and question[-1] != " " and shot
-        text = vocabulary.decode(encoder.targets(example).tolist())
+        text = vocabulary.decode(encoder.targets([example])[0])
         assert text == f" {example.targets}"
         further = f"{text}\n\n{example.inputs} no"
         answer = found.layout.answer(cut(further, found.stop_texts))
