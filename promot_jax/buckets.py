@@ -31,8 +31,8 @@ NOBODY = b""  # TensorStore's version of what somebody else has written meanwhil
 # What TensorStore's message begins with, and what it means.
 REASONS = {
     "NOT_FOUND": (errno.ENOENT, "there is no such bucket"),
-    "PERMISSION_DENIED": (errno.EACCES, "no permission"),
-    "UNAUTHENTICATED": (errno.EACCES, "the bucket does not know these credentials"),
+    "PERMISSION_DENIED": (errno.EACCES, "no permission with these credentials"),
+    "UNAUTHENTICATED": (errno.EACCES, "no permission with these credentials"),
 }
 
 
@@ -82,23 +82,22 @@ class BucketPath(gpath.PosixGPath):
         return False
 
     def is_file(self) -> bool:
-        return bool(self._list(self.key, f"{self.key}\0"))
+        return bool(self.key) and self._is_there(self.key)
 
     def is_dir(self) -> bool:
-        below = self._below
         # Of a large directory its mark is found faster than all that lies in it.
-        return bool(self._list(below, f"{below}\0") or self._list(below, _end(below)))
+        return bool((self._below and self._is_there(self._below)) or self._list())
 
     def exists(self) -> bool:
         return self.is_file() or self.is_dir()
 
     def names(self) -> list[str]:
         """The names of all objects below it, relative to it; none of marks of directories."""
-        found = self._list(self._below, _end(self._below))
+        found = self._list()
         return sorted(name[len(self._below) :] for name in found if not name.endswith("/"))
 
     def iterdir(self) -> Iterator[Self]:
-        found = self._list(self._below, _end(self._below))
+        found = self._list()
         if not found:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
         entries = {name[len(self._below) :].partition("/")[0] for name in found}
@@ -125,7 +124,8 @@ class BucketPath(gpath.PosixGPath):
 
     def rmtree(self, missing_ok: bool = False) -> None:
         """Removes all that lies below it."""
-        self._ask(self._store.delete_range(ts.KvStore.KeyRange(self._below, _end(self._below))))
+        if self._list():
+            self._ask(self._store.delete_range(self._range))
 
     def unlink(self, missing_ok: bool = False) -> None:
         if not missing_ok and not self.is_file():
@@ -185,8 +185,24 @@ class BucketPath(gpath.PosixGPath):
         except ValueError as error:
             raise self._failed(error) from error
 
-    def _list(self, first: str, end: str) -> list[str]:
-        found = self._ask(self._store.list(ts.KvStore.KeyRange(first, end)))
+    def _is_there(self, name: str) -> bool:
+        try:
+            return self._store.read(name, byte_range=slice(0, 1)).result().state == "value"
+        except Exception as error:
+            if str(error).startswith("OUT_OF_RANGE"):  # it is empty, and so there is no first byte
+                return True
+            raise self._failed(error) from error
+
+    @property
+    def _range(self) -> ts.KvStore.KeyRange:
+        """All names that begin with `_below`: "0" comes after "/"."""
+        return ts.KvStore.KeyRange(self._below, f"{self.key}0" if self.key else "")
+
+    def _list(self) -> list[str]:
+        """The names of all objects below it."""
+        found = self._ask(self._store.list(self._range))
+        if not found:  # as TensorStore also lists what it is not allowed to: reading tells
+            self._is_there(self._below or "a")
         return [key.decode(errors="replace") for key in found]
 
     def _ask(self, future: ts.Future) -> Any:
@@ -231,11 +247,6 @@ class Upload:
     def __exit__(self, kind: type | None, *_: object) -> None:
         if kind is None:
             self.close()
-
-
-def _end(below: str) -> str:
-    """Before what all names that begin so lie: "0" comes after "/"."""
-    return f"{below[:-1]}0" if below else ""
 
 
 @functools.cache
