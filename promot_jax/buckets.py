@@ -10,6 +10,7 @@ moment, and finds credentials as Google's tools do (GOOGLE_APPLICATION_CREDENTIA
 the machine's account; none for what is public). TENSORSTORE_GCS_HTTP_URL leads it to an emulator.
 """
 
+import contextlib
 import errno
 import fnmatch
 import functools
@@ -22,6 +23,8 @@ from typing import IO, Any, Self
 import tensorstore as ts
 from etils import epath
 from etils.epath import gpath
+
+from promot_jax import process
 
 # About two minutes in all. TensorStore left alone tries for a quarter of an hour.
 RETRIES = {"max_retries": 10, "initial_delay": "500ms", "max_delay": "16s"}
@@ -251,5 +254,12 @@ class Upload:
 
 @functools.cache
 def _open(bucket: str) -> ts.KvStore:
-    context = ts.Context({"gcs_request_retries": RETRIES})
+    with process.without_stderr(), contextlib.suppress(Exception):
+        # The first request of a process finds the credentials, and says so.
+        _store_of(bucket, {"max_retries": 0}).read("a", byte_range=slice(0, 1)).result()
+    return _store_of(bucket, RETRIES)
+
+
+def _store_of(bucket: str, retries: dict[str, Any]) -> ts.KvStore:
+    context = ts.Context({"gcs_request_retries": retries})
     return ts.KvStore.open({"driver": "gcs", "bucket": bucket}, context=context).result()

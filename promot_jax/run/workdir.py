@@ -31,6 +31,7 @@ from promot_jax.training.description import CLAIM, CONFIG, RESTORE, RUN, Descrip
 from promot_jax.vocabularies import FILES
 
 RESULTS, DATA = "results.json", "data.json"
+PROBE = ".writable"  # is written to a bucket, and removed
 KINDS = {  # field of a row of results.json -> types it may have
     "stage": (str,),
     "step": (int,),
@@ -78,7 +79,7 @@ def continued(run: Run) -> Run:
 
 
 def check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:
-    """Whether the work directory has this run's work already; touches nothing.
+    """Whether the work directory has this run's work already; touches nothing of it.
 
     A run that left neither scores nor a checkpoint may be replaced by another.
 
@@ -109,10 +110,14 @@ def _check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:
             _check_data(root, data)
         elif root.is_dir():
             _check_free(root)
-        if not in_bucket(root):  # where the claim is the first thing that is written
+        if not in_bucket(root):
             _check_writable(run, root)
     except OSError as error:
         raise UserError(f"WORKDIR = {run.workdir!r} cannot be read ({error.strerror})") from error
+    if in_bucket(root):
+        with _naming(run):  # only who writes learns that there is no such bucket
+            (root / PROBE).write_bytes(b"")
+            (root / PROBE).unlink(missing_ok=True)
     return begun
 
 
@@ -141,7 +146,7 @@ def _check_free(root: Path) -> None:
                 )
         return
     names = {path.name for path in root.iterdir()}
-    ours = {CONFIG, DATA, CLAIM, *FILES, *kept.NAMES, f".{RUN}.tmp", f".{DATA}.tmp"}
+    ours = {CONFIG, DATA, CLAIM, PROBE, *FILES, *kept.NAMES, f".{RUN}.tmp", f".{DATA}.tmp"}
     if CONFIG in names and (root / CONFIG).read_bytes():  # ours is empty until there is run.json
         ours = set()
     if foreign := sorted(names - ours):
@@ -210,17 +215,20 @@ def _remove(stage: Path) -> None:
 def _alone(run: Run, root: Path) -> Iterator[None]:
     """A context in which nobody else runs there."""
     with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(
-                Lease(root / CLAIM, f"WORKDIR = {run.workdir!r}")
-                if in_bucket(root)
-                else _lock(run, root)
-            )
-        except OSError as error:
-            raise UserError(
-                f"WORKDIR = {run.workdir!r} cannot be written ({error.strerror}): choose another"
-            ) from error
+        with _naming(run):
+            lease = Lease(root / CLAIM, f"WORKDIR = {run.workdir!r}") if in_bucket(root) else None
+            held.enter_context(lease or _lock(run, root))
         yield
+
+
+@contextlib.contextmanager
+def _naming(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"WORKDIR = {run.workdir!r} cannot be written ({error.strerror}): choose another"
+        ) from error
 
 
 def _lock(run: Run, root: Path) -> IO:
