@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 
 from promot_jax.errors import UserError
 from promot_jax.failures import writing
+from promot_jax.paths import in_bucket
 
 MESSAGE = 2000  # bytes
 
@@ -71,7 +72,9 @@ def wait_for_all(where: str) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """On the first host: replaces a file in one step, so that a crash leaves the old or the new."""
-    if is_first():
+    if is_first() and in_bucket(path):
+        path.write_bytes(text.encode())  # an object never is anything else
+    elif is_first():
         temporary = path.with_name(f".{path.name}.tmp")
         try:
             with writing(path):

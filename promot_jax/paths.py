@@ -1,12 +1,15 @@
 """Paths: what a user gives, what ships with the package, and names that files give.
 
 Every path that a user gives goes through here once: a leading `~` is the home directory, a path
-that begins like one of what is installed is found from everywhere, a URL passes through. Names in
-files that we read (a stage, a shard, a prompt) are names, not paths: `check_name`.
+that begins like one of what is installed is found from everywhere, `gs://...` lies in a bucket.
+What opens, lists, writes or removes takes the object that `as_path` makes of it. Names in files
+that we read (a stage, a shard, a prompt) are names, not paths: `check_name`.
 """
 
 import errno
 import os
+import posixpath
+import shutil
 from pathlib import Path
 
 from promot_jax.errors import UserError
@@ -53,6 +56,66 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
+def in_bucket(path: os.PathLike) -> bool:
+    """Whether an object of `as_path` lies in a bucket."""
+    return is_url(os.fspath(path))
+
+
+def as_path(path: str | os.PathLike, setting: str = "") -> Path:
+    """What opens, lists, writes and removes what a path names: on this file system, or in a bucket.
+
+    `setting` named it, for the message.
+
+    Raises:
+      UserError: it names a bucket of another kind, or nothing that a bucket could hold.
+    """
+    if not is_url(text := os.fspath(path)):
+        return Path(path)
+    from promot_jax import buckets  # TensorStore, which is not for --help
+
+    if reason := buckets.why_no_path(text):
+        where = f"{setting}: " if setting else ""
+        raise UserError(
+            f"{where}{text[:200]!r} is no path in a bucket ({reason}): give gs://bucket/name"
+        )
+    return buckets.BucketPath(text)
+
+
+def real(path: str | os.PathLike) -> str:
+    """The one name of what lies there, links followed."""
+    return str(as_path(path)) if is_url(os.fspath(path)) else os.path.realpath(path)
+
+
+def way(start: str | os.PathLike, end: str | os.PathLike) -> str | None:
+    """How to come from one directory to another; None from a bucket to a disk, or back."""
+    start, end = as_path(start), as_path(end)
+    if type(start) is not type(end):
+        return None
+    if in_bucket(start):
+        return posixpath.relpath(end.as_posix()[5:], start.as_posix()[5:])
+    return os.path.relpath(end, start)
+
+
+def along(start: str | os.PathLike, way: str) -> str:
+    """Where a way leads."""
+    if is_url(text := str(as_path(start))):
+        return f"gs:/{posixpath.normpath(posixpath.join(text[4:], way))}"
+    return os.path.normpath(os.path.join(os.path.abspath(text), way))
+
+
+def remove_tree(path: Path, ignore_errors: bool = False) -> None:
+    """Removes a directory, if there is one, and all that lies in it."""
+    if not in_bucket(path):
+        if ignore_errors or path.exists():
+            shutil.rmtree(path, ignore_errors=ignore_errors)
+        return
+    try:
+        path.rmtree()
+    except OSError:
+        if not ignore_errors:
+            raise
+
+
 def resolve(path: str) -> str:
     """A path as given; where nothing lies there, the same path beside or in the installed package.
 
@@ -71,6 +134,8 @@ def resolve(path: str) -> str:
 
 def absolute(path: str) -> str:
     """A path that `resolve` finds from every directory."""
+    if is_url(path):
+        return path
     given = Path(path := expand(path))
     roots = (INSTALLED_AT.parent, INSTALLED_AT) if _installed(path) else ()
     if not given.exists() or any((r / path).exists() and given.samefile(r / path) for r in roots):

@@ -35,7 +35,7 @@ _stderr = 2
 def answer_signals() -> None:
     """From now on SIGINT and SIGTERM end this process with one line, unless it is `patient`."""
     global _stderr
-    _stderr = os.dup(2)  # `promot_jax.data` turns the other one off while it imports TensorFlow
+    _stderr = os.dup(2)  # `without_stderr` turns the other one off
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     for number in SIGNALS:
@@ -127,6 +127,19 @@ class _Deaf(io.FileIO):
             return super().write(data)
         except OSError:
             return len(data)
+
+
+@contextlib.contextmanager
+def without_stderr() -> Iterator[None]:
+    """Without what other libraries' C++ parts say there, which no setting of theirs turns off."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def leave(code: int) -> None:

@@ -7,7 +7,9 @@ import atexit
 import os
 import shutil
 import tempfile
+import uuid
 
+import bucket_server
 import pytest
 
 # Before JAX is imported; processes that tests start, and pytest-xdist's workers, inherit all this.
@@ -20,6 +22,15 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
+BUCKETS = bucket_server.start()  # no test reaches any other
+
+
+@pytest.fixture
+def bucket():
+    """The server of all buckets, and the URL of a directory in one that is this test's own."""
+    name = f"bucket-{uuid.uuid4().hex[:8]}"
+    yield BUCKETS, f"gs://{name}/dir"
+    BUCKETS.fault = lambda method, name: None
 
 
 @pytest.fixture(scope="session", autouse=True)

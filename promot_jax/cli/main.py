@@ -177,21 +177,21 @@ def evaluate(args: argparse.Namespace, rest: Sequence[str]) -> int:
     _quiet()
     _join(args)
     from promot_jax.cli.settings import parse
-    from promot_jax.paths import expand
+    from promot_jax.paths import as_path, expand
     from promot_jax.run.workdir import changed_settings
     from promot_jax.training.variables import checkpoint_name
 
     files = ["gin/recipes/evaluate.gin", *args.gin_file]
     given = [f"BASE = {args.workdir!r}", f"CHECKPOINT = {checkpoint_name(args.workdir)!r}"]
     given.append(f"BASE_PLACES = {args.base!r}")
-    home, own, numbers = expand(args.workdir), bindings(args, rest), itertools.count(2)
-    root = Path(home, "evaluation")
+    home, own, numbers = as_path(expand(args.workdir)), bindings(args, rest), itertools.count(2)
+    root = home / "evaluation"
 
     def settings() -> list[str]:
         return [*given, f"WORKDIR = {str(root)!r}", *own]
 
     while _scored(root) and changed_settings(root, parse(files, settings())):
-        root = Path(home, f"evaluation-{next(numbers)}")
+        root = home / f"evaluation-{next(numbers)}"
     return _run(args, files, settings())
 
 

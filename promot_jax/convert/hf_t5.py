@@ -23,10 +23,9 @@ from promot_jax.convert.source import (
     read_json,
     write_json,
 )
-from promot_jax.convert.t5x_files import read_bytes
 from promot_jax.errors import UserError
 from promot_jax.models import T5Config
-from promot_jax.paths import is_url, resolve
+from promot_jax.paths import as_path, resolve
 from promot_jax.vocabularies import Byte, SentencePiece
 
 # The table, and the names of copies of it.
@@ -160,9 +159,9 @@ def given_vocabulary(given: str, rows: int, extra_ids: int) -> Byte | SentencePi
     if given == "byte":
         return tokenizer.byte_vocabulary(rows)
     try:
-        model = read_bytes(given)
-        if not is_url(given):
-            check_downloaded(Path(resolve(given)))
+        path = as_path(resolve(given))
+        model = path.read_bytes()
+        check_downloaded(path)
     except OSError as error:
         raise UserError(f"--vocabulary={given} cannot be read ({error.strerror})") from error
     return tokenizer.sentencepiece_vocabulary(model, rows, extra_ids, given)

@@ -9,8 +9,6 @@ TensorStore reads all of them, at a local path or gs://, and no more of an array
 """
 
 import dataclasses
-import errno
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +19,7 @@ import tensorstore as ts
 from flax import serialization, traverse_util
 
 from promot_jax.errors import UserError
-from promot_jax.paths import is_url, resolve
+from promot_jax.paths import is_url
 
 Stored = ts.TensorStore | np.ndarray  # both have a shape, and slices that np.asarray reads
 CONTEXT = ts.Context(  # left alone, TensorStore tries to reach a bucket for ten minutes
@@ -97,24 +95,6 @@ def open_files(path: str) -> Files:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(path, error) from error
     return Files(url, "legacy" if legacy else "orbax", step, arrays, len(tree) - len(needed))
-
-
-def read_bytes(path: str) -> bytes:
-    """The content of a file, local or in a bucket.
-
-    Raises:
-      OSError: there is none, or the bucket cannot be read.
-    """
-    if not is_url(path):
-        return Path(resolve(path)).read_bytes()
-    folder, _, name = path.rpartition("/")
-    try:
-        found = _store(f"{folder}/").read(name).result()
-    except ValueError as error:
-        raise OSError(errno.EIO, str(error).splitlines()[0][:200]) from error
-    if found.state != "value":
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    return bytes(found.value)
 
 
 def _keys(url: str, first: str, end: str) -> list[bytes]:

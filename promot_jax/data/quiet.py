@@ -4,26 +4,12 @@ Whatever of this project needs them gets them here, and only then: they take sec
 half a gigabyte of memory, which answering and converting do without.
 """
 
-import contextlib
 import os
-from collections.abc import Iterator
 
-
-@contextlib.contextmanager
-def _without_stderr() -> Iterator[None]:
-    """Start-up chatter of TensorFlow's C++ part, which no setting of its own turns off."""
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
-
+from promot_jax.process import without_stderr
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-with _without_stderr():
+with without_stderr():  # the start-up chatter of TensorFlow's C++ part
     import seqio  # brings in the rest of TensorFlow
     import tensorflow as tf
     import tensorflow_datasets as tfds

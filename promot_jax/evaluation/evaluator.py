@@ -168,7 +168,7 @@ class Evaluator:
             scores = each.metrics(outputs, self.evaluation.seed)
             found += self._rows(each, step, outputs, scores)
             if samples_dir is not None:
-                path = Path(samples_dir) / f"{each.data.task}.{each.shots}shot.{step}.jsonl"
+                path = samples_dir / f"{each.data.task}.{each.shots}shot.{step}.jsonl"
                 self._write_samples(path, each, outputs, scores)
         return found
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from promot_jax.files import parse_json
+from promot_jax.paths import in_bucket
 from promot_jax.report.rows import LARGEST
 from promot_jax.report.text import one_line
 
@@ -157,8 +158,17 @@ def _parsed(line: bytes, known: Callable[[Mapping[str, Any]], bool]) -> dict[str
 def write_all(folder: Path, contents: Mapping[str, bytes | None]) -> None:
     """Replaces files, and removes those of None; all or, where one cannot be written, none.
 
+    In a bucket each is replaced for itself.
+
     Raises: OSError, with its file name.
     """
+    if in_bucket(folder):
+        for name, data in contents.items():
+            if data is None:
+                (folder / name).unlink(missing_ok=True)
+            else:
+                (folder / name).write_bytes(data)
+        return
     made = {name: folder / f".{name}.tmp" for name, data in contents.items() if data is not None}
     try:
         for name, temporary in made.items():

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.table import Table as RichTable
 
 from promot_jax.errors import UserError
-from promot_jax.paths import expand, is_url
+from promot_jax.paths import as_path, expand
 from promot_jax.report.colors import looks
 from promot_jax.report.files import Damage, StageFolder, configs, stage_folders, write_all
 from promot_jax.report.grid import Cell, columns, terminal_table, unit
@@ -82,9 +82,7 @@ def summary(workdir: str) -> tuple[RichTable, list[str]]:
 
 
 def _gathered(workdir: str) -> tuple[Path, Source]:
-    if is_url(workdir):
-        raise UserError(f"{workdir!r} is a URL: copy the work directory, and report the copy")
-    root = Path(expand(workdir))
+    root = as_path(expand(workdir))
     return root, gather(root)
 
 

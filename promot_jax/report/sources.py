@@ -51,7 +51,7 @@ def gather(root: Path) -> Source:
 
     Raises: UserError if there are none, or what is there is malformed.
     """
-    if os.path.exists(root) and not os.path.isdir(root):
+    if os.path.exists(root) and not os.path.isdir(root):  # never in a bucket
         raise UserError(f"{str(root)!r} is no directory: give the work directory of a run")
     source, about = Source([]), _about(root)
     with contextlib.suppress(FileNotFoundError):

@@ -18,6 +18,7 @@ from promot_jax.console import say
 from promot_jax.errors import UserError
 from promot_jax.evaluation import Evaluator
 from promot_jax.models import Variables
+from promot_jax.paths import as_path
 from promot_jax.run.agreement import agree, counted
 from promot_jax.run.prepare import Context, data_digests, prepare
 from promot_jax.run.progress import Progress
@@ -69,7 +70,7 @@ def run(settings: Run, config: str | None = None) -> Path:
         variables = None
         _check_base(context)
         for stage in context.stages:  # now, and not after hours in the stages before
-            logged(Path(settings.workdir) / stage.directory)
+            logged(as_path(settings.workdir) / stage.directory)
     else:  # before the work directory is made, which a damaged base then leaves untouched
         variables, base_digest = _beginning(context)
     with claim(settings, config, data, base_digest) as root, stop_requests() as stop:
@@ -350,6 +351,7 @@ class _StageRun:
             self._reference = (frozenset(untouched), reference(seed, untouched))
         note = {"seconds": seconds, "reference": self._reference[1]}
         note["rows"] = counted(self.results, self.name, int(state.step))
+        self.log.flush()
         self.checkpoints.save(state, ours, note, score)
 
     def _say_data(self) -> None:

@@ -6,6 +6,7 @@ WORKDIR/data.json               digests of all rows that it trains and is scored
 WORKDIR/sentencepiece.model     the vocabulary; or tokenizer.json, chat_template.jinja; or none
 WORKDIR/<k>-<stage>/            checkpoints/ metrics.jsonl tensorboard/ samples/
 WORKDIR/results.json            one row a score
+WORKDIR/claim.json              in a bucket: who runs in it (`promot_jax.lease`)
 """
 
 import contextlib
@@ -14,7 +15,6 @@ import difflib
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -23,13 +23,15 @@ from promot_jax.convert import kept
 from promot_jax.errors import UserError
 from promot_jax.files import lock, read_json, seal, unseal
 from promot_jax.hosts import of_first, write_atomically
-from promot_jax.paths import is_url
+from promot_jax.lease import Lease
+from promot_jax.paths import as_path, in_bucket, remove_tree
 from promot_jax.run.stage import Run
 from promot_jax.training.checkpoints import check_directory
-from promot_jax.training.description import CONFIG, RESTORE, RUN, Description
+from promot_jax.training.description import CLAIM, CONFIG, RESTORE, RUN, Description
 from promot_jax.vocabularies import FILES
 
 RESULTS, DATA = "results.json", "data.json"
+PROBE = ".writable"  # is written to a bucket, and removed
 KINDS = {  # field of a row of results.json -> types it may have
     "stage": (str,),
     "step": (int,),
@@ -77,7 +79,7 @@ def continued(run: Run) -> Run:
 
 
 def check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:
-    """Whether the work directory has this run's work already; touches nothing.
+    """Whether the work directory has this run's work already; touches nothing of it.
 
     A run that left neither scores nor a checkpoint may be replaced by another.
 
@@ -96,12 +98,8 @@ def check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:
 def _check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:
     if not run.workdir:
         raise UserError("WORKDIR = '': name a directory")
-    if is_url(run.workdir):
-        raise UserError(
-            f"WORKDIR = {run.workdir!r} is a URL: mount the bucket and give the directory"
-        )
+    root = as_path(run.workdir, "WORKDIR")
     check_directory(run.workdir, "WORKDIR")
-    root = Path(run.workdir)
     if root.is_symlink() and not root.exists():
         raise UserError(
             f"WORKDIR = {run.workdir!r} cannot be written (it is a link to nothing): choose another"
@@ -112,15 +110,25 @@ def _check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:
             _check_data(root, data)
         elif root.is_dir():
             _check_free(root)
-        there = next(path for path in (root, *root.absolute().parents) if path.exists())
+        if not in_bucket(root):
+            _check_writable(run, root)
     except OSError as error:
         raise UserError(f"WORKDIR = {run.workdir!r} cannot be read ({error.strerror})") from error
+    if in_bucket(root):
+        with _naming(run):  # only who writes learns that there is no such bucket
+            (root / PROBE).write_bytes(b"")
+            (root / PROBE).unlink(missing_ok=True)
+    return begun
+
+
+def _check_writable(run: Run, root: Path) -> None:
+    """Raises UserError where no directory can be made or written."""
+    there = next(path for path in (root, *root.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "is no directory" if not there.is_dir() else "has no permission to write"
         raise UserError(
             f"WORKDIR = {run.workdir!r} cannot be written ({str(there)!r} {reason}): choose another"
         )
-    return begun
 
 
 def _begun(root: Path) -> bool:
@@ -138,8 +146,8 @@ def _check_free(root: Path) -> None:
                 )
         return
     names = {path.name for path in root.iterdir()}
-    ours = {CONFIG, DATA, *FILES, *kept.NAMES, f".{RUN}.tmp", f".{DATA}.tmp"}
-    if CONFIG in names and (root / CONFIG).stat().st_size:  # ours is empty until there is run.json
+    ours = {CONFIG, DATA, CLAIM, PROBE, *FILES, *kept.NAMES, f".{RUN}.tmp", f".{DATA}.tmp"}
+    if CONFIG in names and (root / CONFIG).read_bytes():  # ours is empty until there is run.json
         ours = set()
     if foreign := sorted(names - ours):
         raise UserError(
@@ -161,12 +169,12 @@ def claim(
     Raises:
       UserError: as `check`, it cannot be made, or another process runs in it.
     """
-    root = Path(run.workdir)
+    root = as_path(run.workdir)
     with contextlib.ExitStack() as held:
 
         def take() -> bool:
             _check(run, config, data)
-            held.enter_context(_lock(run, root))
+            held.enter_context(_alone(run, root))
             there = _check(run, config, data)  # again: nobody else can change it any more
             if not there:
                 _make(run, root, config, data, base_digest)
@@ -195,8 +203,7 @@ def _make(
 def _remove(stage: Path) -> None:
     """Removes a stage directory of a run that left nothing."""
     try:
-        if stage.exists():
-            shutil.rmtree(stage)
+        remove_tree(stage)
     except OSError as error:
         raise UserError(
             f"{str(stage)!r} cannot be removed ({error.strerror}): remove it, or choose another"
@@ -204,15 +211,30 @@ def _remove(stage: Path) -> None:
         ) from error
 
 
-def _lock(run: Run, root: Path) -> IO:
-    """An open file, whose lock ends when it is closed."""
+@contextlib.contextmanager
+def _alone(run: Run, root: Path) -> Iterator[None]:
+    """A context in which nobody else runs there."""
+    with contextlib.ExitStack() as held:
+        with _naming(run):
+            lease = Lease(root / CLAIM, f"WORKDIR = {run.workdir!r}") if in_bucket(root) else None
+            held.enter_context(lease or _lock(run, root))
+        yield
+
+
+@contextlib.contextmanager
+def _naming(run: Run) -> Iterator[None]:
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        file = (root / CONFIG).open("a", encoding="utf-8")
+        yield
     except OSError as error:
         raise UserError(
             f"WORKDIR = {run.workdir!r} cannot be written ({error.strerror}): choose another"
         ) from error
+
+
+def _lock(run: Run, root: Path) -> IO:
+    """An open file, whose lock ends when it is closed."""
+    root.mkdir(parents=True, exist_ok=True)
+    file = (root / CONFIG).open("a", encoding="utf-8")
     try:
         lock(file)
     except BlockingIOError as error:

@@ -13,12 +13,11 @@ The first of them that holds the very arrays that were trained on is the base: d
 import dataclasses
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from promot_jax.console import say
 from promot_jax.errors import UserError
-from promot_jax.paths import expand, resolve
+from promot_jax.paths import along, as_path, expand, real, resolve
 from promot_jax.training.description import Description
 
 Found = TypeVar("Found")
@@ -41,16 +40,15 @@ class Bases:
         """Where the base of a work directory may lie, the likeliest first, each place once."""
         candidates = [*map(expand, self.named), about.base]
         if about.base_beside is not None:
-            home = os.path.abspath(resolve(workdir))
-            candidates.append(os.path.normpath(os.path.join(home, about.base_beside)))
+            candidates.append(along(resolve(workdir), about.base_beside))
         unique: dict[str, str] = {}
         for path in candidates:
             unique.setdefault(_real(path), path)
         passed = {*self.passed, _real(workdir)}
         return [
             path
-            for real, path in unique.items()
-            if not passed & {real, os.path.dirname(real)}  # it, or a stage in it
+            for place, path in unique.items()
+            if not passed & {place, os.path.dirname(place)}  # it, or a stage in it
         ]
 
     def first_that_fits(
@@ -84,9 +82,9 @@ class Bases:
 
 def place(workdir: str, about: Description) -> str | None:
     """The first of these places that exists, without a look at what it holds; else what it was."""
-    there = (path for path in Bases().places(workdir, about) if Path(resolve(path)).exists())
+    there = (path for path in Bases().places(workdir, about) if as_path(resolve(path)).exists())
     return next(there, about.base)
 
 
 def _real(path: str) -> str:
-    return os.path.realpath(resolve(path))
+    return real(resolve(path))

@@ -18,7 +18,6 @@ import json
 import math
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from etils.epath import gpath
 
 from promot_jax.errors import UserError
@@ -33,10 +33,12 @@ from promot_jax.failures import writing
 from promot_jax.files import parse_json, seal, unseal
 from promot_jax.hosts import is_first, wait_for_all, write_atomically
 from promot_jax.models import Variables, flat, nested
+from promot_jax.paths import along, as_path, in_bucket, real, remove_tree
 from promot_jax.training.digests import described, parsed, sums
 from promot_jax.training.step import State
 
 REMOVED, UNFINISHED = ".removed-", ".orbax-checkpoint-tmp"
+COMMITTED = "commit_success.txt"  # what Orbax writes last, where it cannot rename
 LONGEST = 3500  # bytes of a path that leave room for the names below it
 GROUP = 2**30  # bytes of variables that are read at a time, where they are to be another type
 
@@ -60,6 +62,8 @@ def check_directory(path: str | Path, setting: str) -> None:
 
     TensorStore takes a backslash for a slash and Orbax `gs:/` for a bucket, anywhere in a path.
     """
+    if in_bucket(as_path(path)):
+        return  # `as_path` knows what can be written there
     whole = f"{os.path.realpath(path)}/"  # Path.resolve has no line for a link to itself
     for found, problem in (
         ("\\" in whole, "has a backslash"),
@@ -95,8 +99,8 @@ class Checkpoints:
     def __post_init__(self):
         check_directory(self.directory, "the directory of checkpoints")
         # As messages name it: behind a link, "delete its parent" would be about somebody else's.
-        self.given = Path(os.path.abspath(self.directory))
-        self.directory = Path(os.path.realpath(self.directory))
+        self.given = as_path(along(self.directory, "."))
+        self.directory = as_path(real(self.directory))
         self._notes = self._read_notes()
         self._tidy()
         self.checkpointer = ocp.AsyncCheckpointer(
@@ -139,7 +143,8 @@ class Checkpoints:
             with writing(self.directory):
                 self.checkpointer.wait_until_finished()
         finally:  # what could not be written is not there
-            self._notes = {n: note for n, note in self._notes.items() if self._path(n).exists()}
+            there = steps_in(self.directory)
+            self._notes = {n: note for n, note in self._notes.items() if n in there}
         for step in set(self._notes) - {self.latest(), self.best()}:
             del self._notes[step]
         self._tidy()
@@ -257,8 +262,7 @@ class Checkpoints:
             raise self._damaged(step, f"{', '.join(wrong[:2])}{more}: not what was saved")
 
     def _read_notes(self) -> dict[int, dict[str, Any]]:
-        names = [path.name for path in self.directory.iterdir()] if self.directory.is_dir() else []
-        steps = [int(name) for name in names if is_step(name)]
+        steps = steps_in(self.directory)
         self._notes = dict.fromkeys(steps)  # for `_damaged`
         notes = {step: note for step in steps if (note := self._read_note(step)) is not None}
         if notes and (best := notes[max(notes)]["best"]) not in notes:
@@ -275,12 +279,14 @@ class Checkpoints:
                 raise ValueError(f"it is of step {note['step']}")
             return note
         except (OSError, ValueError) as error:
-            if not self._path(step).exists():
+            if step not in steps_in(self.directory):
                 return None
             reason = getattr(error, "strerror", None) or str(error)
             raise self._damaged(step, f"its note: {reason}") from error
 
-    def _path(self, step: int) -> _Local:
+    def _path(self, step: int) -> epath.Path:
+        if in_bucket(self.directory):
+            return self.directory / str(step)
         return _Local(self.directory, str(step))
 
     def _note(self, step: int) -> Path:
@@ -301,15 +307,32 @@ class Checkpoints:
     def _tidy(self) -> None:
         """Removes superseded checkpoints, and what a killed process left.
 
-        A checkpoint loses its name first: under its name it is whole.
+        A checkpoint loses its name first, or in a bucket its mark: with that it is whole.
         """
         if self.read_only or not is_first() or not self.directory.is_dir():
             return
         for path in self.directory.iterdir():
-            if is_step(path.name) and int(path.name) not in self._notes:
+            superseded = is_step(path.name) and int(path.name) not in self._notes
+            if superseded and in_bucket(path):
+                (path / COMMITTED).unlink(missing_ok=True)
+            elif superseded:
                 path = path.rename(path.with_name(f"{REMOVED}{path.name}"))
-            if path.name.startswith(REMOVED) or UNFINISHED in path.name:
-                shutil.rmtree(path, ignore_errors=True)
+            if superseded or path.name.startswith(REMOVED) or UNFINISHED in path.name:
+                remove_tree(path, ignore_errors=True)
+
+
+def steps_in(directory: Path) -> list[int]:
+    """The steps of the complete checkpoints that lie there.
+
+    On a disk Orbax gives a directory its number when all is written. In a bucket, where nothing
+    can be renamed, it has it from the beginning, and gets a mark.
+    """
+    if in_bucket(directory):
+        found = [name.split("/") for name in directory.names()]
+        names = [parts[0] for parts in found if parts[1:] == [COMMITTED]]
+    else:
+        names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    return [int(name) for name in names if is_step(name)]
 
 
 def is_step(name: str) -> bool:

@@ -7,7 +7,6 @@ WORKDIR/sentencepiece.model     the vocabulary; or tokenizer.json, chat_template
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ from promot_jax.errors import UserError, check_types
 from promot_jax.files import fingerprint, lock, read_json, seal, unseal
 from promot_jax.hosts import write_atomically
 from promot_jax.models import Config, Model, build, config_from_json, config_to_json
-from promot_jax.paths import check_name, resolve
+from promot_jax.paths import as_path, check_name, in_bucket, resolve, way
 from promot_jax.vocabularies import Vocabulary
 
 CONFIG, RUN = "config.gin", "run.json"
+CLAIM = "claim.json"  # in a bucket, where config.gin cannot be locked
 RESTORE = "restore it, or run into another WORKDIR"
 
 
@@ -79,7 +79,7 @@ class Description:
         Raises:
           UserError: it is absent, damaged, or not as it was written.
         """
-        path = Path(resolve(workdir)) / RUN
+        path = as_path(resolve(workdir)) / RUN
         try:
             values = read_json(path, fix=RESTORE)
         except FileNotFoundError as error:
@@ -103,7 +103,7 @@ class Description:
         Raises:
           UserError: one is absent, or not the one that was put there.
         """
-        root = Path(resolve(workdir))
+        root = as_path(resolve(workdir))
         return {name: self.file(root, name) for name in self.files if name in vocabularies.FILES}
 
     def load_vocabulary(self, workdir: str) -> Vocabulary:
@@ -171,9 +171,12 @@ class Description:
 
 
 def is_running(workdir: str) -> bool:
-    """Whether a run goes on in a work directory: it holds a lock on `config.gin`."""
+    """Whether a run goes on in a work directory: it has the claim, or a lock on `config.gin`."""
+    root = as_path(resolve(workdir))
+    if in_bucket(root):
+        return (root / CLAIM).is_file()
     try:
-        with (Path(resolve(workdir)) / CONFIG).open("rb") as file:
+        with (root / CONFIG).open("rb") as file:
             lock(file, shared=True)
     except BlockingIOError:
         return True
@@ -184,4 +187,5 @@ def is_running(workdir: str) -> bool:
 
 def _beside(base: str | None, root: Path) -> str | None:
     """The way from a work directory to its base; None where that is not a matter of places."""
-    return os.path.relpath(base, root) if base is not None and os.path.isabs(base) else None
+    absolute = base is not None and as_path(base).is_absolute()
+    return way(root, base) if absolute else None

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -16,6 +17,7 @@ from promot_jax.errors import UserError
 from promot_jax.failures import writing
 from promot_jax.files import parse_json
 from promot_jax.hosts import is_first, write_atomically
+from promot_jax.paths import as_path
 
 METRICS = "metrics.jsonl"
 FLUSH_SECONDS = 30  # between two moments at which TensorBoard sees more
@@ -67,7 +69,8 @@ class MetricsLog:
     """`metrics.jsonl` and `tensorboard/` of a stage.
 
     A run that goes on from step n forgets the lines after n: they are about to be written again. Of
-    several hosts the first one writes.
+    several hosts the first one writes. In a bucket, where nothing can be appended to, all lines are
+    written anew every `FLUSH_SECONDS`, and before a checkpoint is: none before it is ever missing.
 
     Raises, here and in its methods:
       UserError: `metrics.jsonl` holds something else.
@@ -79,14 +82,25 @@ class MetricsLog:
         self.path = directory / METRICS
         kept = [line for step_, line in logged(directory) if step_ <= step]
         write_atomically(self.path, "".join(line + "\n" for line in kept))
-        self.file = (self.path if is_first() else Path(os.devnull)).open("a", 1, "utf-8")
+        self.file = (self.path if is_first() else Path(os.devnull)).open(
+            "a", buffering=1, encoding="utf-8"
+        )
         self.board = Board(directory / "tensorboard", step) if is_first() else None
+        self.flushed = time.monotonic()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line a logged step."""
         with writing(self.path):
             self.file.write(json.dumps({"step": step} | dict(values)) + "\n")
         self.scalars(step, values)
+        if time.monotonic() > self.flushed + FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Has all lines where others see them, as a line on a disk is at once."""
+        with writing(self.path):
+            self.file.flush()
+        self.flushed = time.monotonic()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """For TensorBoard alone (scores, which results.json holds)."""
@@ -113,11 +127,13 @@ class Board:
         # takes a second, and torch where it is installed
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.record_writer import register_writer_factory
         from tensorboardX.summary import scalar
 
         self.path, self.event, self.scalar = directory, Event, scalar
         self.flushed = time.monotonic()
         directory.mkdir(parents=True, exist_ok=True)
+        register_writer_factory("gs", _Buckets)
         with writing(directory):
             self.file = EventsWriter(str(directory / "events"))
             begun = SessionLog(status=SessionLog.START)  # what was there from this step on is void
@@ -138,6 +154,19 @@ class Board:
         """Writes what is left."""
         with writing(self.path):
             self.file.close()
+
+
+class _Buckets:
+    """How tensorboardX opens `gs://...`: its own way needs another client, and asks for no name."""
+
+    @staticmethod
+    def directory_check(path: str) -> None:
+        """There are no directories to make."""
+
+    @staticmethod
+    def open(path: str) -> IO:
+        """What takes the events."""
+        return as_path(path).open("wb")
 
 
 class Bar:

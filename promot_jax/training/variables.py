@@ -34,9 +34,9 @@ from promot_jax.models import (
     stack_layers,
     unstack_layers,
 )
-from promot_jax.paths import resolve
+from promot_jax.paths import as_path, resolve
 from promot_jax.training.bases import Bases
-from promot_jax.training.checkpoints import Checkpoints, is_step
+from promot_jax.training.checkpoints import Checkpoints, steps_in
 from promot_jax.training.description import Description, is_running
 from promot_jax.training.digests import digest
 from promot_jax.training.mesh import shardings
@@ -89,7 +89,7 @@ def stage_directory(path: str, setting: str = "WORKDIR") -> tuple[str, Path]:
     Raises:
       UserError: there is no checkpoint.
     """
-    given = Path(resolve(path))
+    given = as_path(resolve(path), setting)
     if (given / "run.json").exists():
         stages = [given / name for name in Description.read(str(given)).stages]
         # A stage that only evaluates, or has just begun, has none.
@@ -137,9 +137,8 @@ def check_base(path: str, model: Config) -> None:
 
 
 def _has_checkpoint(stage: Path) -> bool:
-    """Whether a stage has a complete checkpoint: Orbax gives a directory its number at the end."""
-    directory = stage / "checkpoints"
-    return directory.is_dir() and any(is_step(entry.name) for entry in directory.iterdir())
+    """Whether a stage has a complete checkpoint."""
+    return bool(steps_in(stage / "checkpoints"))
 
 
 def _check_lost(workdir: Path, stages: Sequence[Path]) -> None:

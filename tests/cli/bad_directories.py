@@ -5,7 +5,9 @@ import json
 from command_lines import ASKED, LONG, Bad, infer, run
 
 DIRECTORIES = [
-    Bad("workdir is a URL", run(WORKDIR="gs://a/b"), ["'gs://a/b'", "mount the bucket"]),
+    Bad("workdir is a URL", run(WORKDIR="s3://abc/b"), ["WORKDIR", "'s3://abc/b'", "gs://"]),
+    Bad("workdir in no bucket", run(WORKDIR="gs://none-such/b"), ["gs://none-such/b'", "no such"]),
+    Bad("workdir a?b", run(WORKDIR="gs://abc/a?b"), ["WORKDIR", "'gs://abc/a?b'", "has a '?'"]),
     Bad("name of a workdir too long", run(WORKDIR="a" * 300), ["WORKDIR", "too long"]),
     Bad(
         "base of another vocabulary",
@@ -115,5 +117,5 @@ REPORT = [
     Bad("report: a long name", ["report", "x" * 300], ["is no path", "too long"]),
     Bad("report: a file", ["report", "mine.tsv"], ["'mine.tsv' is no directory"]),
     Bad("report: a stage", ["report", "trained/2-model"], ["is a stage of", "trained"]),
-    Bad("report: a URL", ["report", "gs://bucket/run"], ["gs://bucket/run", "URL"]),
+    Bad("report: a URL", ["report", "gs://bucket/run"], ["gs://bucket/run", "does not exist"]),
 ]

@@ -31,8 +31,8 @@ def wait_for(process, workdir: Path, count: int) -> None:
         time.sleep(0.01)
 
 
-def finish(start, workdir: Path, kind: str) -> None:
-    process = start(workdir, steps=STEPS, log_every=1, kind=kind)
+def finish(start, workdir: Path, kind: str, **changes) -> None:
+    process = start(workdir, steps=STEPS, log_every=1, kind=kind, **changes)
     process.join(PATIENCE)
     assert process.exitcode == 0
 

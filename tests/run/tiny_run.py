@@ -97,8 +97,11 @@ def settings(
     return Run(workdir=workdir, **values | changes)
 
 
-def child(workdir: str, **changes) -> None:
-    """A run in a process of its own; a stop on a signal is no failure."""
-    task = write_task(Path(workdir).parent)
+def child(workdir: str, rows: str | None = None, **changes) -> None:
+    """A run in a process of its own; a stop on a signal is no failure.
+
+    `rows`: the directory of its data; None: beside the work directory.
+    """
+    task = write_task(Path(rows or Path(workdir).parent))
     with contextlib.suppress(Interrupted):
         run(settings(workdir, task, **changes))

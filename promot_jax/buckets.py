@@ -1,0 +1,265 @@
+"""Paths in a bucket of Google Cloud Storage, `gs://bucket/name`, for whoever uses paths of a disk.
+
+An object is written whole or not at all, and everyone sees it from then on. There are no
+directories: a name is one where others lie below it, or where an empty object `name/` says so, as
+`mkdir` leaves one. Nothing can be appended to, renamed or locked; but an object can be written only
+if nobody else has written it since (`write_if`), from which `promot_jax.lease` makes a claim.
+
+TensorStore is the client, as it is of the arrays in checkpoints: it retries what fails for a
+moment, and finds credentials as Google's tools do (GOOGLE_APPLICATION_CREDENTIALS, gcloud's login,
+the machine's account; none for what is public). TENSORSTORE_GCS_HTTP_URL leads it to an emulator.
+"""
+
+import contextlib
+import errno
+import fnmatch
+import functools
+import io
+import os
+import re
+from collections.abc import Iterator
+from typing import IO, Any, Self
+
+import tensorstore as ts
+from etils import epath
+from etils.epath import gpath
+
+from promot_jax import process
+
+# About two minutes in all. TensorStore left alone tries for a quarter of an hour.
+RETRIES = {"max_retries": 10, "initial_delay": "500ms", "max_delay": "16s"}
+BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+LONGEST = 1024  # bytes of an object's name
+NOBODY = b""  # TensorStore's version of what somebody else has written meanwhile
+# What TensorStore's message begins with, and what it means.
+REASONS = {
+    "NOT_FOUND": (errno.ENOENT, "there is no such bucket"),
+    "PERMISSION_DENIED": (errno.EACCES, "no permission with these credentials"),
+    "UNAUTHENTICATED": (errno.EACCES, "no permission with these credentials"),
+}
+
+
+def why_no_path(url: str) -> str | None:
+    """What is wrong with the name of an object or directory in a bucket, or None."""
+    bucket, _, name = url.removeprefix("gs://").partition("/")
+    if not url.startswith("gs://"):
+        return "of buckets only those of gs:// are known"
+    if not BUCKET.fullmatch(bucket):
+        return f"{bucket!r} is no name of a bucket"
+    if wrong := [c for c in "?#\\" if c in name] or [c for c in name if not c.isprintable()]:
+        return f"it has a {wrong[0]!r}"
+    if {".", ".."} & set(name.split("/")):
+        return "it has '.' or '..' in the place of a name"
+    return "its name is too long" if len(name.encode()) > LONGEST // 2 else None
+
+
+@epath.register_path_cls("gs://")
+class BucketPath(gpath.PosixGPath):
+    """An object, or what lies below its name; also what Orbax makes of `gs://...`.
+
+    Raises, in its methods:
+      OSError: the bucket refuses, or does not answer; with the object's name.
+    """
+
+    @property
+    def bucket(self) -> str:
+        return self.parts[2]
+
+    @property
+    def key(self) -> str:
+        """The object's name."""
+        return "/".join(self.parts[3:])
+
+    @property
+    def _below(self) -> str:
+        """What the names of objects in it begin with."""
+        return f"{self.key}/" if self.key else ""
+
+    def absolute(self) -> Self:
+        return self
+
+    def resolve(self, strict: bool = False) -> Self:
+        return self
+
+    def is_symlink(self) -> bool:
+        return False
+
+    def is_file(self) -> bool:
+        return bool(self.key) and self._is_there(self.key)
+
+    def is_dir(self) -> bool:
+        # Of a large directory its mark is found faster than all that lies in it.
+        return bool((self._below and self._is_there(self._below)) or self._list())
+
+    def exists(self) -> bool:
+        return self.is_file() or self.is_dir()
+
+    def names(self) -> list[str]:
+        """The names of all objects below it, relative to it; none of marks of directories."""
+        found = self._list()
+        return sorted(name[len(self._below) :] for name in found if not name.endswith("/"))
+
+    def iterdir(self) -> Iterator[Self]:
+        found = self._list()
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
+        entries = {name[len(self._below) :].partition("/")[0] for name in found}
+        return (self / name for name in sorted(entries - {""}))
+
+    def glob(self, pattern: str) -> Iterator[Self]:
+        """What lies so many names below it as the pattern has, and fits."""
+        wanted, found = pattern.split("/"), set()
+        for name in self.names():
+            parts = name.split("/")[: len(wanted)]
+            if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted)):
+                found.add("/".join(parts))
+        return (self / name for name in sorted(found))
+
+    def mkdir(self, mode: int | None = None, parents: bool = False, exist_ok: bool = False) -> None:
+        if self.exists():
+            if exist_ok and not self.is_file():
+                return
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self))
+        self._ask(self._store.write(self._below, b""))
+
+    def rmdir(self) -> None:
+        self.rmtree()
+
+    def rmtree(self, missing_ok: bool = False) -> None:
+        """Removes all that lies below it."""
+        if self._list():
+            self._ask(self._store.delete_range(self._range))
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        if not missing_ok and not self.is_file():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
+        self._ask(self._store.write(self.key, None))
+
+    def open(self, mode: str = "r", *, encoding: str | None = None, **_: Any) -> IO:
+        """The object's content, or what takes its place (`Upload`)."""
+        if mode[0] == "r":
+            content = io.BytesIO(self.read_bytes())
+            return content if "b" in mode else io.TextIOWrapper(content, encoding or "utf-8")
+        if mode[0] == "x" and self.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self))
+        there = mode[0] == "a" and self.is_file()
+        return Upload(self, self.read_bytes() if there else b"")
+
+    def read_bytes(self) -> bytes:
+        content, _ = self.read()
+        if content is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
+        return content
+
+    def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
+        return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
+
+    def write_bytes(self, data: bytes) -> int:
+        self._ask(self._store.write(self.key, bytes(data)))
+        return len(data)
+
+    def write_text(self, data: str, encoding: str | None = None, errors: str | None = None) -> int:
+        return self.write_bytes(data.encode(encoding or "utf-8", errors or "strict"))
+
+    def read(self) -> tuple[bytes | None, bytes]:
+        """Content, None where there is no object, and version."""
+        found = self._ask(self._store.read(self.key))
+        return (bytes(found.value) if found.state == "value" else None), found.stamp.generation
+
+    def version(self) -> bytes | None:
+        """What changes when the object does; None where there is none."""
+        content, version = self.read()
+        return None if content is None else version
+
+    def write_if(self, content: bytes | None, version: bytes) -> bytes | None:
+        """Writes, or with None removes, the object if it still is of a version that was read.
+
+        Returns:
+          Its version now; None where somebody has written it, which also this very call may have:
+          an answer that was lost on its way is asked for again.
+        """
+        done = self._ask(self._store.write(self.key, content, if_equal=version)).generation
+        return None if done == NOBODY else done
+
+    @property
+    def _store(self) -> ts.KvStore:
+        try:
+            return _open(self.bucket)
+        except ValueError as error:
+            raise self._failed(error) from error
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            return self._store.read(name, byte_range=slice(0, 1)).result().state == "value"
+        except Exception as error:
+            if str(error).startswith("OUT_OF_RANGE"):  # it is empty, and so there is no first byte
+                return True
+            raise self._failed(error) from error
+
+    @property
+    def _range(self) -> ts.KvStore.KeyRange:
+        """All names that begin with `_below`: "0" comes after "/"."""
+        return ts.KvStore.KeyRange(self._below, f"{self.key}0" if self.key else "")
+
+    def _list(self) -> list[str]:
+        """The names of all objects below it."""
+        found = self._ask(self._store.list(self._range))
+        if not found:  # as TensorStore also lists what it is not allowed to: reading tells
+            self._is_there(self._below or "a")
+        return [key.decode(errors="replace") for key in found]
+
+    def _ask(self, future: ts.Future) -> Any:
+        try:
+            return future.result()
+        except Exception as error:  # TensorStore raises several kinds
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> OSError:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        for code, (number, reason) in REASONS.items():
+            if said.startswith(code):
+                return OSError(number, reason, str(self))
+        return OSError(errno.EREMOTEIO, f"the bucket fails ({said[:160]})", str(self))
+
+
+class Upload:
+    """What is written to an object: all of it anew at each `flush`, and at the end.
+
+    Where writing was broken off by an error, the object stays what it was.
+    """
+
+    def __init__(self, path: BucketPath, content: bytes):
+        self.path, self.content, self.changed = path, bytearray(content), True
+
+    def write(self, data: bytes | str) -> int:
+        self.content += data.encode() if isinstance(data, str) else data
+        self.changed = True
+        return len(data)
+
+    def flush(self) -> None:
+        if self.changed:
+            self.path.write_bytes(bytes(self.content))
+            self.changed = False
+
+    def close(self) -> None:
+        self.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+
+
+@functools.cache
+def _open(bucket: str) -> ts.KvStore:
+    with process.without_stderr(), contextlib.suppress(Exception):
+        # The first request of a process finds the credentials, and says so.
+        _store_of(bucket, {"max_retries": 0}).read("a", byte_range=slice(0, 1)).result()
+    return _store_of(bucket, RETRIES)
+
+
+def _store_of(bucket: str, retries: dict[str, Any]) -> ts.KvStore:
+    context = ts.Context({"gcs_request_retries": retries})
+    return ts.KvStore.open({"driver": "gcs", "bucket": bucket}, context=context).result()
