@@ -18,6 +18,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any, Self
 
 import tensorstore as ts
@@ -30,6 +31,7 @@ from promot_jax import process
 RETRIES = {"max_retries": 10, "initial_delay": "500ms", "max_delay": "16s"}
 BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 LONGEST = 1024  # bytes of an object's name
+PART = 1 << 26  # bytes that are read at a time of what may be large
 NOBODY = b""  # TensorStore's version of what somebody else has written meanwhile
 # What TensorStore's message begins with, and what it means.
 REASONS = {
@@ -166,10 +168,21 @@ class BucketPath(gpath.PosixGPath):
         found = self._ask(self._store.read(self.key))
         return (bytes(found.value) if found.state == "value" else None), found.stamp.generation
 
+    def download(self, path: Path) -> None:
+        """Copies the object into a file, a part at a time."""
+        content, version = self._part(self.key, 0, PART)
+        if content is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
+        with path.open("wb") as file:
+            while content:
+                file.write(content)
+                content, now = self._part(self.key, file.tell(), file.tell() + PART)
+                if now not in (None, version) or content is None:
+                    raise OSError(errno.EREMOTEIO, "it was changed while it was read", str(self))
+
     def version(self) -> bytes | None:
-        """What changes when the object does; None where there is none."""
-        content, version = self.read()
-        return None if content is None else version
+        """What changes when the object does, if it is not empty; None where there is none."""
+        return self._part(self.key, 0, 1)[1] if self.is_file() else None
 
     def write_if(self, content: bytes | None, version: bytes) -> bytes | None:
         """Writes, or with None removes, the object if it still is of a version that was read.
@@ -189,12 +202,20 @@ class BucketPath(gpath.PosixGPath):
             raise self._failed(error) from error
 
     def _is_there(self, name: str) -> bool:
-        try:
-            return self._store.read(name, byte_range=slice(0, 1)).result().state == "value"
-        except Exception as error:
-            if str(error).startswith("OUT_OF_RANGE"):  # it is empty, and so there is no first byte
-                return True
-            raise self._failed(error) from error
+        return self._part(name, 0, 1)[0] is not None
+
+    def _part(self, name: str, start: int, end: int) -> tuple[bytes | None, bytes | None]:
+        """Bytes of an object, and its version where there are any; None where there is none."""
+        for part in (slice(start, end), slice(start, None)):  # the latter where it ends before
+            try:
+                found = self._store.read(name, byte_range=part).result()
+            except Exception as error:
+                if not str(error).startswith("OUT_OF_RANGE"):
+                    raise self._failed(error) from error
+            else:
+                there = found.state == "value"
+                return (bytes(found.value), found.stamp.generation) if there else (None, None)
+        return b"", None
 
     @property
     def _range(self) -> ts.KvStore.KeyRange:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 PAGE = 50  # objects of one answer to a list: few, so that several are asked for
@@ -44,6 +45,14 @@ class Server(ThreadingHTTPServer):
     def get(self, bucket: str, name: str) -> bytes:
         """Reads an object."""
         return self.objects[bucket, name][0]
+
+    def copy(self, folder: Path, url: str) -> str:
+        """Puts all files of a folder into a directory of a bucket, whose URL it returns."""
+        bucket, _, name = url.removeprefix("gs://").partition("/")
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                self.put(bucket, f"{name}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+        return url
 
     def names(self, bucket: str, start: str = "") -> list[str]:
         """The names that begin so."""

@@ -28,8 +28,7 @@ BUCKETS = bucket_server.start()  # no test reaches any other
 @pytest.fixture
 def bucket():
     """The server of all buckets, and the URL of a directory in one that is this test's own."""
-    name = f"bucket-{uuid.uuid4().hex[:8]}"
-    yield BUCKETS, f"gs://{name}/dir"
+    yield BUCKETS, f"gs://bucket-{uuid.uuid4().hex[:8]}/dir"
     BUCKETS.fault = lambda method, name: None
 
 

@@ -73,6 +73,22 @@ def test_files(root):
     assert path.read_bytes() == b""
 
 
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 16, 20])
+def test_a_copy_in_parts(root, tmp_path, monkeypatch, size):
+    monkeypatch.setattr(buckets, "PART", 8)
+    content = bytes(range(size))
+    (root / "a").write_bytes(content)
+    (root / "a").download(tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == content
+    before = (root / "a").version()
+    assert (root / "a").version() == before
+    (root / "a").write_bytes(content)
+    assert size == 0 or (root / "a").version() != before
+    with pytest.raises(FileNotFoundError):
+        (root / "none").download(tmp_path / "b")
+    assert (root / "none").version() is None
+
+
 def test_only_if_nobody_else_has_written(root):
     path = root / "claim"
     content, none = path.read()

@@ -19,14 +19,13 @@ import itertools
 import re
 import tokenize
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import gin
 from gin import config_parser
 from promot_jax.errors import UserError, near
 from promot_jax.files import text_lines
-from promot_jax.paths import INSTALLED_AT, expand, resolve
+from promot_jax.paths import INSTALLED_AT, as_path, expand, real, resolve
 
 MAKES_A_RUN = {"run.Run.workdir", "run.Run.stages"}
 
@@ -52,7 +51,7 @@ def read(path: str, above: Sequence[str] = ()) -> str:
       UserError: there is none, it cannot be read, or includes itself.
     """
     who = f"{above[-1]} includes {path}, which" if above else f"--gin_file={path}"
-    found = Path(resolve(expand(path, "--gin_file")))
+    found = as_path(resolve(expand(path, "--gin_file")), "--gin_file")
     if not found.is_file():
         shipped = INSTALLED_AT.parent.glob("gin/*/*.gin")
         known = [str(p.relative_to(INSTALLED_AT.parent)) for p in shipped]
@@ -60,7 +59,7 @@ def read(path: str, above: Sequence[str] = ()) -> str:
         if found.exists() and not found.is_dir():
             reason = "is a pipe or a device: save what it gives in a file"
         raise UserError(f"{who} {reason}{near(path, known)}")
-    if any(found.samefile(resolve(file)) for file in above):
+    if any(real(found) == real(resolve(file)) for file in above):
         raise UserError(f"{' includes '.join([*above, path])}: a circle: remove one of these")
     try:
         with found.open("rb") as file:

@@ -9,10 +9,14 @@ not answered: its output is null, and its line says "too_long".
 
 import argparse
 import contextlib
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from promot_jax.errors import UserError
-from promot_jax.paths import expand, is_url
+from promot_jax.paths import as_path, expand
+
+if TYPE_CHECKING:
+    from promot_jax.run import Answering
+    from promot_jax.run.brought import Brought
 
 # Defaults are those of `models.Decoding`, which must not be imported for --help.
 DECODING = {
@@ -97,13 +101,9 @@ def mesh(text: str) -> dict[str, int]:
 
 def infer(args: argparse.Namespace) -> int:
     """Runs the verb; returns the exit code."""
-    from promot_jax.console import say
     from promot_jax.models import Decoding
-    from promot_jax.run import Answering, LanguageModel
-    from promot_jax.run import infer as infer_file
-    from promot_jax.run.answers import read_records
-    from promot_jax.run.output import check_files
-    from promot_jax.training import Bar
+    from promot_jax.run import Answering
+    from promot_jax.run.brought import brought
 
     given = {name: getattr(args, name) for name in DECODING if getattr(args, name) is not None}
     try:
@@ -125,16 +125,27 @@ def infer(args: argparse.Namespace) -> int:
             " it out"
         )
     _check_options(args.score, {name: getattr(how.decoding, name) for name in DECODING})
-    for name in ("input", "output"):
-        if is_url(url := getattr(args, name)):
-            raise UserError(f"--{name} {url} is a URL: copy it here, or mount the bucket")
-    source, output = Path(args.input), Path(args.output)
-    check_files(source, output)
-    total, long, shown = sum(1 for _ in read_records(source, how)), 0, 0
-    every = max(1, total // 100)
+    with brought(as_path(args.input, "--input"), as_path(args.output, "--output")) as here:
+        _infer(args, how, here)
+    return 0
+
+
+def _infer(args: argparse.Namespace, how: "Answering", here: "Brought") -> None:
+    """Answers, or goes on answering."""
+    from promot_jax.console import say
+    from promot_jax.run import LanguageModel
+    from promot_jax.run import infer as infer_file
+    from promot_jax.run.answers import read_records
+    from promot_jax.run.output import check_files
+    from promot_jax.training import Bar
+
+    check_files(here.source, here.output)
+    total, long, shown = sum(1 for _ in read_records(here.source, how)), 0, 0
+    every, source = max(1, total // 100), here.named(str(here.source))
 
     def on_rows(done: int) -> None:
         nonlocal shown
+        here.bring_back()
         if bar.interactive or done // every > shown // every or done == total:
             bar.update(shown := done, "")
 
@@ -151,15 +162,14 @@ def infer(args: argparse.Namespace) -> int:
             )
 
     model = LanguageModel(args.workdir, args.mesh, args.base)
-    if source.suffix.lower() in COLUMNS and not args.score:
+    if here.source.suffix.lower() in COLUMNS and not args.score:
         say(
             f"--input {source} is read as text: each line as it is, columns and header, is an input"
         )
     with contextlib.closing(Bar("infer", 0, total, 1)) as bar:
-        done = infer_file(model, source, output, how, on_rows, on_long)
+        done = infer_file(model, here.source, here.output, how, on_rows, on_long)
     nulls = f', {long} of them null ("too_long")' if long else ""
-    say(f"{done} {'scores' if args.score else 'outputs'} in {output}{nulls}")
-    return 0
+    say(f"{done} {'scores' if args.score else 'outputs'} in {here.named(str(here.output))}{nulls}")
 
 
 def _check_options(score: bool, decoding: dict[str, int | float | str]) -> None:

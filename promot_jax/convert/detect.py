@@ -6,7 +6,7 @@ from promot_jax.convert import gguf, hub, huggingface, npy, peft, t5x, t5x_files
 from promot_jax.convert.gguf_file import is_gguf
 from promot_jax.convert.source import Source
 from promot_jax.errors import UserError
-from promot_jax.paths import resolve
+from promot_jax.paths import as_path, is_url, resolve
 
 
 def open_source(path: str, prompt_name: str = "prompt") -> Source:
@@ -27,6 +27,8 @@ def open_source(path: str, prompt_name: str = "prompt") -> Source:
 
 
 def _open(path: str, prompt_name: str) -> Source:
+    if is_url(path) and (as_path(path) / "config.json").is_file():
+        raise UserError(f"{path!r} is a directory of Transformers: copy it here, and give the copy")
     if not Path(path).exists() and hub.NAME.fullmatch(path):
         path = hub.download(path)
     if (Path(path) / peft.SETTINGS).exists():

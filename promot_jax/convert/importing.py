@@ -8,7 +8,6 @@ beside what it keeps.
 import contextlib
 import dataclasses
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,11 +26,10 @@ from promot_jax.convert.source import (
     Tensor,
     check_finite,
     first_few,
-    new_path,
 )
 from promot_jax.errors import UserError
 from promot_jax.models import Prompt, Variables
-from promot_jax.paths import absolute
+from promot_jax.paths import absolute, as_path, expand, remove_tree
 from promot_jax.training import Bar, Checkpoints, begin, make_mesh
 from promot_jax.training.checkpoints import check_directory
 from promot_jax.training.description import RUN, Description
@@ -225,15 +223,17 @@ def compare(path: str, source: Source, target: Mapping[str, jax.ShapeDtypeStruct
 @contextlib.contextmanager
 def _claimed(workdir: str) -> Iterator[Path]:
     """The work directory, made; what an import leaves that fails or was killed is removed."""
+    if not workdir:
+        raise UserError("WORKDIR = '': name a directory")
     check_directory(workdir, "WORKDIR")
-    root = new_path(workdir, "WORKDIR")
+    root = as_path(expand(workdir, "WORKDIR"), "WORKDIR")
     try:
         fresh = not root.exists()
         if not (fresh or (root.is_dir() and _is_unfinished(root))):
             raise UserError(
                 f"WORKDIR = {workdir!r} exists and is not empty: give another directory"
             )
-        shutil.rmtree(root / STAGE, ignore_errors=True)
+        remove_tree(root / STAGE, ignore_errors=True)
         (root / STAGE).mkdir(parents=True)
     except OSError as error:
         raise UserError(
@@ -242,7 +242,7 @@ def _claimed(workdir: str) -> Iterator[Path]:
     try:
         yield root
     except BaseException:
-        shutil.rmtree(root if fresh else root / STAGE, ignore_errors=True)
+        remove_tree(root if fresh else root / STAGE, ignore_errors=True)
         raise
 
 

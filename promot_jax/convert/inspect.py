@@ -5,7 +5,6 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from promot_jax.added_tokens import from_json
 from promot_jax.convert.detect import open_source
 from promot_jax.convert.source import family_of
 from promot_jax.models.config import Config
-from promot_jax.paths import resolve
+from promot_jax.paths import as_path, resolve
 from promot_jax.training import Checkpoints
 from promot_jax.training.bases import place
 from promot_jax.training.description import Description
@@ -69,7 +68,7 @@ def _said(name: str, value: Any) -> str:
 
 def _own(path: str) -> Facts | None:
     """The facts of a checkpoint of this project; None where the path is of another."""
-    given, step = Path(resolve(path)), None
+    given, step = as_path(resolve(path)), None
     if given.name.isdecimal() and given.parent.name == "checkpoints":
         given, step = given.parents[1], int(given.name)
     if not any((directory / "run.json").exists() for directory in (given, given.parent)):

@@ -7,7 +7,6 @@ A run has a copy of its base's, so that its export needs no base.
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from promot_jax.convert.tokenizer_files import TOKENIZER
 from promot_jax.errors import UserError
 from promot_jax.files import fingerprint, read_json, seal, unseal
-from promot_jax.paths import check_name, resolve
+from promot_jax.paths import as_path, check_name, remove_tree, resolve
 from promot_jax.training.variables import stage_directory
 from promot_jax.vocabularies import Vocabulary
 
@@ -43,7 +42,7 @@ def _mark(vocabulary: Vocabulary) -> str:
 def write(root: Path, kept: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
     """Writes what there is to keep; nothing where there is nothing."""
     if files:
-        shutil.rmtree(root / DIRECTORY, ignore_errors=True)
+        remove_tree(root / DIRECTORY, ignore_errors=True)
         (root / DIRECTORY).mkdir()
         for name, content in files.items():
             (root / DIRECTORY / name).write_bytes(content)
@@ -55,7 +54,7 @@ def write(root: Path, kept: Mapping[str, Any], files: Mapping[str, bytes]) -> No
 def inherit(root: Path, base: str | None) -> None:
     """Copies what the base has into a work directory that begins with its variables."""
     (root / FILE).unlink(missing_ok=True)
-    shutil.rmtree(root / DIRECTORY, ignore_errors=True)
+    remove_tree(root / DIRECTORY, ignore_errors=True)
     if base is not None:
         home = stage_directory(base, "BASE")[0]
         write(root, read(home), read_files(home))
@@ -67,7 +66,7 @@ def read(workdir: str) -> dict[str, Any]:
     Raises:
       UserError: the file is damaged.
     """
-    path = Path(resolve(workdir)) / FILE
+    path = as_path(resolve(workdir)) / FILE
     values = read_json(path, fix="restore it, or delete it") if path.exists() else seal({})
     try:
         return unseal(values)
@@ -88,7 +87,7 @@ def read_files(workdir: str, vocabulary: Vocabulary | None = None) -> dict[str, 
     kept = read(workdir)
     if vocabulary is not None and kept.get("vocabulary") != _mark(vocabulary):
         return {}
-    root, found = Path(resolve(workdir)) / DIRECTORY, {}
+    root, found = as_path(resolve(workdir)) / DIRECTORY, {}
     for name, mark in kept.get("files", {}).items():
         path = root / check_name(name, f"{FILE}: the file")
         try:

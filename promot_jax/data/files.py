@@ -12,7 +12,6 @@ other names needs templates too; without them it would pass for the first row.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -24,7 +23,7 @@ from promot_jax.data.quiet import seqio, tf
 from promot_jax.data.rows import Row, read_rows
 from promot_jax.data.tasks import TaskInfo, add_task
 from promot_jax.errors import UserError, check_values, near
-from promot_jax.paths import is_url, resolve
+from promot_jax.paths import as_path, in_bucket, resolve
 
 HELD_OUT = 0.1
 LARGEST_LABEL_SET = 20
@@ -136,16 +135,16 @@ def file_source(
     return FileSource(splits)
 
 
-def _state(path: str) -> tuple[int, int] | None:
-    """Size and time of a file, which tell whether it must be read again; None if there is none."""
+def _state(path: str) -> Any:
+    """What changes when a file does, and has to be read again; None if there is none."""
+    found = as_path(resolve(path))
     try:
-        if not is_url(path):
-            found = os.stat(resolve(path))  # TensorFlow's time is in whole seconds
-            return found.st_size, found.st_mtime_ns
-        stat = tf.io.gfile.stat(path)
-    except (OSError, tf.errors.OpError):
+        if in_bucket(found):
+            return found.version()
+        stat = found.stat()
+    except OSError:
         return None
-    return stat.length, stat.mtime_nsec
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _strip(text: str, **_: Any) -> str:

@@ -16,11 +16,10 @@ from types import MappingProxyType
 from typing import Any
 
 from promot_jax.data.headers import Numbered, check_columns, with_header
-from promot_jax.data.quiet import tf
 from promot_jax.data.templates import Template
 from promot_jax.errors import UserError
 from promot_jax.files import parse_json, text_lines
-from promot_jax.paths import resolve
+from promot_jax.paths import as_path, resolve
 
 Row = dict[str, Any]
 SURROGATE = re.compile(r"\\u[dD]")  # how JSON may write one
@@ -74,9 +73,8 @@ def read_rows(
 
 def _lines(path: str) -> Iterator[str]:
     try:
-        with tf.io.gfile.GFile(resolve(path), "rb") as file:
-            data = file.read()
-    except (tf.errors.OpError, OSError) as error:
+        data = as_path(resolve(path)).read_bytes()
+    except OSError as error:
         raise UserError(f"file {path!r} cannot be read; check the path") from error
     return text_lines(io.BytesIO(data), f"file {path!r}")
 

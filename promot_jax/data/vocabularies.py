@@ -1,12 +1,11 @@
 """Vocabularies for gin files, by their paths, and for SeqIO, which has classes of its own."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promot_jax.added_tokens import AddedToken
 from promot_jax.errors import UserError, check_values
-from promot_jax.paths import is_url, resolve
+from promot_jax.paths import as_path, resolve
 from promot_jax.vocabularies import Byte, SentencePiece, Tokenizer, Vocabulary
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def sentencepiece(
     Raises:
       UserError: no file there, not a SentencePiece model, or one without padding id 0 and EOS.
     """
-    model = _read_url(path) if is_url(path) else _read(path)
+    model = _read(path)
     if model is None:
         raise UserError(f"vocabulary: there is no SentencePiece model at {path!r}; check the path")
     try:
@@ -35,29 +34,14 @@ def sentencepiece(
 
 def _read(path: str) -> bytes | None:
     try:
-        return Path(resolve(path)).read_bytes()
+        return as_path(resolve(path)).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
-        raise _unreadable(path, error.strerror) from error
-
-
-def _read_url(path: str) -> bytes | None:
-    from promot_jax.data.quiet import tf  # which knows buckets
-
-    try:
-        if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
-            return None
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return file.read()
-    except tf.errors.OpError as error:
-        raise _unreadable(path, str(error).splitlines()[0][:100]) from error
-
-
-def _unreadable(path: str, reason: str) -> UserError:
-    return UserError(
-        f"vocabulary: {path!r} cannot be read ({reason}); set VOCABULARY_FILE to a local copy"
-    )
+        raise UserError(
+            f"vocabulary: {path!r} cannot be read ({error.strerror}); set VOCABULARY_FILE to a"
+            " local copy"
+        ) from error
 
 
 def byte(extra_ids: int = 0) -> Byte:
@@ -90,10 +74,8 @@ def tokenizer(
       UserError: no tokenizer there, no EOS, or `chat` without a template.
     """
     check_values(tokenizer, locals())
-    if is_url(path):
-        raise UserError(f"vocabulary: {path!r} is a URL: copy its directory here")
     given = {"bos_id": bos_id, "eos_id": eos_id, "pad_id": pad_id, "stop_ids": stop_ids}
-    return Tokenizer.read(Path(resolve(path)), chat, **given)
+    return Tokenizer.read(as_path(resolve(path)), chat, **given)
 
 
 def as_seqio(vocabulary: Vocabulary) -> "seqio.Vocabulary":

@@ -15,7 +15,6 @@ an input of more than `input_length` tokens is refused.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +28,7 @@ from promot_jax.data.lengths import FULL_LENGTH
 from promot_jax.errors import UserError, near
 from promot_jax.files import fingerprint
 from promot_jax.models import Decoding, Prompt, Variables, config_to_json, prompt_ids
-from promot_jax.paths import resolve
+from promot_jax.paths import as_path, resolve
 from promot_jax.run.generation import Generator
 from promot_jax.training import digest, make_mesh
 from promot_jax.training.bases import Bases
@@ -97,7 +96,7 @@ class LanguageModel:
         if input_length < 1:
             raise UserError(f"input_length = {input_length}: set at least 1")
         devices, self.input_length = make_mesh(mesh), input_length
-        if (Path(resolve(path)) / "config.json").exists():
+        if (as_path(resolve(path)) / "config.json").exists():
             self.description, files, self.variables = load_checkpoint(path, devices)
             self.vocabulary = vocabularies.build(self.description.vocabulary, files)
             model = self.description.module()

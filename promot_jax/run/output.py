@@ -23,6 +23,7 @@ from promot_jax.errors import UserError
 from promot_jax.failures import writing
 from promot_jax.files import fingerprint, lock, parse_json, seal, unseal
 from promot_jax.hosts import write_atomically
+from promot_jax.paths import in_bucket
 
 Record = dict[str, Any]
 Numbered = tuple[int, Record]
@@ -35,13 +36,13 @@ def check_files(source: Path, output: Path) -> None:
       UserError: they are not two files (an input is read more than once, an output too when it is
         continued, so neither can be a pipe), or another process has the output.
     """
-    with _naming("--input", source, "read"):
+    with naming("--input", source, "read"):
         kind = source.stat().st_mode
     if not stat.S_ISREG(kind):
         raise UserError(f"--input {source} is {_kind(kind)}: give a file, it is read several times")
-    with _naming("--output", output, "written"):
+    with naming("--output", output, "written"):
         _check_place(output)
-        if any(path.exists() and path.samefile(source) for path in (output, *_beside(output))):
+        if any(path.exists() and path.samefile(source) for path in (output, *beside(output))):
             raise UserError(f"--output {output} would overwrite the --input: give another --output")
         if not output.exists():
             return
@@ -63,7 +64,7 @@ def _check_place(output: Path) -> None:
         )
     if not os.access(folder, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    for path in _beside(output):  # their names are longer
+    for path in beside(output):  # their names are longer
         with contextlib.suppress(FileNotFoundError):
             path.with_name(f".{path.name}.tmp").lstat()
 
@@ -87,14 +88,15 @@ def _real(output: Path) -> Path:
     return Path(os.path.realpath(output))
 
 
-def _beside(output: Path) -> tuple[Path, Path]:
+def beside(output: Path) -> tuple[Path, Path]:
     """What says how an output was made, and how far it is."""
-    real = _real(output)
+    real = output if in_bucket(output) else _real(output)
     return real.with_name(f"{real.name}.made_by.json"), real.with_name(f"{real.name}.progress")
 
 
 @contextlib.contextmanager
-def _naming(option: str, path: Path, done: str) -> Iterator[None]:
+def naming(option: str, path: Path, done: str) -> Iterator[None]:
+    """Raises UserError, which names option and path, for an OSError."""
     try:
         yield
     except OSError as error:
@@ -130,8 +132,8 @@ class Output:
         self._batches: list[Record] = []
         self._end = 0  # of what is whole in the progress file
         self._size = 0  # of what is whole in the output
-        self._made_by, progress = _beside(path)
-        with _naming("--output", path, "written"), contextlib.ExitStack() as held:
+        self._made_by, progress = beside(path)
+        with naming("--output", path, "written"), contextlib.ExitStack() as held:
             self._file = held.enter_context(path.open("ab+"))
             _lock(self._file, path)
             if self._file.tell():
@@ -160,10 +162,10 @@ class Output:
         """
         try:
             found = unseal(parse_json(self._made_by.read_bytes()))
-            if found.keys() != maker.keys() or not _beside(self.path)[1].exists():
+            if found.keys() != maker.keys() or not beside(self.path)[1].exists():
                 raise ValueError
         except (OSError, ValueError, TypeError) as error:
-            names = " and ".join(path.name for path in _beside(self.path))
+            names = " and ".join(path.name for path in beside(self.path))
             raise UserError(
                 f"--output {self.path} exists, but without {names}, which say how it was made and"
                 " how far it is, or they are damaged: give another --output, or remove it"
@@ -187,7 +189,7 @@ class Output:
                 entry = unseal(parse_json(line))
             except (ValueError, TypeError) as error:
                 raise UserError(
-                    f"--output {self.path}: line {number} of {_beside(self.path)[1].name}, which"
+                    f"--output {self.path}: line {number} of {beside(self.path)[1].name}, which"
                     " says how far it is, is damaged: restore it, or give another --output"
                 ) from error
             self._end += len(line)
@@ -297,7 +299,7 @@ class Output:
 
     def _write(self, entry: Mapping[str, Any]) -> int:
         line = json.dumps(seal(entry)).encode() + b"\n"
-        with writing(_beside(self.path)[1]):
+        with writing(beside(self.path)[1]):
             self._progress.write(line)
             self._progress.flush()
         return len(line)

@@ -3,9 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from promot_jax.paths import as_path
+
+ROOT = Path(__file__).parents[2]
 BASE = "promot_jax/assets/lab/base"
 HEAVY = ("tensorflow", "tensorflow_datasets", "tensorflow_text", "seqio", "matplotlib", "sacrebleu")
 PROGRAM = f"""
@@ -36,13 +40,18 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_the_first_answer(environment, folder):
-    said = start(
-        environment, folder, ["infer", BASE, "--input=in.jsonl", "--output=out.jsonl"],
-        more=["transformers", "torch", "jinja2.debug"],
-    )  # fmt: skip
+def test_the_first_answer(environment, folder, bucket):
+    """On a disk, and in a bucket."""
+    server, url = bucket
+    server.copy(ROOT / BASE, f"{url}/base")
+    server.copy(folder, url)
+    here = ["infer", BASE, "--input=in.jsonl", "--output=out.jsonl"]
+    there = ["infer", f"{url}/base", f"--input={url}/in.jsonl", f"--output={url}/out.jsonl"]
+    said = start(environment, folder, here, there, more=["transformers", "torch", "jinja2.debug"])
     assert said["found"] == [] and said["megabytes"] < 500
-    assert json.loads((folder / "out.jsonl").read_text(encoding="utf-8"))["output"]
+    found = (folder / "out.jsonl").read_bytes()
+    assert json.loads(found)["output"]
+    assert as_path(f"{url}/out.jsonl").read_bytes() == found
 
 
 def test_there_and_back(environment, folder):
