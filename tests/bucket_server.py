@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 PAGE = 50  # objects of one answer to a list: few, so that several are asked for
@@ -67,6 +68,27 @@ def start() -> Server:
     os.environ["TENSORSTORE_GCS_HTTP_URL"] = server.url
     os.environ["GOOGLE_AUTH_TOKEN_FOR_TESTING"] = "anybody"  # so that none is looked for
     return server
+
+
+class Killer:
+    """A fault that kills `process` at its n-th request that writes below a stage's directory.
+
+    Attributes:
+      left: how many are still to come; 0 or less: it is killed.
+    """
+
+    def __init__(self, stage: str, count: int, after: bool):
+        self.stage, self.left, self.after = stage, count, after
+        self.process: Any = None
+
+    def __call__(self, method: str, name: str) -> str | None:
+        if method == "GET" or f"/{self.stage}/" not in name or self.process is None:
+            return None
+        self.left -= 1
+        if self.left == 0:
+            self.process.kill()
+            return "lose" if self.after else "drop"
+        return None
 
 
 class _Handler(BaseHTTPRequestHandler):

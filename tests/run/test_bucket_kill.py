@@ -6,6 +6,7 @@ It is killed by the bucket itself, at random requests that write: before or afte
 import random
 
 import pytest
+from bucket_server import Killer
 from test_kill import PATIENCE, STAGES, STEPS, assert_same, finish, undisturbed  # noqa: F401
 
 from promot_jax.paths import as_path
@@ -15,22 +16,6 @@ from promot_jax.training.checkpoints import COMMITTED, steps_in
 @pytest.fixture
 def workdir(bucket):
     return as_path(bucket[1]) / "work"
-
-
-class Killer:
-    """Kills a process at its n-th request that writes below a stage's directory."""
-
-    def __init__(self, stage: str, count: int, after: bool):
-        self.stage, self.left, self.after, self.process = stage, count, after, None
-
-    def __call__(self, method: str, name: str) -> str | None:
-        if method == "GET" or f"/{self.stage}/" not in name or self.process is None:
-            return None
-        self.left -= 1
-        if self.left == 0:
-            self.process.kill()
-            return "lose" if self.after else "drop"
-        return None
 
 
 def test_kill_9_loses_nothing(start, undisturbed, bucket, workdir, tmp_path):  # noqa: F811
