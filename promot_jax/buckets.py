@@ -26,6 +26,7 @@ from etils import epath
 from etils.epath import gpath
 
 from promot_jax import process
+from promot_jax.failures import bucket_error
 
 # About two minutes in all. TensorStore left alone tries for a quarter of an hour.
 RETRIES = {"max_retries": 10, "initial_delay": "500ms", "max_delay": "16s"}
@@ -33,12 +34,6 @@ BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 LONGEST = 1024  # bytes of an object's name
 PART = 1 << 26  # bytes that are read at a time of what may be large
 NOBODY = b""  # TensorStore's version of what somebody else has written meanwhile
-# What TensorStore's message begins with, and what it means.
-REASONS = {
-    "NOT_FOUND": (errno.ENOENT, "there is no such bucket"),
-    "PERMISSION_DENIED": (errno.EACCES, "no permission with these credentials"),
-    "UNAUTHENTICATED": (errno.EACCES, "no permission with these credentials"),
-}
 
 
 def why_no_path(url: str) -> str | None:
@@ -237,10 +232,7 @@ class BucketPath(gpath.PosixGPath):
 
     def _failed(self, error: Exception) -> OSError:
         said = (str(error).splitlines() or [type(error).__name__])[0]
-        for code, (number, reason) in REASONS.items():
-            if said.startswith(code):
-                return OSError(number, reason, str(self))
-        return OSError(errno.EREMOTEIO, f"the bucket fails ({said[:160]})", str(self))
+        return bucket_error(said.partition(":")[0], said, str(self))
 
 
 class Upload:

@@ -1,4 +1,5 @@
-"""What fails though neither the input nor the program is wrong: the disk, memory. In one line."""
+"""What fails though neither the input nor the program is wrong: a disk, a bucket, memory. In one
+line."""
 
 import contextlib
 import errno
@@ -33,6 +34,15 @@ MEMORY = {
     "infer": "give a smaller --batch_size or --input_length, or a --mesh of more devices",
 }
 UNFINISHED = ".orbax-checkpoint-tmp"  # in what Orbax calls a checkpoint before it is whole
+# Of a bucket, in TensorStore's words: that a request failed, of what object, and what it means.
+REQUEST = re.compile(r"http_response_code|curl_code|CURL error|retry attempts failed")
+DETAILS = re.compile(r" \[\w+='")  # where what TensorStore says ends
+OBJECT = re.compile(r'gs://[^\s"]*[^\s":/]')
+BUCKET = {
+    "NOT_FOUND": (errno.ENOENT, "there is no such bucket"),
+    "PERMISSION_DENIED": (errno.EACCES, "no permission with these credentials"),
+    "UNAUTHENTICATED": (errno.EACCES, "no permission with these credentials"),
+}
 NO_MEMORY = ("RESOURCE_EXHAUSTED", os.strerror(errno.ENOMEM), "can't start new thread")
 
 
@@ -53,6 +63,9 @@ def failure(error: BaseException, verb: str) -> str | None:
     `verb`: whose settings are named.
     """
     for each in _causes(error):
+        failed = each if isinstance(each, OSError) else bucket_failure(each)
+        if failed is not None and str(failed.filename).startswith("gs://"):
+            return f"{failed.filename}: {failed.strerror}: mend it, and run the command again"
         if found := disk_failure(each) or _memory_failure(each, verb):
             return found
     if isinstance(error, OSError):
@@ -84,6 +97,21 @@ def disk_failure(error: BaseException | None) -> str | None:
     reason, fix = DISK[number]
     where = "" if path is None else f"{str(path).partition(UNFINISHED)[0]}: "
     return f"{where}{reason}: {fix}, and run the command again"
+
+
+def bucket_failure(error: BaseException) -> OSError | None:
+    """The error of an object's, of one of TensorStore's about a request that failed; else None."""
+    said = DETAILS.split(str(error))[0]
+    objects = [*OBJECT.finditer(said)]
+    if not objects or not REQUEST.search(str(error)):
+        return None
+    return bucket_error(said.partition(":")[0], said[objects[-1].end() :], objects[-1][0])
+
+
+def bucket_error(code: str, said: str, path: str) -> OSError:
+    """The error of an object's, by TensorStore's code and what else it says."""
+    reason = DETAILS.split(said)[0].strip(" :")[:160]
+    return OSError(*BUCKET.get(code, (errno.EREMOTEIO, f"the bucket fails ({reason})")), path)
 
 
 def _memory_failure(error: BaseException, verb: str) -> str | None:

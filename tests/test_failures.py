@@ -17,6 +17,14 @@ SAFETENSORS = (
 )
 
 
+OCDBT = (
+    ': Error reading "0" in OCDBT database at gs://b/run/3/state/: Error reading Byte range [0, 1)'
+    " of gs://b/run/3/state/d/66: "
+)
+SPEC = "[tensorstore_spec='{}'] [http_response_code='403']"
+BUSY = "All 32 retry attempts failed: Service Unavailable [http_response_code='503']"
+
+
 @pytest.mark.parametrize(
     ("error", "verb", "says"),
     [
@@ -31,6 +39,13 @@ SAFETENSORS = (
         ),
         (ExceptionGroup("two", [ValueError("no"), FULL]), "run", "the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "/a"), "run", "/a: Permission denied"),
+        (ValueError(f"ABORTED{OCDBT}{BUSY}"), "run", "gs://b/run/3/state/d/66: the bucket fails"),
+        (
+            ValueError(f"PERMISSION_DENIED{OCDBT}Forbidden {SPEC}"),
+            "eval",
+            "gs://b/run/3/state/d/66: no permission with these credentials: mend it",
+        ),
+        (ExceptionGroup("", [OSError(121, "it fails", "gs://b/x")]), "run", "gs://b/x: it fails"),
         (
             RuntimeError("RESOURCE_EXHAUSTED: Out of memory."),
             "run",

@@ -29,7 +29,7 @@ from etils import epath
 from etils.epath import gpath
 
 from promot_jax.errors import UserError
-from promot_jax.failures import writing
+from promot_jax.failures import bucket_failure, writing
 from promot_jax.files import parse_json, seal, unseal
 from promot_jax.hosts import is_first, wait_for_all, write_atomically
 from promot_jax.models import Variables, flat, nested
@@ -90,6 +90,7 @@ class Checkpoints:
 
     Raises:
       UserError: a note is damaged; so do all methods where what they read is.
+      OSError: a bucket fails; so do all methods.
     """
 
     directory: Path
@@ -249,6 +250,8 @@ class Checkpoints:
             args = ocp.args.Composite(**{name: restore})
             return self.checkpointer.restore(self._path(step), args=args)[name]
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+            if failed := bucket_failure(error):
+                raise failed from error  # nothing is known of the file
             said = (str(error).splitlines() or [""])[0].split(": Error")[0].split(". See")[0][:80]
             raise self._damaged(
                 step, f"its {name} cannot be read: {type(error).__name__}: {said}"
