@@ -10,7 +10,6 @@ moment, and finds credentials as Google's tools do (GOOGLE_APPLICATION_CREDENTIA
 the machine's account; none for what is public). TENSORSTORE_GCS_HTTP_URL leads it to an emulator.
 """
 
-import contextlib
 import errno
 import fnmatch
 import functools
@@ -26,6 +25,7 @@ from etils import epath
 from etils.epath import gpath
 
 from promot_jax import process
+from promot_jax.console import say
 from promot_jax.failures import bucket_error
 
 # About two minutes in all. TensorStore left alone tries for a quarter of an hour.
@@ -267,9 +267,14 @@ class Upload:
 
 @functools.cache
 def _open(bucket: str) -> ts.KvStore:
-    with process.without_stderr(), contextlib.suppress(Exception):
-        # The first request of a process finds the credentials, and says so.
-        _store_of(bucket, {"max_retries": 0}).read("a", byte_range=slice(0, 1)).result()
+    failed = None
+    with process.without_stderr():  # the first request of a process finds credentials, and says so
+        try:
+            _store_of(bucket, {"max_retries": 0}).read("a", byte_range=slice(0, 1)).result()
+        except Exception as error:
+            failed = bucket_error(str(error).partition(":")[0], str(error), f"gs://{bucket}")
+    if failed is not None and "retry" in failed.strerror:
+        say(f"{failed.filename}: {failed.strerror}: trying again, for about two minutes")
     return _store_of(bucket, RETRIES)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from promot_jax.errors import UserError, check_range, check_types, check_values
-from promot_jax.paths import is_name, resolve
+from promot_jax.paths import as_path, is_name, resolve
 
 Initializer = Callable[
     [PRNGKeyArray, Float[Array, "vocab embed"], int], Float[Array, "length embed"]
@@ -84,7 +84,8 @@ def from_file(path: str) -> Initializer:
     """A `.npy` array [length, embed], the format of google-research/prompt-tuning."""
     check_values(from_file, {"path": path})
     try:
-        array = np.load(resolve(path))
+        with as_path(resolve(path)).open("rb") as file:
+            array = np.load(file)
     except (OSError, ValueError) as error:
         raise UserError(f"from_file.path = {path!r} is no readable .npy file: {error}") from error
 

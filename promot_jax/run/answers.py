@@ -284,7 +284,7 @@ def _record(line: str, where: str, source: Path, how: Answering) -> Record:
 
 def _check_writable(record: Record) -> None:
     """Raises ValueError for half a surrogate pair, 1e999, or a depth that cannot be read again."""
-    for _ in range(30):  # to spare: it is written and read elsewhere, too
+    for _ in range(50):  # to spare: it is written and read elsewhere, too
         record = {"": record}
     try:
         _line(record).encode()

@@ -10,6 +10,8 @@ import time
 import pytest
 from command_lines import SCRIPT, SMALL, flags, own_task
 
+from promot_jax.paths import as_path
+
 PATIENCE = 300  # seconds, far more than a run takes
 
 
@@ -63,15 +65,18 @@ def folder(rows, tmp_path_factory):
     return path
 
 
-def test_two_hosts_do_what_one_does(promot, environment, folder):
-    """Over `tensor`, so that both hosts need all rows of a batch; `data` is below."""
+def test_two_hosts_do_what_one_does(promot, environment, folder, bucket):
+    """Over `tensor`, so that both hosts need all rows of a batch; `data` is below.
+
+    They work in a bucket, and one on a disk; two on a disk are below, too.
+    """
     settings = {"STEPS": 4, "UNFREEZE": 2, "MESH": {"tensor": 2}}
     done = promot(command("promot_joint", "one", **settings), folder)
     assert done.code == 0, done.err
-    hosts = start(environment, folder, command("promot_joint", "two", **settings))
+    hosts = start(environment, folder, command("promot_joint", f"{bucket[1]}/two", **settings))
     first, second = finish(hosts)
     assert "page: " in first and "2-model" in first and "2-model" not in second
-    one, two = folder / "one", folder / "two"
+    one, two = folder / "one", as_path(bucket[1]) / "two"
     assert losses(two) == pytest.approx(losses(one), rel=1e-5)
     assert scores(two) == scores(one)
     for stage in ("1-prompt", "2-model"):

@@ -111,7 +111,7 @@ def test_no_tokenizer(tmp_path):
         (tmp_path / "tokenizer.json").write_bytes(content)
         with pytest.raises(UserError, match="is no tokenizer.json"):
             data.tokenizer(str(tmp_path))
-    with pytest.raises(UserError, match="no tokenizer at 'gs://bucket/model/tokenizer.json'"):
+    with pytest.raises(UserError, match="no tokenizer at 'gs://bucket/model'"):
         data.tokenizer("gs://bucket/model")
 
 
