@@ -58,7 +58,7 @@ lock:
 	@echo "Resolving setup.py with the test extra into requirements.lock"
 	@tools=$$(mktemp -d) && trap 'rm -rf "$$tools"' EXIT && \
 	$(PYTHON) -m venv "$$tools" && "$$tools/bin/pip" --disable-pip-version-check --quiet install $(UV) && \
-	"$$tools/bin/uv" pip compile setup.py --extra test --quiet --upgrade --universal --fork-strategy fewest \
+	"$$tools/bin/uv" pip compile setup.py --extra test --quiet --upgrade --universal --fork-strategy requires-python \
 		--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" \
 		--output-file requirements.lock
 

