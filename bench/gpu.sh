@@ -1,5 +1,6 @@
 #!/bin/sh
-# What only a GPU shows, within 8 minutes: kernels against XLA, a training step, and the experiment on a
+# What only a GPU shows, within 8 minutes: kernels against XLA, training steps
+# (beside Transformers, where that is installed), and the experiment on a
 # real model on data that was prepared elsewhere. The machine needs no TensorFlow and no SeqIO.
 #
 #   python -m bench.real_gpu prepare BASE DATA --gguf FILE     beforehand, where they are
@@ -13,5 +14,8 @@ for model in t5 smollm2_135m; do
   for method in finetune prompt_tuning; do
     python3 -m bench.train_step --model $model --method $method
   done
+done
+for model in t5_1_1_base t5_1_1_large t5_1_1_xl; do
+  python3 -m bench.peers --model $model --dtype bfloat16 --works finetune --rounds 1
 done
 python3 -m bench.real_gpu_train "$data" "$out" "$@"

@@ -9,6 +9,7 @@ medians' ratios: how many times as fast ours is, and its share of their memory. 
 """
 
 import argparse
+import importlib.util
 import json
 import statistics
 import subprocess
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 
 from bench.sizes import SIZES
 
+NEEDED = ("torch", "transformers", "peft")
 WORKS = ("finetune", "prompt_tuning", "generate")
 
 
@@ -36,7 +38,11 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
 
 def beside(work: str, args: argparse.Namespace) -> dict:
     """One work by both tools."""
-    tools = {"promot_jax": ours(work, args), "transformers": theirs(work, args)}
+    tools = {"promot_jax": ours(work, args)}
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        print(f"no {', '.join(missing)} here: ours alone", file=sys.stderr)
+    else:
+        tools["transformers"] = theirs(work, args)
     found = {name: [] for name in tools}
     for _ in range(args.rounds):
         for name, arguments in tools.items():
@@ -48,7 +54,9 @@ def beside(work: str, args: argparse.Namespace) -> dict:
         name: {key: statistics.median(line.get(key, 0) for line in lines) for key in keys}
         for name, lines in found.items()
     }
-    one, other = medians["promot_jax"], medians["transformers"]
+    one, other = medians["promot_jax"], medians.get("transformers")
+    if other is None:
+        return one
     line = {"model": args.model, "work": work, "times_as_fast": round(one[speed] / other[speed], 3)}
     for key in ("peak_rss_gib", "peak_device_gib"):
         if other[key]:

@@ -43,11 +43,11 @@ class Size:
         return [rng.integers(2, 32000, length, np.int32) for length in lengths]
 
 
-def t5(width: int, heads: int, layers: int, mlp: int) -> models.T5Config:
+def t5(width: int, heads: int, layers: int, mlp: int, scan: bool = False) -> models.T5Config:
     """A T5 1.1."""
     return models.T5Config(
         vocab_size=32128, emb_dim=width, num_heads=heads, head_dim=64, mlp_dim=mlp,
-        num_encoder_layers=layers, num_decoder_layers=layers,
+        num_encoder_layers=layers, num_decoder_layers=layers, scan_layers=scan,
     )  # fmt: skip
 
 
@@ -59,8 +59,8 @@ SIZES = {
     "t5": Size(t5(512, 6, 8, 1024), 128, 32, 100),
     "smollm2_135m": Size(SMOLLM2, 96, 32, 20),
     "t5_1_1_base": Size(t5(768, 12, 12, 2048), 512, 114, 100, batch=64),
-    "t5_1_1_large": Size(t5(1024, 16, 24, 2816), 512, 114, 100, batch=32),
-    "t5_1_1_xl": Size(t5(2048, 32, 24, 5120), 512, 114, 100, batch=8),
+    "t5_1_1_large": Size(t5(1024, 16, 24, 2816, scan=True), 512, 114, 100, batch=32),
+    "t5_1_1_xl": Size(t5(2048, 32, 24, 5120, scan=True), 512, 114, 100, batch=8),
 }
 
 
