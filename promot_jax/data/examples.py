@@ -77,16 +77,16 @@ def _load(task: seqio.Task, split: str, limit: int | None) -> tuple[Example, ...
 
 def _blocks(task: seqio.Task, split: str, limit: int | None = None) -> Iterator[Block]:
     """The rows up to `limit`, or some more."""
+    text, empty = is_text(task), True
     parts = task.source.parts if isinstance(task.source, FileSource) else {}
     if split in parts and not task.preprocessors:  # the texts are as they are to be
         for block in parts[split].blocks():
-            yield functools.partial(_examples, task, block, True)
+            yield functools.partial(_examples, task, block, text)
         return
     dataset = task.preprocess_precache(_open(task, split), seed=0)
     dataset = task.preprocess_postcache(dataset, sequence_length=None, seed=0)
     _check_features(task, dataset.element_spec)
     blocks = _raw_blocks(dataset if limit is None else dataset.take(limit))
-    text, empty = is_text(task), True
     while block := _next(task, split, blocks):
         yield functools.partial(_examples, task, block, text)
         empty = False

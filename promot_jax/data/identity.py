@@ -160,6 +160,8 @@ class Describer:
                 return repr(value)
             case bytes():
                 return fingerprint(value)
+            case os.PathLike():
+                return os.fspath(value)
             case tf.Tensor():
                 return self(value.numpy())
             case np.ndarray():

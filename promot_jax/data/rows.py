@@ -65,17 +65,16 @@ class RowFile:
           UserError: no such file, another ending, an empty file, a missing column.
         """
         self.path, self._lists, self._choices = path, lists, choices
-        self._lock, self._error = threading.Lock(), None
+        self._lock, self._error, self._header, self._skip = threading.Lock(), None, None, 0
         self._templates = {
             name: Template(text, f"template {name} =") for name, text in templates.items()
         }
-        names = (name for template in self._templates.values() for name in template.columns)
-        self._columns = list(dict.fromkeys(names))
+        self._columns = list(dict.fromkeys(n for t in self._templates.values() for n in t.columns))
         readers = {".jsonl": _jsonl, ".csv": _csv, ".tsv": _tsv}
         ending = next((e for e in readers if path.lower().endswith(e)), None)
         if ending is None:
             raise UserError(f"file {path!r}: its name must end in one of {', '.join(readers)}")
-        self._read, self._header, self._skip = readers[ending], None, 0
+        self._read = readers[ending]
         first = list(itertools.islice(self._numbered(), 1 if ending == ".jsonl" else head))
         if ending == ".jsonl":
             row = _parsed(first[0][1]) if first else None
