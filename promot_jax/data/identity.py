@@ -30,7 +30,7 @@ from promot_jax.data.quiet import seqio, tf
 from promot_jax.data.tasks import task_info
 from promot_jax.errors import UserError
 from promot_jax.files import fingerprint
-from promot_jax.paths import is_url, resolve
+from promot_jax.paths import as_path, in_bucket, resolve
 
 FORMAT = 1  # goes up when rows come out differently, or lie differently
 LIBRARIES = {"sentencepiece": "sentencepiece", "tokenizer": "tokenizers"}
@@ -86,8 +86,9 @@ def _source(source: seqio.DataSource, split: str, describe: "Describer", files: 
             return ["tfds", name, repr(loader), str(loader.size(split))]
         if isinstance(source, seqio.FileDataSource):
             shards = source.list_shards(split)
-            state = [[os.path.basename(path), *files.state(path)] for path in shards]
-            return ["files", describe(vars(source)), state]
+            state = [tf.io.gfile.stat(path) for path in shards]
+            sizes = [[stat.length, stat.mtime_nsec] for stat in state]
+            return ["files", describe(vars(source)), [*map(os.path.basename, shards)], sizes]
     except Exception as error:  # who reads it says so
         raise Unknown(f"{type(error).__name__}: {error}") from error
     return describe(source)
@@ -99,26 +100,19 @@ class Files:
     def __init__(self, directory: Path):
         self._directory = directory
 
-    def state(self, path: str) -> tuple[int, int]:
-        """Size and time."""
-        if is_url(path):
-            stat = tf.io.gfile.stat(path)
-            return stat.length, stat.mtime_nsec
-        found = os.stat(resolve(path))
-        return found.st_size, found.st_mtime_ns
-
     def digest(self, path: str) -> str:
-        """Of the content; of a file in a bucket, of size and time."""
+        """Of the content; of an object in a bucket, of its version."""
+        found = as_path(resolve(path))
         try:
-            state = self.state(path)
-            if is_url(path):
-                return fingerprint(f"{path} {state}".encode())
-            place = os.path.realpath(resolve(path))
-            if state[0] < NOTED:
+            if in_bucket(found):
+                return fingerprint(found.version() or b"")
+            place, stat = os.path.realpath(found), found.stat()
+            if stat.st_size < NOTED:
                 return _content_digest(place)
-        except (OSError, tf.errors.OpError) as error:
+        except OSError as error:
             raise UserError(f"file {path!r} cannot be read; check the path") from error
-        note = self._directory / f"file-{fingerprint(json.dumps([place, *state]).encode())}.npz"
+        state = [place, stat.st_size, stat.st_mtime_ns]
+        note = self._directory / f"file-{fingerprint(json.dumps(state).encode())}.npz"
         try:
             [found] = load(note, "digest")
         except FileNotFoundError:
