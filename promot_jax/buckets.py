@@ -148,6 +148,10 @@ class BucketPath(gpath.PosixGPath):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
         return content
 
+    def read_part(self, start: int, end: int) -> bytes:
+        """The bytes from `start` to before `end`, fewer where the object ends."""
+        return self._part(self.key, start, end)[0] or b""
+
     def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
         return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
 

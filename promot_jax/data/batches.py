@@ -18,12 +18,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 
-from promot_jax.data.encoded import LONG, UNKNOWN, UNWRITABLE, MemoryRows
+from promot_jax.data.encoded import LONG, UNKNOWN, UNWRITABLE
 from promot_jax.data.layouts import make_layout
 from promot_jax.data.lengths import prompt_room
 from promot_jax.data.order import Epochs, Mix, generator
-from promot_jax.data.packing import pack
-from promot_jax.data.reading import TaskRows, read
+from promot_jax.data.packing import Packs, pack
+from promot_jax.data.reading import Rows, TaskRows, read
 from promot_jax.data.tasks import rates
 from promot_jax.errors import UserError, check_memory, check_range, check_types, near
 from promot_jax.vocabularies import Vocabulary
@@ -48,7 +48,7 @@ class TrainData:
       packing: several examples in a row where they fit.
       too_long: what happens to examples that do not fit: 'drop', or 'trim' (whole shots first, then
         tokens, see `tokens.py`). Either is counted in `Batches.report`.
-      max_rows: rows read of each task's split.
+      max_rows: rows read of each task's split; None: all.
       seed: of order, mixture, packs and shots.
     """
 
@@ -61,15 +61,16 @@ class TrainData:
     shots: int | Sequence[int] = (0,)
     packing: bool = False
     too_long: str = "drop"
-    max_rows: int = 1_000_000
+    max_rows: int | None = None
     seed: int = 0
 
     def __post_init__(self):
         check_types(self)
         for name in ("input_length", "target_length", "batch_size", "max_rows"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)}: it must be at least 1")
-        check_range("TrainData.max_rows", self.max_rows, 1, 10**12)
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"{name}={value}: it must be at least 1")
+        if self.max_rows is not None:
+            check_range("TrainData.max_rows", self.max_rows, 1, 10**12)
         if self.too_long not in ("drop", "trim"):
             raise UserError(f"too_long={self.too_long!r}: it must be 'drop' or 'trim'")
         sizes = f"input_length={self.input_length} and target_length={self.target_length}"
@@ -104,6 +105,7 @@ class Batches:
         vocab_size: int,
         prompt_ids: Mapping[str, np.ndarray] | None = None,
         kind: str = "encoder_decoder",
+        cache: str | None = None,
     ):
         """Args:
           data: what to train on.
@@ -111,6 +113,7 @@ class Batches:
           vocab_size: number of ids the model embeds.
           prompt_ids: prompt name -> its ids.
           kind: of the model, which has a layout of its own.
+          cache: directory in which the tokens of large tasks are kept; None: all are in memory.
 
         Raises:
           UserError: anything about the data that training would stumble over.
@@ -123,7 +126,7 @@ class Batches:
             room = data.input_length - len(prompts[name]), data.target_length
             rows = read(
                 name, split=data.split, limit=data.max_rows, shots=data.shots, seed=data.seed,
-                kind=kind, vocab_size=vocab_size, vocabulary=vocabulary,
+                kind=kind, vocab_size=vocab_size, vocabulary=vocabulary, cache=cache,
                 room=room if data.too_long == "trim" else None,
             )  # fmt: skip
             self._tasks[name] = _TaskData(data, rows, name, prompts[name])
@@ -163,13 +166,19 @@ class _TaskData:
             raise _nothing_fits(name, data, lengths)
         self._numbers = None if fits.all() else np.flatnonzero(fits).astype(np.int32)
         lengths, marks = lengths[fits], read.rows.marks[fits]
+        key = [len(prompt), *room]
         self._packs = None
         if data.packing:
-            self._packs = pack(lengths, room, generator(data.seed, f"pack/{name}"))
+            draws = generator(data.seed, f"pack/{name}")
+            found = read.rows.kept(
+                "packs", [*key, data.seed, name], lambda: vars(pack(lengths, room, draws))
+            )
+            self._packs = Packs(**found)
         units = len(lengths) if self._packs is None else len(self._packs)
         self.packed = len(lengths) / units
         self._epochs = Epochs(units, data.seed, name)
-        self.digest = _digest(read.rows, fits, lengths)
+        found = read.rows.kept("digest", key, lambda: _digest(read.rows, fits, lengths))
+        self.digest = str(found["digest"])
         losses = dataclasses.replace(
             read.rows.losses,
             rows=len(lengths),
@@ -203,20 +212,20 @@ class _TaskData:
 
 
 def _digest(
-    rows: MemoryRows, fits: Bool[np.ndarray, " rows"], lengths: Int[np.ndarray, "examples 2"]
-) -> str:
+    rows: Rows, fits: Bool[np.ndarray, " rows"], lengths: Int[np.ndarray, "examples 2"]
+) -> dict[str, np.ndarray]:
     """Of the lengths of the examples, prompt included, and of their ids."""
     found = hashlib.blake2b(digest_size=8)
     for begin in range(0, len(lengths), STRETCH):
         found.update(lengths[begin : begin + STRETCH].astype(np.int64).tobytes())
-    begin = 0
+    begin, tokens = 0, rows.lengths.sum(axis=1)
     for count, ids in rows.blocks():
         mine = fits[begin : begin + count]
         if not mine.all():
-            ids = ids[np.repeat(mine, rows.lengths[begin : begin + count].sum(axis=1))]
+            ids = ids[np.repeat(mine, tokens[begin : begin + count])]
         found.update(ids.tobytes())
         begin += count
-    return found.hexdigest()
+    return {"digest": np.array(found.hexdigest())}
 
 
 def _prompts(

@@ -6,7 +6,8 @@ input in front of its target, and beside it the lengths that tell them apart.
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -15,6 +16,7 @@ from promot_jax.data.losses import Losses
 
 UNKNOWN, UNWRITABLE, LONG = 1, 2, 4  # marks of a row
 STRETCH = 1 << 16  # rows that are looked at together
+Arrays = Mapping[str, np.ndarray]
 Ids = Int[np.ndarray, " tokens"]
 
 
@@ -28,12 +30,14 @@ class Encoded:
       marks: of each row, what is true of it: its input has unknown pieces (`UNKNOWN`), its target
         cannot be written (`UNWRITABLE`), it was cut (`LONG`).
       losses: of all rows.
+      first: input and target of the first row, as texts.
     """
 
     ids: Int[np.ndarray, " tokens"]
     lengths: Int[np.ndarray, "rows 2"]
     marks: UInt8[np.ndarray, " rows"]
     losses: Losses
+    first: tuple[str, str]
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -50,7 +54,13 @@ def flat(
 
 
 class MemoryRows:
-    """Rows in memory."""
+    """Rows in memory.
+
+    Attributes:
+      lengths: as in `Encoded`, of all rows.
+      marks: the same.
+      losses: the same.
+    """
 
     def __init__(self, parts: Sequence[Encoded]):
         self.lengths = np.concatenate([part.lengths for part in parts])
@@ -62,7 +72,7 @@ class MemoryRows:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def pairs(self, numbers: Sequence[int]) -> list[tuple[Ids, Ids]]:
+    def pairs(self, numbers: Int[np.ndarray, " n"]) -> list[tuple[Ids, Ids]]:
         """The input and target of the rows of these numbers."""
         found = []
         for row in numbers:
@@ -79,3 +89,7 @@ class MemoryRows:
             rows = self._ends[row : row + STRETCH]
             yield len(rows), self._ids[begin : rows[-1]]
             begin = rows[-1]
+
+    def kept(self, what: str, key: Any, make: Callable[[], Arrays]) -> Arrays:
+        """What `make` gives of these rows and of `key`; rows on disk keep it."""
+        return make()

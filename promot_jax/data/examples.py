@@ -7,17 +7,17 @@ the same row. What is evaluated stays in memory; training keeps only ids (`readi
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from promot_jax.data.files import FileSource
+from promot_jax.data.file_parts import Block as RowBlock
+from promot_jax.data.file_parts import FileSource
 from promot_jax.data.quiet import seqio, tf
+from promot_jax.data.rows import BLOCK
 from promot_jax.data.tasks import get_task, is_text
 from promot_jax.errors import UserError, near
-
-BLOCK = 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,10 +49,14 @@ def load_examples(task: str, split: str, limit: int | None = None) -> list[Examp
     return list(_load(_no_mixture(task), split, limit))
 
 
-def example_blocks(task: str, split: str) -> Iterator[list[Example]]:
-    """All rows of a task's split, at most `BLOCK` at a time; raises as `load_examples`, on the way.
+Block = Callable[[], list[Example]]
 
-    Nothing is kept of them.
+
+def example_blocks(task: str, split: str) -> Iterator[Block]:
+    """All rows of a task's split, some at a time: calls that give them, and may be made in threads.
+
+    Nothing is kept of them. A block may turn out to be empty. Raises as `load_examples`, on the way
+    and when a block is called.
     """
     return _blocks(_no_mixture(task), split)
 
@@ -67,45 +71,39 @@ def _no_mixture(task: str) -> seqio.Task:
 
 @functools.lru_cache(maxsize=64)
 def _load(task: seqio.Task, split: str, limit: int | None) -> tuple[Example, ...]:
-    rows = itertools.chain.from_iterable(_blocks(task, split, limit))
+    rows = (row for block in _blocks(task, split, limit) for row in block())
     return tuple(itertools.islice(rows, limit))
 
 
-def _blocks(task: seqio.Task, split: str, limit: int | None = None) -> Iterator[list[Example]]:
+def _blocks(task: seqio.Task, split: str, limit: int | None = None) -> Iterator[Block]:
     """The rows up to `limit`, or some more."""
     text, empty = is_text(task), True
-    rows = _python_rows(task, split) or _dataset_rows(task, split, limit)
-    while block := _next_block(task, split, rows, text):
-        yield block
+    parts = task.source.parts if isinstance(task.source, FileSource) else {}
+    if split in parts and not task.preprocessors:  # the texts are as they are to be
+        for block in parts[split].blocks():
+            yield functools.partial(_examples, task, block, text)
+        return
+    dataset = task.preprocess_precache(_open(task, split), seed=0)
+    dataset = task.preprocess_postcache(dataset, sequence_length=None, seed=0)
+    _check_features(task, dataset.element_spec)
+    blocks = _raw_blocks(dataset if limit is None else dataset.take(limit))
+    while block := _next(task, split, blocks):
+        yield functools.partial(_examples, task, block, text)
         empty = False
     if empty:
         raise UserError(f"task {task.name!r} has no rows in its split {split!r}")
 
 
-def _next_block(
-    task: seqio.Task, split: str, rows: Iterator[Mapping[str, Any]], text: bool
-) -> list[Example]:
+def _next(task: seqio.Task, split: str, blocks: Iterator[Any]) -> Any:
+    """The next block, or None."""
     try:
-        return [_example(task, row, text) for row in itertools.islice(rows, BLOCK)]
+        return next(blocks, None)
     except (OSError, tf.errors.OpError) as error:
         raise _unreadable(task, split, error) from error
 
 
-def _python_rows(task: seqio.Task, split: str) -> Iterator[Mapping[str, Any]] | None:
-    """The rows of a source that has texts and of a task that leaves them as they are."""
-    source = task.source
-    if not isinstance(source, FileSource) or task.preprocessors or split not in source.splits:
-        return None
-    return source.rows(split)
-
-
-def _dataset_rows(task: seqio.Task, split: str, limit: int | None) -> Iterator[Mapping[str, Any]]:
-    """What the task's preprocessors make of its source."""
-    dataset = task.preprocess_precache(_open(task, split), seed=0)
-    dataset = task.preprocess_postcache(dataset, sequence_length=None, seed=0)
-    _check_features(task, dataset.element_spec)
-    for row in _rows(dataset if limit is None else dataset.take(limit)):
-        yield {key: _python(value) for key, value in row.items()}
+def _examples(task: seqio.Task, block: RowBlock, text: bool) -> list[Example]:
+    return [_example(task, row, text) for row in block()]
 
 
 def _open(task: seqio.Task, split: str) -> tf.data.Dataset:
@@ -123,6 +121,9 @@ def _open(task: seqio.Task, split: str) -> tf.data.Dataset:
 
 
 def _unreadable(task: seqio.Task, split: str, error: Exception) -> UserError:
+    part = task.source.parts.get(split) if isinstance(task.source, FileSource) else None
+    if (found := getattr(part, "error", None)) is not None:
+        return found
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return UserError(
         f"task {task.name!r}, split {split!r}: its data cannot be read ({reason}); check the path,"
@@ -130,14 +131,24 @@ def _unreadable(task: seqio.Task, split: str, error: Exception) -> UserError:
     )
 
 
-def _rows(dataset: tf.data.Dataset) -> Iterator[Mapping[str, Any]]:
+def _raw_blocks(dataset: tf.data.Dataset) -> Iterator[RowBlock]:
     specs = dataset.element_spec.values()
-    if not all(isinstance(s, tf.TensorSpec) and s.shape.is_fully_defined() for s in specs):
-        yield from dataset.as_numpy_iterator()
+    if all(isinstance(s, tf.TensorSpec) and s.shape.is_fully_defined() for s in specs):
+        for block in dataset.batch(BLOCK).as_numpy_iterator():  # ten times as fast as single rows
+            yield functools.partial(_split, block)
         return
-    for block in dataset.batch(BLOCK).as_numpy_iterator():  # an order of magnitude faster than rows
-        for values in zip(*block.values(), strict=True):
-            yield dict(zip(block, values, strict=True))
+    rows = dataset.as_numpy_iterator()
+    while block := list(itertools.islice(rows, BLOCK)):
+        yield functools.partial(_plain, block)
+
+
+def _split(block: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a batch."""
+    return _plain([dict(zip(block, row, strict=True)) for row in zip(*block.values(), strict=True)])
+
+
+def _plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: _python(value) for key, value in row.items()} for row in rows]
 
 
 def _check_features(task: seqio.Task, spec: Mapping[str, tf.TensorSpec]) -> None:

@@ -11,23 +11,27 @@ made of them: `inputs="{premise} question: {hypothesis}"`, `targets="{label}"`. 
 other names needs templates too; without them it would pass for the first row.
 """
 
+import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
+from promot_jax.data.file_parts import SAMPLE, FileSource, HeldRows, Part, StreamedRows
+from promot_jax.data.headers import PAIR
 from promot_jax.data.metrics import METRICS
-from promot_jax.data.quiet import seqio, tf
-from promot_jax.data.rows import Row, read_rows
+from promot_jax.data.quiet import seqio
+from promot_jax.data.rows import BLOCK, Row, RowFile, read_rows
 from promot_jax.data.tasks import TaskInfo, add_task
 from promot_jax.errors import UserError, check_values, near
 from promot_jax.paths import as_path, in_bucket, resolve
 
 HELD_OUT = 0.1
 LARGEST_LABEL_SET = 20
-
+# Bytes of a file from which on its rows are not held: Python needs some six times as many for them.
+LARGE = 64 << 20
+HEAD = SAMPLE * BLOCK  # rows of a large file that are looked at when it becomes a task
 
 Metric = str | Callable
 
@@ -89,14 +93,20 @@ def file_task(
             " name"
         )
     metric_fns = _metrics(metric)
-    splits = _read_splits(train, validation, test, {"inputs": inputs, "targets": targets})
+    templates = {"inputs": inputs, "targets": targets}
+    own = {"validation": validation, "test": test}
+    parts = {split: _read(path, templates) for split, path in own.items() if path}
+    if validation is None:
+        parts |= _read_both(train, templates)
+    else:
+        parts["train"] = _read(train, templates)
     if answer_format is None:
-        labels = sorted({row["targets"].strip() for row in splits["train"]})
+        labels = sorted({row["targets"].strip() for row in parts["train"].sample()})
         answer_format = tuple(labels) if len(labels) <= LARGEST_LABEL_SET else None
     info = TaskInfo(group, answer_format, separator, shot_template)
     if again:
         seqio.TaskRegistry.remove(name)
-    add_task(name, FileSource(splits), [], metric_fns, _strip, info=info)
+    add_task(name, FileSource(parts), [], metric_fns, _strip, info=info)
     _REGISTERED[name] = arguments, state
     return name
 
@@ -106,7 +116,7 @@ def file_source(
     columns: Sequence[str],
     lists: Sequence[str] = (),
     choices: Mapping[str, Sequence[Any]] = MappingProxyType({}),
-) -> "FileSource":
+) -> FileSource:
     """A SeqIO source of the rows in `<directory>/{train,validation,test}.jsonl`, as they are.
 
     For tasks that read a TFDS data set or, with the same columns, local files.
@@ -128,11 +138,21 @@ def file_source(
             f"directory {directory!r} has none of {', '.join(f'{split}.jsonl' for split in paths)}:"
             " check DATA_DIR"
         )
-    splits = {}
+    parts = {}
     for split, path in found.items():
-        rows = read_rows(path, {"row": template}, lists, choices)
-        splits[split] = [row | {column: str(row[column]) for column in columns} for row in rows]
-    return FileSource(splits)
+        about = [template, *lists, {name: list(values) for name, values in choices.items()}]
+        select = functools.partial(_as_text, columns=columns)
+        if is_large(path):
+            file = RowFile(path, {"row": template}, lists, choices, HEAD)
+            parts[split] = StreamedRows(file, select, [*columns, *lists, *choices], about)
+        else:
+            rows = select(read_rows(path, {"row": template}, lists, choices))
+            parts[split] = HeldRows(rows, path, about)
+    return FileSource(parts)
+
+
+def _as_text(rows: list[Row], columns: Sequence[str]) -> list[Row]:
+    return [row | {column: str(row[column]) for column in columns} for row in rows]
 
 
 def _state(path: str) -> Any:
@@ -162,71 +182,57 @@ def _metrics(metric: Metric | Sequence[Metric]) -> list[Callable]:
     return [given if callable(given) else METRICS[given] for given in metrics]
 
 
-def _read_splits(
-    train: str, validation: str | None, test: str | None, templates: Mapping[str, str]
-) -> dict[str, list[Row]]:
-    paths = {"train": train, "validation": validation, "test": test}
-    splits = {split: read_rows(path, templates) for split, path in paths.items() if path}
-    if validation is None:
-        splits["train"], splits["validation"] = _hold_out(train, splits["train"])
-    return splits
+def _read(path: str, templates: Mapping[str, str]) -> Part:
+    """The rows of a file."""
+    about = dict(templates)
+    if is_large(path):
+        return StreamedRows(RowFile(path, templates, head=HEAD), list, PAIR, about)
+    return HeldRows(read_rows(path, templates), path, about)
 
 
-def _hold_out(path: str, rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    digests = [
-        int.from_bytes(hashlib.blake2b(row["inputs"].encode(), digest_size=8).digest(), "big")
-        for row in rows
-    ]
+def _read_both(path: str, templates: Mapping[str, str]) -> dict[str, Part]:
+    """The training rows of a file, and those that are held out for validation."""
+    large, about = is_large(path), dict(templates)
+    if large:
+        file = RowFile(path, templates, head=HEAD)
+        rows = [row for block in itertools.islice(file.blocks(), SAMPLE) for row in block()]
+    else:
+        rows = read_rows(path, templates)
+    digests = [_digest(row) for row in rows]
     limit = max(HELD_OUT * 2**64, min(digests))  # at least one row, also of a small file
-    kept = [row for row, digest in zip(rows, digests, strict=True) if digest > limit]
-    held_out = [row for row, digest in zip(rows, digests, strict=True) if digest <= limit]
-    if not kept:
+    splits = {"train": [], "validation": []}
+    for row, digest in zip(rows, digests, strict=True):
+        splits["train" if digest > limit else "validation"].append(row)
+    if not splits["train"]:
         raise UserError(
             f"file {path!r} has too few different inputs ({len(set(digests))}) to hold out rows"
             " for validation; give a validation file"
         )
-    return kept, held_out
+    return {
+        split: StreamedRows(file, _side(split, limit), PAIR, [about, split])
+        if large
+        else HeldRows(kept, path, [about, split])
+        for split, kept in splits.items()
+    }
 
 
-class FileSource(seqio.FunctionDataSource):
-    """Rows of files as a SeqIO source; `rows` has them without TensorFlow's help."""
-
-    def __init__(self, splits: Mapping[str, list[Row]]):
-        self._columns = {split: _columns(rows) for split, rows in splits.items()}
-        counts = {split: len(rows) for split, rows in splits.items()}
-        super().__init__(self._dataset, splits=list(splits), num_input_examples=counts)
-
-    def rows(self, split: str) -> Iterator[Row]:
-        """The rows of a split, as a data set's would come out of TensorFlow."""
-        columns = self._columns[split]
-        values = (x.tolist() if isinstance(x, np.ndarray) else x for x in columns.values())
-        for row in zip(*values, strict=True):
-            yield dict(zip(columns, row, strict=True))
-
-    def _dataset(self, split: str, shuffle_files: bool = False, seed: int | None = None):
-        del shuffle_files, seed
-        columns = self._columns[split]
-        tensors = {
-            name: tf.ragged.constant(values, tf.string, ragged_rank=1)
-            if isinstance(values[0], list)
-            else values
-            for name, values in columns.items()
-        }
-        return tf.data.Dataset.from_tensor_slices(tensors)
+def _digest(row: Row) -> int:
+    digest = hashlib.blake2b(row["inputs"].encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
 
 
-def _columns(rows: list[Row]) -> dict[str, list[Any]]:
-    """Columns as tensors need them: of one type each, lists of texts included. A column of mixed
-    types becomes text."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [row.get(name) for row in rows] for name in names}
-    return {name: _one_type(values) for name, values in columns.items()}
+def _side(split: str, limit: float) -> Callable[[list[Row]], list[Row]]:
+    """What chooses the rows of a side."""
+    train = split == "train"
+    return lambda rows: [row for row in rows if (_digest(row) > limit) == train]
 
 
-def _one_type(values: list[Any]) -> Any:
-    kinds = {type(value) for value in values}
-    if len(kinds) == 1 and kinds <= {bool, int, float} and np.asarray(values).dtype.kind in "bif":
-        return np.asarray(values)
-    if kinds == {list} and all(isinstance(item, str) for value in values for item in value):
-        return values
-    return ["" if value is None else str(value) for value in values]
+def is_large(path: str) -> bool:
+    """Whether a file's rows are not kept in memory."""
+    found = as_path(resolve(path))
+    try:
+        if in_bucket(found):
+            return bool(found.read_part(LARGE, LARGE + 1))
+        return found.stat().st_size > LARGE
+    except OSError:  # who reads it says so
+        return False

@@ -20,10 +20,24 @@ NAME = re.compile(r"[^\W\d]\w*([-.]\w+)*")
 SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
 
 
-def with_header(path: str, lines: list[Numbered], columns: Sequence[str]) -> list[Numbered]:
-    """Rows by column name: from the header, or, in two columns without one, by position."""
+def find_header(
+    path: str, lines: Sequence[Numbered], columns: Sequence[str]
+) -> tuple[list[str], int]:
+    """The names of a file's columns, and how many lines they take: 1, or 0 without a header.
+
+    Columns are named by the header, or, in two columns without one, by position.
+
+    Args:
+      path: for messages.
+      lines: the first ones.
+      columns: what templates name.
+
+    Raises:
+      UserError: another separator, a column that is not there, a name that occurs twice, or a
+        header that nobody has told what is made of it.
+    """
     if not lines:
-        return lines
+        return [], 0
     first = lines[0][1]
     _check_separator(path, first)
     header = given = [name.strip() for name in first]
@@ -40,15 +54,7 @@ def with_header(path: str, lines: list[Numbered], columns: Sequence[str]) -> lis
     check_columns(path, header, columns)
     if len(set(header)) < len(header):
         raise UserError(f"file {path!r}: a column name occurs twice in its header {header}")
-
-    def named(row: Any) -> Any:
-        if isinstance(row, Exception):
-            return row
-        if len(row) != len(header):
-            return ValueError(f"{len(row)} columns instead of {len(header)}")
-        return dict(zip(header, row, strict=True))
-
-    return [(number, named(row)) for number, row in (lines if headless else lines[1:])]
+    return header, 0 if headless else 1
 
 
 def _names(first: Sequence[str], rows: Sequence[Any]) -> bool:

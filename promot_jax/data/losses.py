@@ -6,6 +6,7 @@ cannot be written as far as it can be; the loss falls, and no answer ever matche
 """
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -51,6 +52,17 @@ class Losses:
             self.characters | other.characters,
             self.spaces or other.spaces,
         )
+
+    def to_json(self) -> str:
+        """As text; `from_json` reads it."""
+        return json.dumps(dataclasses.asdict(self) | {"characters": sorted(self.characters)})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Losses":
+        """The inverse of `to_json`."""
+        found = json.loads(text)
+        shortest = found["shortest"] and tuple(found["shortest"])
+        return cls(**found | {"characters": frozenset(found["characters"]), "shortest": shortest})
 
     def __str__(self) -> str:
         """What to tell people; empty, where nothing is lost."""

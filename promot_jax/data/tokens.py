@@ -90,7 +90,8 @@ class Encoder:
             targets = [trim(ids, room[1]) for ids in targets]
         ids, lengths = flat(inputs, targets)
         marks = UNKNOWN * unknown + UNWRITABLE * changed + LONG * long
-        return Encoded(ids, lengths, marks.astype(np.uint8), losses)
+        first = examples[0].inputs, examples[0].targets
+        return Encoded(ids, lengths, marks.astype(np.uint8), losses, first)
 
     def targets(self, examples: Sequence[Example]) -> list[list[int]]:
         """The targets' ids."""

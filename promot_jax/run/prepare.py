@@ -4,7 +4,9 @@
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
@@ -20,16 +22,19 @@ from promot_jax.data import (
 from promot_jax.errors import UserError, check_memory
 from promot_jax.evaluation import Evaluation, Evaluator
 from promot_jax.models import Config, build, check_init, prompt_ids
+from promot_jax.paths import expand, is_url
 from promot_jax.run.base import base_vocabulary
 from promot_jax.run.generation import Generator
 from promot_jax.run.stage import Run, Stage
 from promot_jax.training import assign, check_batch, check_parts, make_mesh
 from promot_jax.training.variables import EMBEDDING, Layout, check_base
 
+TOKEN_CACHE = "token_cache"
+
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A stage with its data in memory and its settings checked."""
+    """A stage with its data read and its settings checked."""
 
     stage: Stage
     directory: str
@@ -121,13 +126,26 @@ def prepare(settings: Run) -> Context:
 
 def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, owner) -> Prepared:
     reads = settings.vocabulary, settings.model.vocab_size
-    batches = Batches(stage.data, *reads, ids, settings.model.kind) if stage.steps else None
+    batches = None
+    if stage.steps:
+        cache = token_cache(settings)
+        batches = Batches(stage.data, *reads, ids, settings.model.kind, cache)
     target = target_format(settings.targets)
     evaluators = [
         Evaluator(in_context(evaluation, settings.model), *reads, ids, target, settings.model.kind)
         for evaluation in stage.evaluations
     ]
     return Prepared(stage, directory, batches, evaluators, owner)
+
+
+def token_cache(settings: Run) -> str:
+    """The directory in which the tokens of large tasks are kept."""
+    if settings.data_cache is not None:
+        return settings.data_cache
+    if is_url(settings.workdir):
+        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        return expand(f"{home}/promot_jax/{TOKEN_CACHE}")
+    return str(Path(settings.workdir).absolute().parent / TOKEN_CACHE)
 
 
 def check_context(settings: Run) -> None:

@@ -14,7 +14,7 @@ from promot_jax.data import TrainData, task_names
 from promot_jax.errors import UserError, check_range, check_types
 from promot_jax.evaluation import Evaluation
 from promot_jax.models import Config, Model, Prompt, loss
-from promot_jax.paths import absolute, expand, is_name
+from promot_jax.paths import absolute, expand, is_name, is_url
 from promot_jax.training import Part
 from promot_jax.training.step import Loss
 from promot_jax.vocabularies import Vocabulary
@@ -158,6 +158,8 @@ class Run:
       modules: Python modules that register the tasks used.
       base_checkpoint: the `checkpoint_name` that the best of `base` must have; None: any.
       base_places: where the bases that `base` itself refers to may lie, if they were moved.
+      data_cache: directory in which the tokens of large tasks are kept; None: `token_cache` beside
+        the work directory, or, where that is a bucket, in the home directory's cache.
     """
 
     workdir: str
@@ -173,9 +175,11 @@ class Run:
     modules: Sequence[str] = ()
     base_checkpoint: str | None = None
     base_places: Sequence[str] = ()
+    data_cache: str | None = None
 
     def __post_init__(self):
         check_types(self)
+        object.__setattr__(self, "data_cache", _data_cache(self.data_cache))
         object.__setattr__(self, "workdir", expand(self.workdir, "WORKDIR"))
         if self.base is not None:
             object.__setattr__(self, "base", absolute(expand(self.base, "BASE")))
@@ -191,3 +195,12 @@ class Run:
     def targets(self) -> tuple[str, ...]:
         """The tasks that `target` names."""
         return task_names(self.target)
+
+
+def _data_cache(given: str | None) -> str | None:
+    if given is None:
+        return None
+    if not given or is_url(given):
+        said = "names no directory" if not given else "is a URL"
+        raise UserError(f"DATA_CACHE = {given!r} {said}: set a directory on a disk, or None")
+    return expand(given, "DATA_CACHE")

@@ -45,7 +45,8 @@ KINDS = {  # field of a row of results.json -> types it may have
 # May change between two starts of one run: where things lie (what lies there is compared), and how
 # a result is computed, which changes it by rounding (ACCUMULATE also draws other dropout masks).
 NOT_IDENTITY = re.compile(
-    "(WORKDIR|BASE|BASE_PLACES|MESH|ACCUMULATE|EVAL_BATCH_SIZE"
+    "(WORKDIR|BASE|BASE_PLACES|DATA_CACHE|MESH|ACCUMULATE|EVAL_BATCH_SIZE"
+    r"|run\.Run\.data_cache"
     r"|models\.\w+Config\.(remat|attention)|run\.base_model\.(remat|attention)) ="
 )
 
