@@ -40,6 +40,7 @@ setup(
     entry_points={"console_scripts": ["promot = promot_jax.cli.script:script"]},
     install_requires=[
         "absl-py>=2.1",
+        "array_record>=0.6; sys_platform != 'win32'",
         "etils[epath]>=1.12",
         "flax>=0.11",
         "gguf>=0.17",
