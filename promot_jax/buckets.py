@@ -31,7 +31,7 @@ from promot_jax.failures import bucket_error
 # About two minutes in all. TensorStore left alone tries for a quarter of an hour.
 RETRIES = {"max_retries": 10, "initial_delay": "500ms", "max_delay": "16s"}
 BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
-LONGEST = 1024  # bytes of an object's name
+LONGEST = 700  # bytes of a directory's name, of 1024, for what lies in it
 PART = 1 << 26  # bytes that are read at a time of what may be large
 NOBODY = b""  # TensorStore's version of what somebody else has written meanwhile
 
@@ -47,7 +47,7 @@ def why_no_path(url: str) -> str | None:
         return f"it has a {wrong[0]!r}"
     if {".", ".."} & set(name.split("/")):
         return "it has '.' or '..' in the place of a name"
-    return "its name is too long" if len(name.encode()) > LONGEST // 2 else None
+    return "its name is too long" if len(name.encode()) > LONGEST else None
 
 
 @epath.register_path_cls("gs://")

@@ -100,7 +100,13 @@ def disk_failure(error: BaseException | None) -> str | None:
 
 
 def bucket_failure(error: BaseException) -> OSError | None:
-    """The error of an object's, of one of TensorStore's about a request that failed; else None."""
+    """The error of an object's of which nothing is known, for a request failed; else None.
+
+    It may be one of TensorStore's, in its words.
+    """
+    if isinstance(error, OSError):
+        ours = str(error.filename).startswith("gs://") and error.errno != errno.ENOENT
+        return error if ours else None
     said = DETAILS.split(str(error))[0]
     objects = [*OBJECT.finditer(said)]
     if not objects or not REQUEST.search(str(error)):

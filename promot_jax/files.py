@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from promot_jax.errors import UserError
+from promot_jax.failures import bucket_failure
 
 KINDS = {dict: "a JSON object", list: "a JSON list"}
 # UTF-32's mark of little-endian files begins with UTF-16's.
@@ -90,6 +91,7 @@ def read_json(path: Path, kind: type = dict, fix: str = "restore it") -> Any:
     Raises:
       FileNotFoundError: there is none.
       UserError: it cannot be read, or holds something else; `fix` says what to do.
+      OSError: it lies in a bucket that fails.
     """
     try:
         found = parse_json(path.read_bytes().decode())
@@ -98,6 +100,8 @@ def read_json(path: Path, kind: type = dict, fix: str = "restore it") -> Any:
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
+        if bucket_failure(error):
+            raise  # nothing is known of the file
         raise UserError(f"{path} is damaged ({error}): {fix}") from error
     return found
 

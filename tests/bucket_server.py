@@ -156,7 +156,8 @@ class _Handler(BaseHTTPRequestHandler):
         return 206, content[first:end]
 
     def _list(self, bucket: str, query: dict[str, str]) -> bytes:
-        first = query.get("pageToken") or query.get("startOffset", "")
+        token = bytes.fromhex(query.get("pageToken", "")).decode()
+        first = token or query.get("startOffset", "")
         end, start = query.get("endOffset"), query.get("prefix", "")
         found = sorted(
             n
@@ -164,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
             if b == bucket and n >= first and (not end or n < end) and n.startswith(start)
         )
         items = [json.loads(_described(n, *self.server.objects[bucket, n])) for n in found[:PAGE]]
-        page = {"nextPageToken": found[PAGE]} if len(found) > PAGE else {}
+        page = {"nextPageToken": found[PAGE].encode().hex()} if len(found) > PAGE else {}
         return json.dumps({"kind": "storage#objects", "items": items} | page).encode()
 
     span = ""

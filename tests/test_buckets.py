@@ -154,7 +154,7 @@ def test_a_bucket_that_is_not_there():
         ("gs://bucket/a#b", "it has a '#'"),
         ("gs://bucket/a\\b", "it has a"),
         ("gs://bucket/../b", "in the place of a name"),
-        (f"gs://bucket/{'a' * 600}", "too long"),
+        (f"gs://bucket/{'a' * 701}", "too long"),
     ],
 )
 def test_what_is_no_path_in_a_bucket(url, says):

@@ -251,7 +251,7 @@ class Checkpoints:
             return self.checkpointer.restore(self._path(step), args=args)[name]
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
             if failed := bucket_failure(error):
-                raise failed from error  # nothing is known of the file
+                raise failed from error  # nothing is known of the arrays
             said = (str(error).splitlines() or [""])[0].split(": Error")[0].split(". See")[0][:80]
             raise self._damaged(
                 step, f"its {name} cannot be read: {type(error).__name__}: {said}"
@@ -282,6 +282,8 @@ class Checkpoints:
                 raise ValueError(f"it is of step {note['step']}")
             return note
         except (OSError, ValueError) as error:
+            if bucket_failure(error):
+                raise  # nothing is known of the note
             if step not in steps_in(self.directory):
                 return None
             reason = getattr(error, "strerror", None) or str(error)

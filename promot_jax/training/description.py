@@ -13,6 +13,7 @@ from typing import Any
 
 from promot_jax import vocabularies
 from promot_jax.errors import UserError, check_types
+from promot_jax.failures import bucket_failure
 from promot_jax.files import fingerprint, lock, read_json, seal, unseal
 from promot_jax.hosts import write_atomically
 from promot_jax.models import Config, Model, build, config_from_json, config_to_json
@@ -122,10 +123,13 @@ class Description:
 
         Raises:
           UserError: it is absent, or not as it was written.
+          OSError: it lies in a bucket that fails.
         """
         try:
             found = (root / name).read_bytes()
         except OSError as error:
+            if bucket_failure(error):
+                raise
             raise UserError(
                 f"{str(root)!r} lacks its {name} ({error.strerror}): {RESTORE}"
             ) from error

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from promot_jax.console import console, say
 from promot_jax.errors import UserError
-from promot_jax.failures import writing
+from promot_jax.failures import bucket_failure, writing
 from promot_jax.files import parse_json
 from promot_jax.hosts import is_first, write_atomically
 from promot_jax.paths import as_path
@@ -35,6 +35,8 @@ def logged(directory: Path) -> list[tuple[int, str]]:
     except FileNotFoundError:
         return []
     except OSError as error:
+        if bucket_failure(error):
+            raise
         raise UserError(
             f"{path} cannot be read ({error.strerror}): restore or delete it"
         ) from error

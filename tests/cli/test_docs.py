@@ -58,7 +58,10 @@ doc_to_target: answer
 metric_list: [{{metric: acc}}]
 """
 # What the pages name and is no setting or option of promot.
-OTHERS = {"CAUSAL_LM", "MIXTURE_OR_TASK_NAME", "--apply_chat_template", "--gin"}
+OTHERS = {
+    *("CAUSAL_LM", "MIXTURE_OR_TASK_NAME", "--apply_chat_template", "--gin"),
+    *("GOOGLE_APPLICATION_CREDENTIALS", "TENSORSTORE_GCS_HTTP_URL"),
+}
 NEEDS = {"transformers": "peft", "promot_jax.run.harness": "lm_eval"}
 
 
