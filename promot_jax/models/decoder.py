@@ -25,23 +25,23 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from promot_jax.models import rope
-from promot_jax.models.attention import attend, attend_kept, capped
+from promot_jax.models.attention import attend, attend_kept
 from promot_jax.models.config import DecoderConfig
 from promot_jax.models.layers import (
-    HIDDEN,
     MLP,
     Dense,
     Embedder,
     Head,
     RMSNorm,
     Stack,
-    constrain,
     embed,
     fan_in_normal,
+    logits_of,
     prompt_tables,
     same_segment,
 )
 from promot_jax.models.model import Batch, Cache
+from promot_jax.models.placing import HIDDEN, constrain
 
 KeysValues = dict[str, Float[Array, "batch kv_heads length head_dim"]]
 Views = Any  # what depends on a layer's kind: one dict a kind, or, scanned, one of stacked arrays
@@ -329,7 +329,7 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Float[Array, "... embed"]) -> Float[Array, "... vocab"]:
         """Logits in float32, capped where the model caps them."""
-        return capped(hidden.astype(jnp.float32) @ self.head(), self.soft_cap)
+        return logits_of(hidden, self.head(), self.soft_cap)
 
     def __call__(
         self, batch: Batch, dropout_key: PRNGKeyArray | None = None

@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from promot_jax.models.attention import attend
 from promot_jax.models.config import T5Config
-from promot_jax.models.layers import Dense, constrain, dropout, fan_in_normal
+from promot_jax.models.layers import Dense, dropout, fan_in_normal
+from promot_jax.models.placing import constrain
 
 Cache = dict[str, Float[Array, "batch heads length head_dim"]]
 
