@@ -11,10 +11,11 @@ gradient is ever whole on a device, and sums over copies of the model are taken 
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from promot_jax.models.layers import logits_of
 from promot_jax.models.layout import Variables, nested
@@ -83,12 +84,33 @@ def _chunk(
     return sums, gradient * weights[..., None]
 
 
-def chunk_size(batch: int, length: int) -> int:
-    """How many positions of each row have their logits at once."""
+def in_chunks(
+    x: Shaped[Array, "batch length *rest"], tokens: int
+) -> Shaped[Array, "chunks batch size *rest"]:
+    """Cuts rows, padded, into chunks of up to `tokens` positions of all rows together.
+
+    Along the length, since a mesh may cut the batch.
+    """
+    batch, length = x.shape[:2]
     with weights_stay():
-        gathered = parts("batch") > parts("dense_batch")
-    most = -(-length // EXCHANGES) if gathered else length
-    return max(1, min(most, CHUNK_TOKENS // batch))
+        exchanged = parts("batch") > parts("dense_batch")
+    most = -(-length // EXCHANGES) if exchanged else length
+    size = max(1, min(most, tokens // batch))
+    x = jnp.pad(x, ((0, 0), (0, -length % size)) + ((0, 0),) * (x.ndim - 2))
+    return jnp.moveaxis(x.reshape(batch, -1, size, *x.shape[2:]), 1, 0)
+
+
+def joined(
+    chunks: Shaped[Array, "chunks batch size *rest"], length: int
+) -> Shaped[Array, "batch length *rest"]:
+    """The inverse of `in_chunks`, without the padding."""
+    x = jnp.moveaxis(chunks, 0, 1)
+    return x.reshape(len(x), -1, *x.shape[3:])[:, :length]
+
+
+def gathered(chunk: Sequence[Shaped[Array, "batch size ..."]]) -> list[Array]:
+    """A chunk's rows, on every device that has a part of the head."""
+    return [lay_out(x, ("dense_batch", *[None] * (x.ndim - 1))) for x in chunk]
 
 
 def _head_gradient(
@@ -106,21 +128,13 @@ def _head_gradient(
 
 def _forward(hidden, head, targets, weights, label_smoothing, z_loss, cap, hidden_grad, head_grad):
     """Sums over all chunks, and the gradients that are asked for (None otherwise)."""
-    batch, length, embed = hidden.shape
-    size = chunk_size(batch, length)
-    chunks = -(-length // size)
-    pad = chunks * size - length
     with weights_stay():
         head, copies = lay_out(head, HEAD), parts("dense_batch")
-
-    def split(x):  # along the length: the batch axis may be sharded
-        x = jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2))
-        return jnp.moveaxis(x.reshape(batch, chunks, size, *x.shape[2:]), 1, 0)
 
     def body(carry, chunk):
         sums, d_head = carry
         with weights_stay():
-            h, t, w = (lay_out(x, ("dense_batch", *[None] * (x.ndim - 1))) for x in chunk)
+            h, t, w = gathered(chunk)
             new, d_logits = _chunk(h, head, t, w, label_smoothing, z_loss, cap)
             if head_grad:
                 d_head = d_head + _head_gradient(h, d_logits, copies)
@@ -129,16 +143,16 @@ def _forward(hidden, head, targets, weights, label_smoothing, z_loss, cap, hidde
         d_hidden = (d_logits @ head.T).astype(hidden.dtype)
         return (sums + new, d_head), lay_out(d_hidden, ("batch", None, None))
 
-    inputs = [split(x) for x in (hidden, targets, weights)]
+    inputs = [in_chunks(x, CHUNK_TOKENS) for x in (hidden, targets, weights)]
     start = (jnp.zeros(3), 0.0 if head_grad else None)
-    if chunks == 1:
+    if len(inputs[0]) == 1:
         (sums, d_head), d_hidden = body(start, [x[0] for x in inputs])
     else:
         zeros = jnp.zeros((copies, *head.shape) if copies > 1 else head.shape, head.dtype)
         start = (start[0], zeros if head_grad else None)
         (sums, d_head), d_hidden = jax.lax.scan(body, start, inputs)
         if hidden_grad:
-            d_hidden = jnp.moveaxis(d_hidden, 0, 1).reshape(batch, chunks * size, embed)[:, :length]
+            d_hidden = joined(d_hidden, hidden.shape[1])
     if head_grad:
         d_head = lay_out(d_head.sum(axis=0) if copies > 1 else d_head, HEAD)
     return sums[0], {"z_loss": sums[1], "correct": sums[2]}, d_hidden, d_head
