@@ -41,7 +41,7 @@ from promot_jax.models.layers import (
     same_segment,
 )
 from promot_jax.models.model import Batch, Cache
-from promot_jax.models.placing import HIDDEN, constrain
+from promot_jax.models.placing import HIDDEN, constrain, cut
 
 KeysValues = dict[str, Float[Array, "batch kv_heads length head_dim"]]
 Views = Any  # what depends on a layer's kind: one dict a kind, or, scanned, one of stacked arrays
@@ -83,7 +83,9 @@ class Attention(nn.Module):
     def heads(self, x: Float[Array, "batch length joined"], norm: RMSNorm | None, name: str):
         """Splits the joined width; heads go before the length, where the products want them."""
         x = norm(x) if norm is not None and self.config.qk_norm == "width" else x
-        x = x.reshape(*x.shape[:-1], -1, self.config.head_dim)
+        count = x.shape[-1] // self.config.head_dim
+        x = constrain(self, x, ("batch", "length", cut(name, count)))
+        x = x.reshape(*x.shape[:-1], count, self.config.head_dim)
         x = norm(x) if norm is not None and self.config.qk_norm == "head" else x
         return constrain(self, x.transpose(0, 2, 1, 3), ("batch", name, "length", "head_dim"))
 
@@ -97,8 +99,10 @@ class Attention(nn.Module):
 
     def joined(self, x: Float[Array, "batch heads length head_dim"]):
         """The output projection of all heads."""
-        x = x.transpose(0, 2, 1, 3)
-        return self.out(x.reshape(*x.shape[:2], -1))
+        x = x.transpose(0, 2, 1, 3).reshape(*x.shape[:1], x.shape[2], -1)
+        return self.out(
+            constrain(self, x, ("batch", "length", cut("heads", self.config.num_heads)))
+        )
 
     def __call__(
         self, x: Float[Array, "batch length embed"], layer: int | Int[Array, ""], views: Views

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from promot_jax.errors import UserError, check_types
 from promot_jax.models.layout import Variables, logical_axes, nested
 from promot_jax.models.model import Model
-from promot_jax.models.placing import in_rows, lay_out, weights_stay
+from promot_jax.models.placing import by_row, in_rows, lay_out, weights_stay
 
 NEVER = -1e7  # log-probability of what must not happen; finite, so that sums stay numbers
 
@@ -140,16 +140,23 @@ def generate_all(
 
     def step(token, cache, index):
         with weights_stay():
-            return model.apply(staying, token, cache, kept, index, method="decode_step")
+            logits, cache = model.apply(staying, token, cache, kept, index, method="decode_step")
+        return _of_rows(logits), cache
 
     def ends(tokens):
         return jnp.any(tokens[..., None] == stops, axis=-1)
 
+    logits = _of_rows(logits)
     if decoding.beams > 1:
         return _beam_search(step, ends, logits, cache, decoding)
     rows = jnp.arange(len(inputs)) if rows is None else rows
     ids, scores = _sample(step, ends, logits, cache, decoding, rows)
     return ids[:, None], scores[:, None]
+
+
+def _of_rows(logits: Float[Array, "rows vocab"]) -> Float[Array, "rows vocab"]:
+    """Logits of whole rows, each on the device that chooses the row's token."""
+    return lay_out(lay_out(logits, ("batch", "vocab")), ("batch", None))  # first rows, then vocab
 
 
 def _for_steps(model: Model, variables: Variables) -> Variables:
@@ -247,12 +254,12 @@ def _take(tree: Any, beams: Int[Array, "batch k"]) -> Any:
 def _best(scores: Float[Array, "batch beams vocab"], count: int) -> tuple[Array, Array, Array]:
     """The best extensions of all beams: their scores, beams and tokens [batch, count].
 
-    Those of each beam come first: where the vocabulary is cut, few scores meet on one device. Of
-    equal ones the earlier beam's are taken, and of a beam's the smaller ids, as by one sort of all.
+    Each beam's best come first: all beams' scores in one row would be laid out anew. Of equal ones
+    the earlier beam's are taken, and of one beam's the smaller ids.
     """
     batch, _, vocab = scores.shape
-    best, tokens = jax.lax.top_k(scores, min(count, vocab))
-    each = best.shape[-1]
+    each = min(count, vocab)
+    best, tokens = by_row(lambda rows: jax.lax.top_k(rows, each), scores)
     best, places = jax.lax.top_k(best.reshape(batch, -1), count)
     tokens = jnp.take_along_axis(tokens.reshape(batch, -1), places, axis=1)
     return best, places // each, tokens

@@ -221,9 +221,13 @@ def embed(
 
     This is the whole of the prompt machinery (see `prompts.py`). Rows of the table are multiplied
     by `scale`, rounded to the activations' type; prompts never are.
+
+    On a mesh each device looks up its part of the vectors for all rows that share a copy of the
+    table, so that neither it nor its gradient is gathered; then the vectors go to their rows.
     """
     config = module.config
     x = jnp.take(table, ids, axis=0, mode="clip").astype(config.dtype)
+    x = constrain(module, constrain(module, x, ("group_batch", "length", "embed")), HIDDEN)
     if scale != 1:
         x = x * jnp.asarray(scale, config.dtype)
     if prompts:

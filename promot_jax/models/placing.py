@@ -14,7 +14,7 @@ the axes of matrices, and `dense_batch`, the rows that a matrix meets.
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -28,7 +28,6 @@ HIDDEN = ("batch", "length", "activation_embed")
 STAYING = {"dense_batch": "group_batch", "embed": None} | dict.fromkeys(
     ("vocab", "mlp", "joined_kv"), "group"
 )
-MAY_BE_UNEVEN = ("batch", "dense_batch")  # there is a check of them, with a message
 
 
 @contextlib.contextmanager
@@ -43,10 +42,10 @@ def weights_stay() -> Iterator[None]:
 def lay_out(x: Shaped[Array, "..."], axes: Sequence[Any]) -> Shaped[Array, "..."]:
     """Lays an array out on the mesh, by the names of its axes and the rules in force.
 
-    A name is cut over fewer of its mesh axes where they do not divide it, such as the few key and
-    value heads of a decoder. Flax drops a constraint in silence where no mesh is set, and XLA then
-    chooses: every device may compute with the whole batch. So that is an error where there are
-    several devices.
+    In the place of a name may be what `cut` says, None (whole) or ANY.
+
+    Flax drops a constraint in silence where no mesh is set, and XLA then chooses: every device may
+    compute with the whole batch. So that is an error where there are several devices.
 
     Raises:
       RuntimeError: the model is traced outside of `training.use`, on several devices.
@@ -60,26 +59,36 @@ def lay_out(x: Shaped[Array, "..."], axes: Sequence[Any]) -> Shaped[Array, "..."
             )
         return x
     places = [
-        place if name in MAY_BE_UNEVEN or name is ANY else _dividing(mesh, place, size)
-        for name, place, size in zip(axes, nn.logical_to_mesh_axes(axes), x.shape, strict=True)
+        cut(name, size) if isinstance(name, str) else name
+        for name, size in zip(axes, x.shape, strict=True)
     ]
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*places))
 
 
-def _dividing(mesh: Any, place: Any, size: int) -> tuple[str, ...]:
-    """The first axes of a place whose sizes divide the array's."""
-    axes = () if place is None else (place,) if isinstance(place, str) else place
-    while size % math.prod(mesh.shape[axis] for axis in axes):
+def cut(name: str, size: int | None = None) -> tuple[str, ...]:
+    """The mesh axes that cut an axis of this name.
+
+    Where they do not divide its `size` together, the last of them alone, and the compiler pads; but
+    heads, of which a part is of no use, by the first ones that do.
+    """
+    place, mesh = nn.logical_to_mesh_axes((name,))[0], jax.sharding.get_abstract_mesh()
+    axes = () if place is None or mesh.empty else (place,) if isinstance(place, str) else place
+    if size is None or size % _sizes(mesh, axes) == 0:
+        return axes
+    if name not in ("heads", "kv_heads"):
+        return axes[-1:]
+    while size % _sizes(mesh, axes):
         axes = axes[:-1]
     return axes
 
 
 def parts(name: str) -> int:
     """In how many parts the mesh cuts an axis of this name."""
-    mesh, place = jax.sharding.get_abstract_mesh(), nn.logical_to_mesh_axes((name,))[0]
-    if mesh.empty or place is None:
-        return 1
-    return math.prod(mesh.shape[axis] for axis in ((place,) if isinstance(place, str) else place))
+    return _sizes(jax.sharding.get_abstract_mesh(), cut(name))
+
+
+def _sizes(mesh: Any, axes: Sequence[str]) -> int:
+    return math.prod(mesh.shape[axis] for axis in axes)
 
 
 def constrain(
@@ -92,6 +101,18 @@ def constrain(
 def in_rows(tree: Any) -> Any:
     """Lays the first axis of every array out as the batch; the others as the compiler likes."""
     return jax.tree.map(lambda x: lay_out(x, ("batch", *[ANY] * (x.ndim - 1))), tree)
+
+
+def by_row(function: Callable[[Array], Any], x: Shaped[Array, "batch ..."]) -> Any:
+    """`function(x)`, which computes each row by itself; every device its own.
+
+    For what XLA does not cut by itself: on CPUs and GPUs it gathers what `top_k` sorts.
+    """
+    rows = cut("batch")
+    if len(x) % parts("batch") or parts("batch") == 1:
+        return function(x)
+    spec = PartitionSpec(rows)
+    return jax.shard_map(function, in_specs=spec, out_specs=spec, check_vma=False)(x)
 
 
 def platform() -> str:
