@@ -186,7 +186,8 @@ def _choose(
         return draw(keys, logits)
     # Likeliest first; of equals the smaller id.
     vocab = logits.shape[-1]
-    logits, tokens = jax.lax.top_k(logits, min(decoding.top_k or vocab, vocab))
+    likeliest = lambda rows: jax.lax.top_k(rows, min(decoding.top_k or vocab, vocab))  # noqa: E731
+    logits, tokens = by_row(likeliest, logits)
     if decoding.top_p < 1:
         probabilities = jax.nn.softmax(logits, axis=-1)
         likelier = jnp.cumsum(probabilities, axis=-1) - probabilities

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from promot_jax.models.attention import capped
 from promot_jax.models.config import Config
-from promot_jax.models.placing import HIDDEN, constrain, lay_out, platform, weights_stay
+from promot_jax.models.placing import HEAD, HIDDEN, constrain, lay_out, platform, weights_stay
 
 fan_in_normal = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 fan_in_truncated = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
@@ -246,7 +246,7 @@ def logits_of(
     """
     rows = ("dense_batch", *[None] * (hidden.ndim - 2))
     with weights_stay():
-        head = lay_out(head, ("embed", "vocab"))
+        head = lay_out(head, HEAD)
         hidden = lay_out(hidden, (*rows, "activation_embed")).astype(jnp.float32)
         return lay_out(capped(hidden @ head, cap), (*rows, "vocab"))
 

@@ -20,10 +20,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 from promot_jax.models.layers import logits_of
 from promot_jax.models.layout import Variables, nested
 from promot_jax.models.model import Batch, Model
-from promot_jax.models.placing import lay_out, parts, weights_stay
+from promot_jax.models.placing import HEAD, lay_out, parts, weights_stay
 
 CHUNK_TOKENS = 4096  # positions whose logits exist at once, over the whole batch
-HEAD = ("embed", "vocab")
 EXCHANGES = 4  # least number of chunks where devices gather them: none holds the whole batch
 
 
@@ -129,7 +128,7 @@ def _head_gradient(
 def _forward(hidden, head, targets, weights, label_smoothing, z_loss, cap, hidden_grad, head_grad):
     """Sums over all chunks, and the gradients that are asked for (None otherwise)."""
     with weights_stay():
-        head, copies = lay_out(head, HEAD), parts("dense_batch")
+        head, copies = lay_out(head, HEAD), math.gcd(len(hidden), parts("dense_batch"))
 
     def body(carry, chunk):
         sums, d_head = carry

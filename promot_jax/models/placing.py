@@ -24,6 +24,7 @@ from jaxtyping import Array, Shaped
 
 ANY = PartitionSpec.UNCONSTRAINED  # an axis that the compiler may lay out
 HIDDEN = ("batch", "length", "activation_embed")
+HEAD = ("embed", "vocab")
 # The rows of a mesh's group whose devices share one model, and what all devices of a group cut.
 STAYING = {"dense_batch": "group_batch", "embed": None} | dict.fromkeys(
     ("vocab", "mlp", "joined_kv"), "group"
@@ -108,10 +109,9 @@ def by_row(function: Callable[[Array], Any], x: Shaped[Array, "batch ..."]) -> A
 
     For what XLA does not cut by itself: on CPUs and GPUs it gathers what `top_k` sorts.
     """
-    rows = cut("batch")
-    if len(x) % parts("batch") or parts("batch") == 1:
+    if parts("batch") == 1 or len(x) % parts("batch"):
         return function(x)
-    spec = PartitionSpec(rows)
+    spec = PartitionSpec(cut("batch"))
     return jax.shard_map(function, in_specs=spec, out_specs=spec, check_vma=False)(x)
 
 

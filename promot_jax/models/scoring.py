@@ -9,9 +9,9 @@ from jaxtyping import Array, Bool, Float
 
 from promot_jax.models.layers import logits_of
 from promot_jax.models.layout import Variables, nested
-from promot_jax.models.loss import CHUNK_TOKENS, HEAD, gathered, in_chunks, joined
+from promot_jax.models.loss import CHUNK_TOKENS, gathered, in_chunks, joined
 from promot_jax.models.model import Batch, Model
-from promot_jax.models.placing import lay_out, weights_stay
+from promot_jax.models.placing import HEAD, lay_out, weights_stay
 
 
 def score(
