@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from promot_jax.errors import UserError
+from promot_jax.models.placing import platform
 
 MASKED = -1e10  # finite, so that a row with every key masked stays a number
 LANES = 128  # what splash's blocks are multiples of
@@ -40,7 +41,7 @@ def add_bias(
 
 
 def _add_bias_backward(_, gradient):
-    if jax.default_backend() != "cpu":
+    if platform() != "cpu":
         return gradient, jnp.sum(gradient, axis=0, keepdims=True)
     rows = gradient.reshape(gradient.shape[0], -1)
     total = jnp.ones((1, rows.shape[0]), rows.dtype) @ rows
@@ -111,7 +112,7 @@ def attend(
 def _lacks(name, query, key, structured, causal, asked) -> str | None:
     """Why a kernel cannot do what is asked; None where it can."""
     device = {"cudnn": "gpu", "splash": "tpu"}[name]
-    backend = jax.default_backend()
+    backend = platform()
     if backend != device and not (name == "splash" and backend == "cpu" and INTERPRET):
         return f"it runs on {device.upper()}s, and this is a {backend.upper()}"
     if asked["drop"] is not None or asked["bias"] is not None:

@@ -25,23 +25,23 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from promot_jax.models import rope
-from promot_jax.models.attention import attend, attend_kept, capped
+from promot_jax.models.attention import attend, attend_kept
 from promot_jax.models.config import DecoderConfig
 from promot_jax.models.layers import (
-    HIDDEN,
     MLP,
     Dense,
     Embedder,
     Head,
     RMSNorm,
     Stack,
-    constrain,
     embed,
     fan_in_normal,
+    logits_of,
     prompt_tables,
     same_segment,
 )
 from promot_jax.models.model import Batch, Cache
+from promot_jax.models.placing import HIDDEN, constrain, cut
 
 KeysValues = dict[str, Float[Array, "batch kv_heads length head_dim"]]
 Views = Any  # what depends on a layer's kind: one dict a kind, or, scanned, one of stacked arrays
@@ -83,7 +83,9 @@ class Attention(nn.Module):
     def heads(self, x: Float[Array, "batch length joined"], norm: RMSNorm | None, name: str):
         """Splits the joined width; heads go before the length, where the products want them."""
         x = norm(x) if norm is not None and self.config.qk_norm == "width" else x
-        x = x.reshape(*x.shape[:-1], -1, self.config.head_dim)
+        count = x.shape[-1] // self.config.head_dim
+        x = constrain(self, x, ("batch", "length", cut(name, count)))
+        x = x.reshape(*x.shape[:-1], count, self.config.head_dim)
         x = norm(x) if norm is not None and self.config.qk_norm == "head" else x
         return constrain(self, x.transpose(0, 2, 1, 3), ("batch", name, "length", "head_dim"))
 
@@ -97,8 +99,10 @@ class Attention(nn.Module):
 
     def joined(self, x: Float[Array, "batch heads length head_dim"]):
         """The output projection of all heads."""
-        x = x.transpose(0, 2, 1, 3)
-        return self.out(x.reshape(*x.shape[:2], -1))
+        x = x.transpose(0, 2, 1, 3).reshape(*x.shape[:1], x.shape[2], -1)
+        return self.out(
+            constrain(self, x, ("batch", "length", cut("heads", self.config.num_heads)))
+        )
 
     def __call__(
         self, x: Float[Array, "batch length embed"], layer: int | Int[Array, ""], views: Views
@@ -329,7 +333,7 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Float[Array, "... embed"]) -> Float[Array, "... vocab"]:
         """Logits in float32, capped where the model caps them."""
-        return capped(hidden.astype(jnp.float32) @ self.head(), self.soft_cap)
+        return logits_of(hidden, self.head(), self.soft_cap)
 
     def __call__(
         self, batch: Batch, dropout_key: PRNGKeyArray | None = None

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from promot_jax.errors import UserError, check_types
-from promot_jax.models.layout import Variables, nested
+from promot_jax.models.layout import Variables, logical_axes, nested
 from promot_jax.models.model import Model
+from promot_jax.models.placing import by_row, in_rows, lay_out, weights_stay
 
 NEVER = -1e7  # log-probability of what must not happen; finite, so that sums stay numbers
 
@@ -131,22 +132,46 @@ def generate_all(
     rows: Int[Array, " batch"] | None = None,
 ) -> tuple[Int[Array, "batch beams outputs"], Float[Array, "batch beams"]]:
     """As `generate`, with all beams, best first."""
-    variables, stops = nested(variables), jnp.asarray(stop_ids, jnp.int32)
+    stops = jnp.asarray(stop_ids, jnp.int32)
     logits, cache, kept = model.apply(
-        variables, inputs, segments, decoding.max_length, method="prefill"
+        nested(variables), inputs, segments, decoding.max_length, method="prefill"
     )
+    staying = nested(_for_steps(model, variables))
 
     def step(token, cache, index):
-        return model.apply(variables, token, cache, kept, index, method="decode_step")
+        with weights_stay():
+            logits, cache = model.apply(staying, token, cache, kept, index, method="decode_step")
+        return _of_rows(logits), cache
 
     def ends(tokens):
         return jnp.any(tokens[..., None] == stops, axis=-1)
 
+    logits = _of_rows(logits)
     if decoding.beams > 1:
         return _beam_search(step, ends, logits, cache, decoding)
     rows = jnp.arange(len(inputs)) if rows is None else rows
     ids, scores = _sample(step, ends, logits, cache, decoding, rows)
     return ids[:, None], scores[:, None]
+
+
+def _of_rows(logits: Float[Array, "rows vocab"]) -> Float[Array, "rows vocab"]:
+    """Logits of whole rows, each on the device that chooses the row's token."""
+    return lay_out(lay_out(logits, ("batch", "vocab")), ("batch", None))  # first rows, then vocab
+
+
+def _for_steps(model: Model, variables: Variables) -> Variables:
+    """The variables as each step reads them: rounded once, and cut so that no step gathers any."""
+    axes = logical_axes(model)
+    tied = {"params/token_embedder/embedding"} if model.config.logits_via_embedding else set()
+
+    def place(path, x):
+        if not path.startswith("params/decoder/") and path not in tied:
+            return x
+        rounded = path.endswith("/kernel") and "logits_dense" not in path
+        return lay_out(x.astype(model.config.dtype) if rounded else x, axes[path])
+
+    with weights_stay():
+        return {path: place(path, x) for path, x in variables.items()}
 
 
 def _choose(
@@ -161,7 +186,8 @@ def _choose(
         return draw(keys, logits)
     # Likeliest first; of equals the smaller id.
     vocab = logits.shape[-1]
-    logits, tokens = jax.lax.top_k(logits, min(decoding.top_k or vocab, vocab))
+    likeliest = lambda rows: jax.lax.top_k(rows, min(decoding.top_k or vocab, vocab))  # noqa: E731
+    logits, tokens = by_row(likeliest, logits)
     if decoding.top_p < 1:
         probabilities = jax.nn.softmax(logits, axis=-1)
         likelier = jnp.cumsum(probabilities, axis=-1) - probabilities
@@ -217,22 +243,37 @@ def _penalty(length: int | Int[Array, ""], decoding: Decoding) -> float | Float[
 
 
 def _take(tree: Any, beams: Int[Array, "batch k"]) -> Any:
-    """Picks beams of every leaf [batch, beams, ...]."""
-    return jax.tree.map(
-        lambda x: jnp.take_along_axis(x, beams.reshape(beams.shape + (1,) * (x.ndim - 2)), axis=1),
-        tree,
-    )
+    """Picks beams of every leaf [batch, beams, ...]; each row's, on the device that has it."""
+
+    def take(x):
+        places = beams.reshape(beams.shape + (1,) * (x.ndim - 2))
+        return jnp.take_along_axis(x, places, axis=1, mode="promise_in_bounds")
+
+    return jax.tree.map(take, tree)
+
+
+def _best(scores: Float[Array, "batch beams vocab"], count: int) -> tuple[Array, Array, Array]:
+    """The best extensions of all beams: their scores, beams and tokens [batch, count].
+
+    Each beam's best come first: all beams' scores in one row would be laid out anew. Of equal ones
+    the earlier beam's are taken, and of one beam's the smaller ids.
+    """
+    batch, _, vocab = scores.shape
+    each = min(count, vocab)
+    best, tokens = by_row(lambda rows: jax.lax.top_k(rows, each), scores)
+    best, places = jax.lax.top_k(best.reshape(batch, -1), count)
+    tokens = jnp.take_along_axis(tokens.reshape(batch, -1), places, axis=1)
+    return best, places // each, tokens
 
 
 def _extend(
     state: _Beams, logits: Float[Array, "batch beams vocab"], index, ends, decoding: Decoding
 ):
     """One step of all beams; returns the new state and from which old beam each live one comes."""
-    batch, beams, vocab = logits.shape
+    beams = logits.shape[1]
     scores = state.live_scores[..., None] + jax.nn.log_softmax(logits)
     # Twice as many candidates as beams: however many of them end here, enough live on.
-    best, flat = jax.lax.top_k(scores.reshape(batch, beams * vocab), 2 * beams)
-    parents, tokens = flat // vocab, flat % vocab
+    best, parents, tokens = _best(scores, 2 * beams)
     ids = jax.lax.dynamic_update_slice_in_dim(
         _take(state.live_ids, parents), tokens[..., None].astype(jnp.int32), index, axis=2
     )
@@ -254,7 +295,7 @@ def _extend(
 
 def _beam_search(step, ends, logits, cache, decoding):
     """Beam search with separate live and finished beams."""
-    batch, vocab = logits.shape
+    batch = logits.shape[0]
     beams, length = decoding.beams, decoding.max_length
     # At the start all beams are the same one: only the first may be extended.
     live = jnp.tile(jnp.where(jnp.arange(beams) == 0, 0.0, NEVER), (batch, 1))
@@ -262,7 +303,8 @@ def _beam_search(step, ends, logits, cache, decoding):
     state = _Beams(live, ids, jnp.full((batch, beams), NEVER), ids, jnp.ones((batch, 1), bool))
     logits = jnp.repeat(logits[:, None], beams, axis=1)
     state, parents = _extend(state, logits, 0, ends, decoding)
-    cache = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), cache)
+    cache = in_rows(jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), cache))
+    by_beam = lambda x: x.reshape(batch, beams, *x.shape[1:])  # noqa: E731
 
     def going(carry):
         index, state, _ = carry
@@ -272,10 +314,9 @@ def _beam_search(step, ends, logits, cache, decoding):
         index, state, cache = carry
         last = jax.lax.dynamic_index_in_dim(state.live_ids, index - 1, axis=2, keepdims=False)
         logits, cache = step(last.reshape(-1), cache, index)
-        logits = logits.reshape(batch, beams, vocab)
-        state, parents = _extend(state, logits, index, ends, decoding)
-        rows = (jnp.arange(batch)[:, None] * beams + parents).reshape(-1)
-        return index + 1, state, jax.tree.map(lambda x: x[rows], cache)
+        state, parents = _extend(state, by_beam(logits), index, ends, decoding)
+        cache = _take(jax.tree.map(by_beam, cache), parents)
+        return index + 1, state, in_rows(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), cache))
 
     _, state, _ = jax.lax.while_loop(going, body, (jnp.int32(1), state, cache))
     # A row where nothing finished answers with its live beams.

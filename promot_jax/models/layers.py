@@ -1,8 +1,7 @@
 """What both kinds of models share: embeddings, norm, dense layers, MLP, a stack of layers.
 
 Kernels are two-dimensional, [in, heads * head_dim], as T5X's minimal models keep them. Activations
-are laid out on the mesh by the names of their axes (`constrain`); heads that the mesh's axis does
-not divide, such as the few key and value heads of a decoder, are kept whole on each of its devices.
+are laid out on the mesh by the names of their axes (see `placing.py`).
 """
 
 from collections.abc import Sequence
@@ -13,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from promot_jax.models.attention import capped
 from promot_jax.models.config import Config
+from promot_jax.models.placing import HEAD, HIDDEN, constrain, lay_out, platform, weights_stay
 
-HIDDEN = ("batch", "length", "activation_embed")
-WHOLE_WHERE_UNEVEN = ("heads", "kv_heads")
 fan_in_normal = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 fan_in_truncated = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
@@ -41,39 +40,6 @@ def dropout(
     return x * jnp.where(keep, 1.0 / (1.0 - rate), 0.0).astype(x.dtype)
 
 
-def constrain(
-    module: nn.Module, x: Float[Array, "..."], axes: Sequence[str]
-) -> Float[Array, "..."]:
-    """Lays an activation out on the mesh, by the names of its axes and the rules in force.
-
-    Flax drops a constraint in silence where no mesh is set, and XLA then chooses: every device may
-    compute with the whole batch. So that is an error where there are several devices.
-
-    Raises:
-      RuntimeError: the model is traced outside of `training.use`, on several devices.
-    """
-    if module.is_initializing():  # one row, which no mesh divides
-        return x
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        if jax.device_count() > 1:
-            raise RuntimeError(
-                "the model is traced without a mesh, so its activations would not be sharded: trace"
-                " it inside promot_jax.training.use(mesh)"
-            )
-        return x
-
-    def divides(name: str, size: int) -> bool:
-        axis = nn.logical_to_mesh_axes((name,))[0]
-        return axis is None or size % mesh.shape[axis] == 0
-
-    names = [
-        None if name in WHOLE_WHERE_UNEVEN and not divides(name, size) else name
-        for name, size in zip(axes, x.shape, strict=True)
-    ]
-    return nn.with_logical_constraint(x, tuple(names))
-
-
 @jax.custom_vjp
 def matmul(x: Float[Array, "... in"], kernel: Float[Array, "in out"]) -> Float[Array, "... out"]:
     """x @ kernel, with a backward pass that XLA's CPU backend runs twice as fast.
@@ -86,7 +52,7 @@ def matmul(x: Float[Array, "... in"], kernel: Float[Array, "in out"]) -> Float[A
 
 def _matmul_backward(saved, gradient):
     x, kernel = saved
-    if jax.default_backend() == "cpu":
+    if platform() == "cpu":
         gradient = jax.lax.optimization_barrier(gradient)
     rows = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
     return gradient @ kernel.T, rows[0].T @ rows[1]
@@ -135,7 +101,12 @@ class Dense(nn.Module):
         config = self.config
         init = nn.with_logical_partitioning(self.init, self.axes)
         kernel = self.param("kernel", init, (x.shape[-1], self.features), config.param_dtype)
-        x = matmul(x, kernel.astype(config.dtype))
+        # The residual stream is whole where rows stay, whatever cuts the matrix's axis.
+        before, after = ("activation_embed" if axis == "embed" else axis for axis in self.axes)
+        x = constrain(self, x, ("dense_batch", "length", before))
+        x = constrain(
+            self, matmul(x, kernel.astype(config.dtype)), ("dense_batch", "length", after)
+        )
         if not self.use_bias:
             return x
         init = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
@@ -160,7 +131,7 @@ class MLP(nn.Module):
             name = "wi" if single else f"wi_{i}"
             h = Dense(config, config.mlp_dim, ("embed", "mlp"), name=name)(x)
             inner = inner * (h if activation == "linear" else getattr(nn, activation)(h))
-        inner = constrain(self, inner, ("batch", "length", "mlp"))
+        inner = constrain(self, inner, ("dense_batch", "length", "mlp"))
         inner = dropout(inner, self.dropout_rate, dropout_key, 1)
         return Dense(config, config.emb_dim, ("mlp", "embed"), name="wo")(inner)
 
@@ -250,9 +221,13 @@ def embed(
 
     This is the whole of the prompt machinery (see `prompts.py`). Rows of the table are multiplied
     by `scale`, rounded to the activations' type; prompts never are.
+
+    On a mesh each device looks up its part of the vectors for all rows that share a copy of the
+    table, so that neither it nor its gradient is gathered; then the vectors go to their rows.
     """
     config = module.config
     x = jnp.take(table, ids, axis=0, mode="clip").astype(config.dtype)
+    x = constrain(module, constrain(module, x, ("group_batch", "length", "embed")), HIDDEN)
     if scale != 1:
         x = x * jnp.asarray(scale, config.dtype)
     if prompts:
@@ -260,6 +235,20 @@ def embed(
         soft = jnp.take(rows, ids - config.vocab_size, axis=0, mode="clip").astype(config.dtype)
         x = jnp.where((ids >= config.vocab_size)[..., None], soft, x)
     return constrain(module, x, HIDDEN)
+
+
+def logits_of(
+    hidden: Float[Array, "... embed"], head: Float[Array, "embed vocab"], cap: float | None = None
+) -> Float[Array, "... vocab"]:
+    """Logits in float32, capped where the model caps them; of a mesh, the vocabulary is cut.
+
+    The head is never gathered: the rows are, and each device computes its part of their logits.
+    """
+    rows = ("dense_batch", *[None] * (hidden.ndim - 2))
+    with weights_stay():
+        head = lay_out(head, HEAD)
+        hidden = lay_out(hidden, (*rows, "activation_embed")).astype(jnp.float32)
+        return lay_out(capped(hidden @ head, cap), (*rows, "vocab"))
 
 
 def same_segment(query: Int[Array, "batch q"], key: Int[Array, "batch k"]) -> Array:

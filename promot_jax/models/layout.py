@@ -67,8 +67,9 @@ def canonical(model: Model) -> Model:
 
 
 def _boxed_init(model: Model, key: PRNGKeyArray) -> Variables:
-    tokens = jnp.ones((1, 1), jnp.int32)
-    return flat(canonical(model).init(key, dict.fromkeys(INPUTS, tokens)))
+    batch = dict.fromkeys(INPUTS, jnp.ones((1, 1), jnp.int32))
+    used = lambda module: (module.hidden(batch), module.head())  # noqa: E731
+    return flat(canonical(model).init(key, method=used))
 
 
 def init(model: Model, key: PRNGKeyArray) -> dict[str, Array]:
@@ -85,7 +86,7 @@ def _boxed_shapes(model: Model) -> Variables:
 
 def abstract(model: Model) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and dtypes of `init`, at no cost."""
-    shapes = {p: nn.meta.unbox(leaf) for p, leaf in _boxed_shapes(canonical(model)).items()}
+    shapes = {p: leaf.value for p, leaf in _boxed_shapes(canonical(model)).items()}
     if not model.config.scan_layers:
         return shapes
     stack = lambda group: jax.ShapeDtypeStruct((len(group), *group[0].shape), group[0].dtype)  # noqa: E731

@@ -15,20 +15,20 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from promot_jax.models.config import T5Config
 from promot_jax.models.layers import (
-    HIDDEN,
     MLP,
     Embedder,
     Head,
     RMSNorm,
     Stack,
-    constrain,
     dropout,
     embed,
     fold,
+    logits_of,
     prompt_tables,
     same_segment,
 )
 from promot_jax.models.model import Batch, Cache
+from promot_jax.models.placing import HIDDEN, constrain
 from promot_jax.models.t5_layers import Attention, RelativeBias, relative_buckets
 
 START = 0  # the decoder's first input: T5's padding
@@ -265,7 +265,7 @@ class T5(nn.Module):
 
     def logits(self, hidden: Float[Array, "... embed"]) -> Float[Array, "... vocab"]:
         """Logits in float32."""
-        return hidden.astype(jnp.float32) @ self.head()
+        return logits_of(hidden, self.head())
 
     def __call__(
         self, batch: Batch, dropout_key: PRNGKeyArray | None = None

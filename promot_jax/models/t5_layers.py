@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from promot_jax.models.attention import attend
 from promot_jax.models.config import T5Config
-from promot_jax.models.layers import Dense, constrain, dropout, fan_in_normal
+from promot_jax.models.layers import Dense, dropout, fan_in_normal
+from promot_jax.models.placing import constrain, cut
 
 Cache = dict[str, Float[Array, "batch heads length head_dim"]]
 
@@ -70,6 +71,7 @@ class Attention(nn.Module):
         self, x: Float[Array, "batch length joined"]
     ) -> Float[Array, "batch heads length head_dim"]:
         """Splits the joined width; heads go before the length, where the products want them."""
+        x = constrain(self, x, ("batch", "length", cut("heads", self.config.num_heads)))
         x = x.reshape(*x.shape[:-1], self.config.num_heads, self.config.head_dim)
         x = x.transpose(0, 2, 1, 3)
         return constrain(self, x, ("batch", "heads", "length", "head_dim"))
@@ -98,4 +100,5 @@ class Attention(nn.Module):
             drop=drop,
             implementation=config.attention,
         )
-        return self.out(x.transpose(0, 2, 1, 3).reshape(*x.shape[:1], x.shape[2], -1))
+        x = x.transpose(0, 2, 1, 3).reshape(*x.shape[:1], x.shape[2], -1)
+        return self.out(constrain(self, x, ("batch", "length", cut("heads", config.num_heads))))

@@ -22,8 +22,12 @@ from promot_jax.errors import UserError
 
 AXES = ("slice", "data", "fsdp", "tensor")
 BATCH = ("slice", "data", "fsdp")
+GROUP = ("tensor", "fsdp")  # devices that share one copy of the model
 RULES = {
     "batch": BATCH,
+    "dense_batch": BATCH,
+    "group_batch": ("slice", "data"),
+    "group": GROUP,
     "embed": "fsdp",
     "vocab": "tensor",
     "mlp": "tensor",
