@@ -9,6 +9,7 @@ import jax
 from jax.stages import Compiled, Lowered
 from jaxlib import _hlo
 
+from promot_jax.models import Config
 from promot_jax.plan.costs import Cost, cost, flops
 from promot_jax.plan.hlo import Module
 from promot_jax.plan.programs import Program, programs
@@ -27,6 +28,11 @@ STAND_IN = (
     " arithmetic alone"
 )
 
+SCANNED = (
+    "the layers are planned as scan_layers = True computes them, to compile soon; unrolled, as they"
+    " are set, memory differs somewhat"
+)
+FEW_LAYERS = 6  # compile soon as they are
 
 OnProgram = Callable[[Program], None]
 
@@ -128,6 +134,9 @@ def plan(
     Raises:
       UserError: settings that no run could have, or a mesh that does not fit the chips.
     """
+    if unrolled := not settings.model.scan_layers and layers(settings.model) > FEW_LAYERS:
+        model = dataclasses.replace(settings.model, scan_layers=True)
+        settings = dataclasses.replace(settings, model=model)
     framed = frame(settings, make_mesh(settings.mesh, topology.devices))
     planned = []
     for program in programs(framed, rows):
@@ -135,9 +144,16 @@ def plan(
             continue
         on_program(program)
         planned.append(_planned(program, _compile(program, topology), topology))
-    assumed = [PEAK, *([] if topology.chip.compiles else [STAND_IN]), UPPER, *rows.assumptions]
+    assumed = [PEAK, UPPER, *rows.assumptions]
+    assumed += [STAND_IN] * (not topology.chip.compiles) + [SCANNED] * unrolled
     mesh = dict(framed.layout.mesh.shape)
     return RunPlan(settings.method, topology, mesh, tuple(planned), tuple(assumed))
+
+
+def layers(model: Config) -> int:
+    """How many layers a model of either kind has."""
+    names = ("num_layers", "num_encoder_layers", "num_decoder_layers")
+    return sum(getattr(model, name, 0) for name in names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +213,8 @@ def _planned(program: Program, made: _Compiled, topology: Topology) -> Planned:
         # What is given lies in tiles, which may take more than its numbers.
         padding = made.given - program.taken
         parameters = program.variables + max(padding, 0.0)
-        used = (parameters, program.optimizer, program.batch, made.temporary, made.program)
+        working = made.temporary - program.made
+        used = (parameters, program.optimizer, program.batch, working, made.program)
         memory = Memory(*used, topology.chip.memory - sum(used))
     seconds = None if made.cost is None else roofline(made.cost, topology.chip)
     return Planned(

@@ -43,6 +43,7 @@ class Program:
       optimizer: bytes a chip of the optimizer state that lies there meanwhile.
       batch: bytes a chip of what it is given beside.
       taken: bytes a chip of all that the program is given.
+      made: of its results, bytes a chip that are counted above.
     """
 
     stage: str
@@ -55,6 +56,7 @@ class Program:
     optimizer: float
     batch: float
     taken: float
+    made: float = 0.0
 
     def __str__(self) -> str:
         return " ".join(text for text in (self.stage, self.name, self.size) if text)
@@ -90,7 +92,7 @@ def _every(frame: Frame, rows: Rows) -> Iterator[Program]:
     if frame.run.base is None:
         variables = a_chip(frame.layout.abstract())
         lower = frame.layout.lower_random
-        yield Program("", "initialisation", "", 1, "random", lower, variables, 0, 0, 0)
+        yield Program("", "initialisation", "", 1, "random", lower, variables, 0, 0, 0, variables)
     for index, stage in enumerate(frame.run.stages):
         name = f"{index + 1}-{stage.name}"
         optimizer = 0.0

@@ -17,8 +17,9 @@ Rows = list[tuple[str, list[str]]]
 
 def table(plan: RunPlan) -> Table:
     """What each program needs of a chip, and how long the run takes."""
-    mesh = ", ".join(f"{name} {size}" for name, size in plan.mesh.items() if size > 1) or "1 chip"
-    made = Table(title=f"{plan.method} on {plan.topology}: {mesh}", box=box.SIMPLE)
+    mesh = ", ".join(f"{name} {size}" for name, size in plan.mesh.items() if size > 1)
+    title = f"{plan.method} on {plan.topology}{': ' if mesh else ''}{mesh}"
+    made = Table(title=title, box=box.SIMPLE)
     made.add_column("of a chip", no_wrap=True)
     for each in plan.programs:
         head = "\n".join(text for text in (each.stage, each.name, each.size) if text)

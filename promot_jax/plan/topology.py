@@ -46,7 +46,8 @@ class Topology:
 
     def __str__(self) -> str:
         of = f"{self.slices} slices of " if self.slices > 1 else ""
-        return f"{of}{self.name} ({len(self.devices)} chips)"
+        count = len(self.devices)
+        return f"{of}{self.name} ({count} chip{'s' if count > 1 else ''})"
 
 
 def stay_on_cpu() -> None:
