@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +22,10 @@ from jaxlib import _hlo, _jax
 from promot_jax.plan.hlo import Instruction, Module, bytes_of
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+BETWEEN_SLICES = {  # libtpu's names
+    "ALL_REDUCE": "all-reduce", "ALL_GATHER": "all-gather", "REDUCE_SCATTER": "reduce-scatter",
+    "ALL_TO_ALL": "all-to-all",
+}  # fmt: skip
 # What moves nothing by itself: names of arrays, and what is counted as the computation it runs.
 FREE = {
     "parameter", "constant", "iota", "tuple", "get-tuple-element", "bitcast", "add-dependency",
@@ -155,28 +160,48 @@ def _collectives(
     found: dict[tuple[str, bool], Collective] = {}
     for name, times in runs:
         # One that is spread over several fusions has the same channel in each of them.
-        by_channel = {_channel(x): x for x in module.fused(name) if _kind(x)}
-        for instruction in by_channel.values():
-            groups = instruction.groups(devices)
-            across = bool(np.any(np.ptp(groups // (devices // slices), axis=1)))
-            made = _made(instruction, groups.shape[1])
-            key = _kind(instruction), across
-            old = found.get(key, Collective(*key[:1], 0, 0.0, 0.0, across))
-            sent = times * made * _share(key[0], groups.shape[1])
-            largest = max(old.largest, made)
-            found[key] = Collective(key[0], old.count + times, old.sent + sent, largest, across)
+        each = (_one(where, x, devices, slices) for where, x in module.fused(name))
+        for one in {x.channel: x for x in each if x is not None}.values():
+            key = one.kind, one.far
+            old = found.get(key, Collective(one.kind, 0, 0.0, 0.0, one.far))
+            sent, largest = old.sent + times * one.sent, max(old.largest, one.made)
+            found[key] = Collective(one.kind, old.count + times, sent, largest, one.far)
     return tuple(found[key] for key in sorted(found))
 
 
-def _kind(instruction: Instruction) -> str | None:
-    """The kind of a collective; None for all else, and where one only ends."""
-    opcode = instruction.opcode.removesuffix("-start")
-    return opcode if opcode in KINDS else None
+class _One(NamedTuple):
+    """A collective: what it leaves on each chip, what a chip sends, whether to other slices."""
+
+    kind: str
+    made: float
+    sent: float
+    far: bool
+    channel: str
+
+
+def _one(where: str, instruction: Instruction, devices: int, slices: int) -> _One | None:
+    """An instruction as a collective, `where` it is; None for all else, and where one only ends."""
+    kind, channel = instruction.opcode.removesuffix("-start"), _channel(instruction)
+    if kind == "send":  # so that the hosts do it, with other slices
+        transfer = re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.rest)
+        if transfer is None:
+            return None
+        kind, n = BETWEEN_SLICES.get(transfer[1], "collective-permute"), slices
+        made = bytes_of(instruction.shape) * (n if kind == "all-gather" else 1)
+        return _One(kind, made, made * _share(kind, n), True, channel)
+    if kind not in KINDS:
+        return None
+    groups = instruction.groups(devices)
+    n, made = groups.shape[1], _made(instruction, groups.shape[1])
+    if where.startswith("all-reduce-scatter"):  # libtpu's name for a fused all-reduce and a slice
+        kind, made = "reduce-scatter", made / n
+    far = bool(np.any(np.ptp(groups // (devices // slices), axis=1)))
+    return _One(kind, made, made * _share(kind, n), far, channel)
 
 
 def _channel(instruction: Instruction) -> str:
     found = re.search(r"channel_id=(\d+)", instruction.rest)
-    return found[1] if found else instruction.name
+    return f"{instruction.opcode} {found[1] if found else instruction.name}"
 
 
 def _made(instruction: Instruction, n: int) -> float:

@@ -177,10 +177,10 @@ class Module:
         instructions = self.computations[name].values()
         return [called for x in instructions if x.opcode in RUNS for called in x.called]
 
-    def fused(self, name: str) -> Iterator[Instruction]:
-        """The instructions of a computation, those that are fused included."""
+    def fused(self, name: str) -> Iterator[tuple[str, Instruction]]:
+        """The instructions of a computation, those that are fused included, and where they are."""
         for instruction in self.computations[name].values():
-            yield instruction
+            yield name, instruction
             if instruction.opcode == "fusion":
                 for called in instruction.called:
                     yield from self.fused(called)

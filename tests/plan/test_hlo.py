@@ -132,3 +132,39 @@ def test_what_is_sent_and_how_far():
     assert (far.sent(False), far.sent(True)) == (0, 400)
     (found,) = near.collectives
     assert (found.kind, found.count, found.largest) == ("all-reduce", 1, 400)
+
+
+BETWEEN_SLICES = f"""HloModule slices
+
+%add (a: f32[], b: f32[]) -> f32[] {{
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}}
+
+%all-reduce-scatter.1 (input: f32[400]) -> f32[100] {{
+  %input = f32[400]{{0}} parameter(0)
+  %i = s32[] constant(0)
+  %all = f32[400]{{0}} all-reduce(%input), {"channel_id=1, replica_groups={{0,1,2,3},{4,5,6,7}}"}\
+, to_apply=%add
+  ROOT %mine = f32[100]{{0}} dynamic-slice(%all, %i), dynamic_slice_sizes={{100}}
+}}
+
+ENTRY %main (x: f32[400]) -> token[] {{
+  %x = f32[400]{{0}} parameter(0)
+  %begin = token[] after-all()
+  %part = f32[100]{{0}} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
+  %send = (f32[100]{{0}}, u32[], token[]) send(%part, %begin), channel_id=1, \
+is_host_transfer=true, frontend_attributes={{_xla_megascale_transfer_type="ALL_REDUCE"}}
+  ROOT %sent = token[] send-done(%send), channel_id=1, is_host_transfer=true
+}}
+"""
+
+
+def test_gradients_that_go_to_other_slices():
+    """As libtpu writes it: within a slice a scattered sum, whose parts the hosts then exchange."""
+    found = cost(Module(BETWEEN_SLICES), 8, slices=2)
+    kinds = {(x.kind, x.between_slices): (x.count, x.sent) for x in found.collectives}
+    assert kinds[("reduce-scatter", False)] == (1, 1200)  # 3 of 4 parts of 1600 bytes
+    assert kinds[("all-reduce", True)] == (1, pytest.approx(400, rel=0.02))
+    assert len(kinds) == 2
