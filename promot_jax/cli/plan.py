@@ -42,8 +42,9 @@ def plan(args: argparse.Namespace, given: Sequence[str]) -> int:
     run = settings.build("Run")
     settings.check_reached(given, text)
     begun = lambda program: say(f"compiling {program}")  # noqa: E731
-    found = make_plan(run, chips, rows, begun)
-    instead = None if found.fits else search(run, chips, found, begun)
+    known: dict = {}
+    found = make_plan(run, chips, rows, begun, known)
+    instead = None if found.fits else search(run, chips, found, begun, known)
     flags = None if instead is None else _flags(instead.settings, text)
     if args.json:
         print(json.dumps(as_json(found) | {"instead": flags}))

@@ -3,10 +3,11 @@
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from typing import Any
 
 import jax
-from jax.stages import Compiled, Lowered
+from jax import stages
 from jaxlib import _hlo
 
 from promot_jax.models import Config
@@ -120,7 +121,7 @@ def plan(
     topology: Topology,
     rows: Rows,
     on_program: OnProgram,
-    only: Collection[tuple[str, str]] | None = None,
+    known: dict[Any, "Compiled"] | None = None,
 ) -> RunPlan:
     """Compiles all programs of a run, in turn, each once.
 
@@ -129,7 +130,7 @@ def plan(
       topology: what to compile for.
       rows: how many rows evaluations have.
       on_program: called before each is compiled.
-      only: (stage, name) of the programs that are asked for; None: all.
+      known: programs that were compiled for other plans; what is compiled now is added.
 
     Raises:
       UserError: settings that no run could have, or a mesh that does not fit the chips.
@@ -137,13 +138,15 @@ def plan(
     if unrolled := not settings.model.scan_layers and layers(settings.model) > FEW_LAYERS:
         model = dataclasses.replace(settings.model, scan_layers=True)
         settings = dataclasses.replace(settings, model=model)
+    known = {} if known is None else known
     framed = frame(settings, make_mesh(settings.mesh, topology.devices))
     planned = []
     for program in programs(framed, rows):
-        if only is not None and (program.stage, program.name) not in only:
-            continue
-        on_program(program)
-        planned.append(_planned(program, _compile(program, topology), topology))
+        key = topology.name, topology.slices, tuple(framed.layout.mesh.shape.items()), program.key
+        if key not in known:
+            on_program(program)
+            known[key] = _compile(program, topology)
+        planned.append(_planned(program, known[key], topology))
     assumed = [PEAK, UPPER, *rows.assumptions]
     assumed += [STAND_IN] * (not topology.chip.compiles) + [SCANNED] * unrolled
     mesh = dict(framed.layout.mesh.shape)
@@ -157,7 +160,7 @@ def layers(model: Config) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Compiled:
+class Compiled:
     """What is kept of a compiled program."""
 
     given: float
@@ -168,7 +171,7 @@ class _Compiled:
     seconds: float
 
 
-def _compile(program: Program, topology: Topology) -> _Compiled:
+def _compile(program: Program, topology: Topology) -> Compiled:
     begun = time.monotonic()
     try:
         lowered = program.lower()
@@ -177,10 +180,10 @@ def _compile(program: Program, topology: Topology) -> _Compiled:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         seconds = time.monotonic() - begun
-        return _Compiled(0, 0, 0, None, _in_short(str(error)), seconds)
+        return Compiled(0, 0, 0, None, _in_short(str(error)), seconds)
     seconds = time.monotonic() - begun
     memory = compiled.memory_analysis()
-    return _Compiled(
+    return Compiled(
         memory.argument_size_in_bytes,
         memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
         memory.generated_code_size_in_bytes,
@@ -196,7 +199,7 @@ def _in_short(said: str) -> str:
     return re.split(r"(?<=[a-z)])\. ", said)[0][:200]
 
 
-def _cost(lowered: Lowered, compiled: Compiled, topology: Topology) -> Cost:
+def _cost(lowered: stages.Lowered, compiled: stages.Compiled, topology: Topology) -> Cost:
     devices, options = len(topology.devices), _hlo.HloPrintOptions()
     options.print_metadata = False
     if topology.chip.compiles:
@@ -207,7 +210,7 @@ def _cost(lowered: Lowered, compiled: Compiled, topology: Topology) -> Cost:
     return Cost(flops(Module(module.to_string(options))) / devices)
 
 
-def _planned(program: Program, made: _Compiled, topology: Topology) -> Planned:
+def _planned(program: Program, made: Compiled, topology: Topology) -> Planned:
     memory = None
     if made.too_much is None:
         # What is given lies in tiles, which may take more than its numbers.

@@ -37,7 +37,7 @@ class Program:
       name: "step", "evaluation" or "initialisation".
       size: of its batch, "64 x 512 + 64"; "" where it has none.
       times: how often it is run.
-      key: equal for programs that are one.
+      key: equal for programs that are one, on one mesh.
       lower: makes it.
       variables: bytes a chip of the model, its prompts included.
       optimizer: bytes a chip of the optimizer state that lies there meanwhile.
@@ -92,7 +92,8 @@ def _every(frame: Frame, rows: Rows) -> Iterator[Program]:
     if frame.run.base is None:
         variables = a_chip(frame.layout.abstract())
         lower = frame.layout.lower_random
-        yield Program("", "initialisation", "", 1, "random", lower, variables, 0, 0, 0, variables)
+        key = ("random", frame.layout.model)
+        yield Program("", "initialisation", "", 1, key, lower, variables, 0, 0, 0, variables)
     for index, stage in enumerate(frame.run.stages):
         name = f"{index + 1}-{stage.name}"
         optimizer = 0.0
@@ -131,6 +132,10 @@ def _step(
         with use(frame.layout.mesh):
             return lower_step(state, frozen, batch, loss=loss, **parts)
 
+    # Which of several prompts is trained, and how fast, makes no difference.
+    arrays = [_shapes(tree) for tree in (state.trained, state.optimizer, frozen, batch)]
+    terms = stage.accumulate, stage.label_smoothing, stage.z_loss
+    key = ("step", frame.layout.model.config, *arrays, *terms)
     data = stage.data
     size = f"{data.batch_size} x {data.input_length} + {data.target_length}"
     variables = a_chip((state.trained, frozen))
@@ -138,9 +143,13 @@ def _step(
     taken = variables + a_chip((state.optimizer, state.key, state.step)) + given
     # The next batch lies there as well.
     return Program(
-        name, "step", size, times, (name, "step", len(state.trained)), lower, variables,
-        a_chip(state.optimizer), 2 * given, taken,
+        name, "step", size, times, key, lower, variables, a_chip(state.optimizer), 2 * given, taken,
     )  # fmt: skip
+
+
+def _shapes(tree: Any) -> tuple[str, ...]:
+    described = (f"{x.shape} {x.dtype} {x.sharding.spec}" for x in jax.tree.leaves(tree))
+    return tuple(sorted(described))
 
 
 def abstract_batch(frame: Frame, stage: Stage) -> Batch:
@@ -181,7 +190,8 @@ def _evaluation(
         size = f"{most} x {length} + {decoding.max_length}"
         given = 2 * 4 * most * length / generator.rows
         yield Program(
-            name, "evaluation", size, due * count, ("generate", most, length, decoding),
+            name, "evaluation", size, due * count,
+            ("generate", frame.layout.model, most, length, decoding),
             lambda most=most: generator.lower(variables, most, length, decoding),
             a_chip(variables), optimizer, given, a_chip(variables) + given,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from promot_jax.errors import UserError
-from promot_jax.plan.planning import OnProgram, RunPlan, plan
+from promot_jax.plan.planning import Compiled, OnProgram, RunPlan, plan
 from promot_jax.plan.rows import Rows
 from promot_jax.plan.topology import Topology
 from promot_jax.run.stage import Run
@@ -33,7 +33,13 @@ class Instead:
     plan: RunPlan
 
 
-def search(run: Run, topology: Topology, found: RunPlan, on_program: OnProgram) -> Instead | None:
+def search(
+    run: Run,
+    topology: Topology,
+    found: RunPlan,
+    on_program: OnProgram,
+    known: dict[Any, Compiled],
+) -> Instead | None:
     """The first settings that fit; None where none of them do.
 
     Args:
@@ -41,20 +47,20 @@ def search(run: Run, topology: Topology, found: RunPlan, on_program: OnProgram) 
       topology: the chips.
       found: its plan.
       on_program: called before each compilation.
+      known: what has been compiled, as of `plan`.
     """
     changed: dict[str, Any] = {}
-    short = {(each.stage, each.name) for each in found.programs if not each.fits}
+    short = {each.name for each in found.programs if not each.fits}
     for name, value in _tries(run):
-        if HELPS[name] and HELPS[name] not in {program for _, program in short}:
+        if HELPS[name] and HELPS[name] not in short:
             continue
-        everywhere = name in ("MESH", "remat")  # what fitted before may no longer
         try:
             new = with_settings(run, changed | {name: value})
-            planned = plan(new, topology, Rows(), on_program, None if everywhere else short)
+            planned = plan(new, topology, Rows(), on_program, known)
         except UserError:  # a mesh, or parts, that this model or batch cannot have
             continue
         changed[name] = value
-        short = {(each.stage, each.name) for each in planned.programs if not each.fits}
+        short = {each.name for each in planned.programs if not each.fits}
         if not short:
             return Instead(changed, planned)
     return None

@@ -24,12 +24,11 @@ MODEL = T5Config(384, 16, 2, 1, 1, 8, 32)
 RUN = Run("planned", "finetune", MODEL, byte(), [STAGE], target="none")
 
 
-def planned(step: bool, evaluation: bool, only=(STEP, EVALUATION)) -> RunPlan:
+def planned(step: bool, evaluation: bool) -> RunPlan:
     """A step and an evaluation, which fit or not."""
     programs = [
         Planned(*name, "", 1, Memory(0, 0, 0, 0, 0, 1 if fits else -1), None, None, None, 0)
         for name, fits in ((STEP, step), (EVALUATION, evaluation))
-        if name in only
     ]
     return RunPlan("finetune", CHIPS_ASKED, {}, tuple(programs), ())
 
@@ -44,10 +43,10 @@ class Tried(list):
 def tried(monkeypatch):
     calls = Tried()
 
-    def plan(run, topology, rows, on_program, only):
+    def plan(run, topology, rows, on_program, known):
         (stage,) = run.stages
         calls.append((run.model.remat, run.mesh, stage.accumulate, stage.evaluations[0].batch_size))
-        return planned(*calls.fits(*calls[-1]), only or (STEP, EVALUATION))
+        return planned(*calls.fits(*calls[-1]))
 
     monkeypatch.setattr(searching, "plan", plan)
     return calls
@@ -55,7 +54,7 @@ def tried(monkeypatch):
 
 def test_the_nearest_that_fits(tried):
     tried.fits = lambda remat, mesh, parts, rows: (remat and parts >= 4, rows <= 32 and mesh)
-    found = search(RUN, CHIPS_ASKED, planned(False, False), None)
+    found = search(RUN, CHIPS_ASKED, planned(False, False), None, {})
     settings = {"remat": True, "MESH": {"fsdp": -1}, "ACCUMULATE": 4, "EVAL_BATCH_SIZE": 32}
     assert found.settings == settings
     assert tried == [
@@ -71,13 +70,13 @@ def test_what_fits_is_left_as_it_is(tried):
     """Remat and parts make no evaluation smaller."""
     run = dataclasses.replace(RUN, mesh={"fsdp": 2, "tensor": 2})
     tried.fits = lambda remat, mesh, parts, rows: (True, rows <= 16)
-    found = search(with_settings(run, {"remat": True}), CHIPS_ASKED, planned(True, False), None)
+    found = search(with_settings(run, {"remat": True}), CHIPS_ASKED, planned(True, False), None, {})
     assert found.settings == {"EVAL_BATCH_SIZE": 16} and len(tried) == 2
 
 
 def test_nothing_fits(tried):
     tried.fits = lambda *_: (False, False)
-    assert search(RUN, CHIPS_ASKED, planned(False, False), None) is None
+    assert search(RUN, CHIPS_ASKED, planned(False, False), None, {}) is None
     assert tried[-1] == (True, {"fsdp": -1, "tensor": 4}, 16, 4)
 
 
@@ -88,5 +87,5 @@ def test_what_a_model_cannot_have_is_passed_over(tried):
         return parts >= 2, True
 
     tried.fits = fits
-    found = search(RUN, CHIPS_ASKED, planned(False, True), None)
+    found = search(RUN, CHIPS_ASKED, planned(False, True), None, {})
     assert found.settings == {"remat": True, "ACCUMULATE": 2}
