@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from promot_jax.plan.planning import RunPlan
     from promot_jax.plan.rows import Rows
     from promot_jax.plan.search import Instead
+    from promot_jax.run import Run
 
 
 def add_arguments(plan: argparse.ArgumentParser) -> None:
@@ -28,7 +29,6 @@ def plan(args: argparse.Namespace, given: Sequence[str]) -> int:
 
     stay_on_cpu()
     chips = topology(args.topology, args.slices)
-    from promot_jax.cli import settings
     from promot_jax.console import say
     from promot_jax.plan.planning import plan as make_plan
     from promot_jax.plan.rows import Rows
@@ -36,11 +36,7 @@ def plan(args: argparse.Namespace, given: Sequence[str]) -> int:
     from promot_jax.plan.table import as_json
 
     rows = Rows()
-    given = ["WORKDIR = 'planned'", *given]
-    text = settings.parse(args.gin_file, given)
-    settings.parse(args.gin_file, [*given, *_without_files(rows)])
-    run = settings.build("Run")
-    settings.check_reached(given, text)
+    run, text = build(args.gin_file, given, rows)
     begun = lambda program: say(f"compiling {program}")  # noqa: E731
     known: dict = {}
     found = make_plan(run, chips, rows, begun, known)
@@ -51,6 +47,18 @@ def plan(args: argparse.Namespace, given: Sequence[str]) -> int:
         return 0
     _print(found, instead, flags)
     return 0
+
+
+def build(files: Sequence[str], given: Sequence[str], rows: "Rows") -> tuple["Run", str]:
+    """The run of gin files and settings, and these as text; `rows` notes what is assumed."""
+    from promot_jax.cli import settings
+
+    given = ["WORKDIR = 'planned'", *given]
+    text = settings.parse(files, given)
+    settings.parse(files, [*given, *_without_files(rows)])
+    run = settings.build("Run")
+    settings.check_reached(given, text)
+    return run, text
 
 
 def _print(found: "RunPlan", instead: "Instead | None", flags: Sequence[str] | None) -> None:
