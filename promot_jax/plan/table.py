@@ -88,8 +88,8 @@ def _time(plan: RunPlan) -> Rows:
 
 
 def _short(number: float) -> str:
-    """Three digits, without an exponent."""
-    return f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}" if abs(number) > 1e-3 else "0"
+    """Three digits, without an exponent where it is large."""
+    return f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 
 def _binary(size: float) -> str:
