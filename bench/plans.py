@@ -17,7 +17,7 @@ from promot_jax.cli.main import bindings, parser
 from promot_jax.cli.plan import build
 from promot_jax.plan.planning import RunPlan, plan
 from promot_jax.plan.rows import Rows
-from promot_jax.plan.table import summary
+from promot_jax.plan.table import short, summary
 from promot_jax.plan.topology import stay_on_cpu, topology
 
 LINE = re.compile(r"^# Hardware: .*?((?:\d+ slices of )?)(\b[a-z]\w*:\d[\dx]*).*$", re.MULTILINE)
@@ -55,9 +55,9 @@ def row(path: Path, found: RunPlan) -> str:
     times = dict.fromkeys(("prompt", "model", "evaluation"), "")
     for each in found.programs:
         name = each.name if each.name == "evaluation" else each.stage.split(", ")[0][2:]
-        times[name] = f"{each.seconds.total:.3g} s, {each.seconds.bound}"
+        times[name] = f"{short(each.seconds.total)} s, {each.seconds.bound}"
     cells = [f"[{path.stem}](../{path})", found.topology.name, f"{used:.1f}", *times.values()]
-    return f"| {' | '.join(cells)} | {found.hours:.3g} | {found.chip_hours:.3g} |"
+    return f"| {' | '.join(cells)} | {short(found.hours)} | {short(found.chip_hours)} |"
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """All programs of a run, compiled for chips that nobody has, and what they come to."""
 
 import dataclasses
-import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -194,9 +193,9 @@ def _compile(program: Program, topology: Topology) -> Compiled:
 
 
 def _in_short(said: str) -> str:
-    """The first sentence of an error that is pages long."""
+    """The beginning of an error that is pages long, in whole sentences."""
     said = " ".join(said.split()).partition("RESOURCE_EXHAUSTED:")[2].strip()
-    return re.split(r"(?<=[a-z)])\. ", said)[0][:200]
+    return said[:160].rpartition(". ")[0] or said[:160]
 
 
 def _cost(lowered: stages.Lowered, compiled: stages.Compiled, topology: Topology) -> Cost:

@@ -51,7 +51,7 @@ def search(
     """
     changed: dict[str, Any] = {}
     short = {each.name for each in found.programs if not each.fits}
-    for name, value in _tries(run):
+    for name, value in _tries(run, len(topology.devices)):
         if HELPS[name] and HELPS[name] not in short:
             continue
         try:
@@ -66,18 +66,18 @@ def search(
     return None
 
 
-def _tries(run: Run) -> Iterator[tuple[str, Any]]:
+def _tries(run: Run, chips: int) -> Iterator[tuple[str, Any]]:
     """Names and values to try in turn."""
     mesh = dict(run.mesh or {})
     whole = mesh.get("fsdp", 1) == mesh.get("tensor", 1) == 1
     if not run.model.remat:
         yield "remat", True
-    if whole:
+    if whole and chips > 1:
         yield "MESH", FSDP
     begun = max(stage.accumulate for stage in run.stages)
     yield from (("ACCUMULATE", parts) for parts in PARTS if parts > begun)
     yield from (("EVAL_BATCH_SIZE", rows) for rows in ROWS)
-    if mesh.get("tensor", 1) == 1:
+    if mesh.get("tensor", 1) == 1 and chips > 4:
         yield "MESH", FSDP_TENSOR
 
 

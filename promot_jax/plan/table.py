@@ -82,12 +82,12 @@ def _time(plan: RunPlan) -> Rows:
         ("at least", [s and _time_of(s.total) for s in seconds]),
         ("bound by", [s and CALLED[s.bound] for s in seconds]),
         ("times", [f"{each.times:,.0f}" for each in plan.programs]),
-        ("hours", [None if each.hours is None else _short(each.hours) for each in plan.programs]),
+        ("hours", [None if each.hours is None else short(each.hours) for each in plan.programs]),
         ("compiled here in", [_time_of(each.compile_seconds) for each in plan.programs]),
     ]
 
 
-def _short(number: float) -> str:
+def short(number: float) -> str:
     """Three digits, without an exponent where it is large."""
     return f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
@@ -99,8 +99,8 @@ def _binary(size: float) -> str:
 def _decimal(number: float, unit: str) -> str:
     for prefix, power in (("P", 15), ("T", 12), ("G", 9), ("M", 6)):
         if number >= 10**power:
-            return f"{_short(number / 10**power)} {prefix}{unit}"
-    return f"{_short(number / 1000)} k{unit}"
+            return f"{short(number / 10**power)} {prefix}{unit}"
+    return f"{short(number / 1000)} k{unit}"
 
 
 def _time_of(seconds: float | None) -> str | None:
@@ -108,8 +108,8 @@ def _time_of(seconds: float | None) -> str | None:
         return None
     for unit, size in (("s", 1), ("ms", 1e-3)):
         if seconds >= size:
-            return f"{_short(seconds / size)} {unit}"
-    return f"{_short(seconds * 1e6)} us"
+            return f"{short(seconds / size)} {unit}"
+    return f"{short(seconds * 1e6)} us"
 
 
 def summary(plan: RunPlan) -> str:
@@ -122,7 +122,7 @@ def summary(plan: RunPlan) -> str:
     used, there = plan.topology.chip.memory - least, plan.topology.chip.memory
     return (
         f"fits {plan.topology}: {used / GIB:.1f} of {there / GIB:.4g} GiB a chip, at least"
-        f" {_short(plan.hours)} hours, {_short(plan.chip_hours)} chip-hours"
+        f" {short(plan.hours)} hours, {short(plan.chip_hours)} chip-hours"
     )
 
 

@@ -16,7 +16,7 @@ from promot_jax.plan.topology import Topology
 from promot_jax.run import Run, Stage
 from promot_jax.training import Part
 
-CHIPS_ASKED = Topology("v5e:2x2", CHIPS["v5e"], 1, ())
+CHIPS_ASKED = Topology("v5e:4x4", CHIPS["v5e"], 1, [None] * 16)
 STEP, EVALUATION = ("1-model", "step"), ("1-model", "evaluation")
 ASKED = Evaluation(["none"], batch_size=64)
 STAGE = Stage("model", [Part("params")], TrainData("none", 32, 8), 10, evaluations=[ASKED])
