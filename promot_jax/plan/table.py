@@ -118,11 +118,13 @@ def summary(plan: RunPlan) -> str:
         bad = next(each for each in plan.programs if not each.fits)
         lacking = bad.too_much or f"{-bad.memory.free / GIB:.1f} GiB a chip are missing"
         return f"does not fit {plan.topology}: {bad.stage} {bad.name}: {lacking}"
-    least = min(each.memory.free for each in plan.programs)
-    used, there = plan.topology.chip.memory - least, plan.topology.chip.memory
+    there = plan.topology.chip.memory
+    used = there - min(each.memory.free for each in plan.programs)
+    room = f"{used / GIB:.1f}" if used >= GIB / 10 else f"{used / 2**20:.0f} MiB"
+    time = f"{short(plan.hours)} hours" if plan.hours >= 0.01 else _time_of(plan.hours * 3600)
     return (
-        f"fits {plan.topology}: {used / GIB:.1f} of {there / GIB:.4g} GiB a chip, at least"
-        f" {short(plan.hours)} hours, {short(plan.chip_hours)} chip-hours"
+        f"fits {plan.topology}: {room} of {there / GIB:.4g} GiB a chip, at least {time},"
+        f" {short(plan.chip_hours)} chip-hours"
     )
 
 
