@@ -28,6 +28,7 @@ STAND_IN = (
     " arithmetic alone"
 )
 
+NO_NETWORK = "of this chip's network between slices nothing is known: it is left out of the time"
 SCANNED = (
     "the layers are planned as scan_layers = True computes them, to compile soon; unrolled, as they"
     " are set, memory differs somewhat"
@@ -147,6 +148,7 @@ def plan(
             known[key] = _compile(program, topology)
         planned.append(_planned(program, known[key], topology))
     assumed = [PEAK, UPPER, *rows.assumptions]
+    assumed += [NO_NETWORK] * (topology.slices > 1 and topology.chip.network is None)
     assumed += [STAND_IN] * (not topology.chip.compiles) + [SCANNED] * unrolled
     mesh = dict(framed.layout.mesh.shape)
     return RunPlan(settings.method, topology, mesh, tuple(planned), tuple(assumed))
