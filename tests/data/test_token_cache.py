@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from promot_jax import data
 from promot_jax.data import building, examples, files, reading, rows
 from promot_jax.data.identity import Describer, Unknown
 from promot_jax.errors import UserError
+from promot_jax.failures import failure
 
 PROMPTS = {"p": np.arange(300, 304)}
 MIXED = {"packing": True, "prompts": "p", "shots": (0, 2)}
@@ -210,6 +212,23 @@ def test_a_directory_that_cannot_be_written(own, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="DATA_CACHE: .*file.* cannot be written .Not a dir.*: set"):
         make(own(lines()), tmp_path / "file" / "cache")
+
+
+def test_a_disk_that_is_full(own, tmp_path):
+    """One line that names the file; nothing half written is left, and with room it goes on."""
+    name, cache = own(lines()), tmp_path / "cache"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        with pytest.raises(OSError) as error:
+            make(name, cache)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = failure(error.value, "run")
+    assert "00000.array_record: the file is larger than is allowed here" in said
+    assert {path.name for path in directory(cache).iterdir()} == {".lock-0", "about.json"}
+    forget()
+    same(make(name, cache), make(name, None))
 
 
 def test_preprocessors_and_lists_of_large_files(tmp_path, monkeypatch):
