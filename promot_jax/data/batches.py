@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import operator
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -159,42 +160,26 @@ class _TaskData:
 
     def __init__(self, data: TrainData, read: TaskRows, name: str, prompt: np.ndarray):
         self._prompt, self._rows, self.layout = prompt, read.rows, read.layout
-        lengths = read.rows.lengths + np.array([len(prompt), 0], np.int32)
+        lengths, added = read.rows.lengths, np.array([len(prompt), 0], np.int32)
         room = data.input_length, data.target_length
-        fits = (lengths <= room).all(axis=1)
+        fits = (lengths <= np.array(room, np.int32) - added).all(axis=1)
         if not fits.any():
-            raise _nothing_fits(name, data, lengths)
+            raise _nothing_fits(name, data, lengths + added)
         self._numbers = None if fits.all() else np.flatnonzero(fits).astype(np.int32)
-        lengths, marks = lengths[fits], read.rows.marks[fits]
-        key = [len(prompt), *room]
+        examples, key = int(np.count_nonzero(fits)), [len(prompt), *room]
         self._packs = None
         if data.packing:
             draws = generator(data.seed, f"pack/{name}")
             found = read.rows.kept(
-                "packs", [*key, data.seed, name], lambda: vars(pack(lengths, room, draws))
+                "packs", [*key, data.seed], lambda: vars(pack(lengths[fits] + added, room, draws))
             )
             self._packs = Packs(**found)
-        units = len(lengths) if self._packs is None else len(self._packs)
-        self.packed = len(lengths) / units
+        units = examples if self._packs is None else len(self._packs)
+        self.packed = examples / units
         self._epochs = Epochs(units, data.seed, name)
-        found = read.rows.kept("digest", key, lambda: _digest(read.rows, fits, lengths))
+        found = read.rows.kept("digest", key, lambda: _digest(read.rows, lengths, fits, added))
         self.digest = str(found["digest"])
-        losses = dataclasses.replace(
-            read.rows.losses,
-            rows=len(lengths),
-            unknown=int(np.count_nonzero(marks & UNKNOWN)),
-            unwritable=int(np.count_nonzero(marks & UNWRITABLE)),
-        )
-        self.report = {
-            "rows": len(fits),
-            "too_long": int(np.count_nonzero(~fits) + np.count_nonzero(marks & LONG)),
-            "examples": len(lengths),
-            "unwritable": losses.unwritable,
-            "lost": str(losses),
-            "units": units,
-            "first": read.first,
-            "more_than_max_rows": read.more,
-        }
+        self.report = _report(read, fits) | {"units": units}
 
     def write(self, batch: dict[str, np.ndarray], places: Mapping[int, int]) -> None:
         """Writes units into rows of a zeroed batch: row -> its place in this task's stream."""
@@ -211,18 +196,44 @@ class _TaskData:
         return kept if self._numbers is None else self._numbers[kept]
 
 
+def _report(read: TaskRows, fits: Bool[np.ndarray, " rows"]) -> dict[str, Any]:
+    """What was read, and what of it fits."""
+    examples, marks = int(np.count_nonzero(fits)), read.rows.marks
+    long = np.count_nonzero(marks & LONG)
+    marks = marks[fits]
+    losses = dataclasses.replace(
+        read.rows.losses,
+        rows=examples,
+        unknown=int(np.count_nonzero(marks & UNKNOWN)),
+        unwritable=int(np.count_nonzero(marks & UNWRITABLE)),
+    )
+    return {
+        "rows": len(fits),
+        "too_long": int(len(fits) - examples + long),
+        "examples": examples,
+        "unwritable": losses.unwritable,
+        "lost": str(losses),
+        "first": read.first,
+        "more_than_max_rows": read.more,
+    }
+
+
 def _digest(
-    rows: Rows, fits: Bool[np.ndarray, " rows"], lengths: Int[np.ndarray, "examples 2"]
+    rows: Rows,
+    lengths: Int[np.ndarray, "rows 2"],
+    fits: Bool[np.ndarray, " rows"],
+    added: Int[np.ndarray, "2"],
 ) -> dict[str, np.ndarray]:
-    """Of the lengths of the examples, prompt included, and of their ids."""
+    """Of the examples' lengths, those of their prompts added, and of their ids."""
     found = hashlib.blake2b(digest_size=8)
     for begin in range(0, len(lengths), STRETCH):
-        found.update(lengths[begin : begin + STRETCH].astype(np.int64).tobytes())
-    begin, tokens = 0, rows.lengths.sum(axis=1)
+        some = slice(begin, begin + STRETCH)
+        found.update((lengths[some][fits[some]] + added).astype(np.int64).tobytes())
+    begin = 0
     for count, ids in rows.blocks():
-        mine = fits[begin : begin + count]
-        if not mine.all():
-            ids = ids[np.repeat(mine, tokens[begin : begin + count])]
+        some = slice(begin, begin + count)
+        if not fits[some].all():
+            ids = ids[np.repeat(fits[some], lengths[some].sum(axis=1))]
         found.update(ids.tobytes())
         begin += count
     return {"digest": np.array(found.hexdigest())}

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int, UInt8
 
 from promot_jax.data.encoded import Arrays, Encoded, Ids
 from promot_jax.data.losses import Losses
 from promot_jax.errors import UserError
-from promot_jax.failures import writing
+from promot_jax.failures import DISK, writing
 from promot_jax.files import fingerprint, read_json, seal, unseal
 
 WHOLE, ABOUT = "whole.json", "about.json"
@@ -47,7 +48,7 @@ class Shard:
         return self._about.exists()
 
     def write(self, parts: Iterable[Encoded]) -> None:
-        """Writes its rows. Raises OSError, or what ArrayRecord raises, where that fails."""
+        """Writes its rows. Raises OSError where that fails."""
         from array_record.python.array_record_module import ArrayRecordWriter
 
         lengths, marks = [np.zeros((0, 2), np.int32)], [np.zeros(0, np.uint8)]
@@ -63,6 +64,11 @@ class Shard:
                 losses += part.losses
             writer.close()
             temporary.replace(self._rows)
+        except RuntimeError as error:  # ArrayRecord's; what the disk says is in its text
+            number = next((n for n in DISK if os.strerror(n) in str(error)), None)
+            if number is None:
+                raise
+            raise OSError(number, os.strerror(number), str(self._rows)) from error
         finally:
             temporary.unlink(missing_ok=True)
         arrays = {"lengths": np.concatenate(lengths), "marks": np.concatenate(marks)}
@@ -136,12 +142,18 @@ class CachedRows:
         return int(self._begins[-1])
 
     @property
-    def lengths(self) -> np.ndarray:
-        return np.concatenate([shard.load("lengths")[0] for shard in self._shards])
+    def lengths(self) -> Int[np.ndarray, "rows 2"]:
+        return self._every("lengths", np.zeros((len(self), 2), np.int32))
 
     @property
-    def marks(self) -> np.ndarray:
-        return np.concatenate([shard.load("marks")[0] for shard in self._shards])
+    def marks(self) -> UInt8[np.ndarray, " rows"]:
+        return self._every("marks", np.zeros(len(self), np.uint8))
+
+    def _every(self, name: str, array: np.ndarray) -> np.ndarray:
+        """An array of all shards, read into one that is there: never are there two of that size."""
+        for shard, begin, end in zip(self._shards, self._begins, self._begins[1:], strict=False):
+            [array[begin:end]] = shard.load(name)
+        return array
 
     def pairs(self, numbers: np.ndarray) -> list[tuple[Ids, Ids]]:
         shards = self._begins.searchsorted(numbers, "right") - 1

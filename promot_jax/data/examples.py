@@ -83,8 +83,7 @@ def _blocks(task: seqio.Task, split: str, limit: int | None = None) -> Iterator[
         for block in parts[split].blocks():
             yield functools.partial(_examples, task, block, text)
         return
-    dataset = task.preprocess_precache(_open(task, split), seed=0)
-    dataset = task.preprocess_postcache(dataset, sequence_length=None, seed=0)
+    dataset = _dataset(task, split)
     _check_features(task, dataset.element_spec)
     blocks = _raw_blocks(dataset if limit is None else dataset.take(limit))
     while block := _next(task, split, blocks):
@@ -106,6 +105,20 @@ def _examples(task: seqio.Task, block: RowBlock, text: bool) -> list[Example]:
     return [_example(task, row, text) for row in block()]
 
 
+def _dataset(task: seqio.Task, split: str) -> tf.data.Dataset:
+    """The rows as the task's preprocessors leave them."""
+    if seqio_cache(task, split) is None:
+        dataset = task.preprocess_precache(_open(task, split), seed=0)
+        return task.preprocess_postcache(dataset, sequence_length=None, seed=0)
+    try:
+        return task.get_dataset(
+            sequence_length=None, split=split, use_cached=True, shuffle=False, seed=0,
+            num_epochs=1, trim_output_features=False,
+        )  # fmt: skip
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise _unreadable(task, split, error) from error
+
+
 def _open(task: seqio.Task, split: str) -> tf.data.Dataset:
     """The raw rows. Sources read, download or look for files here, and fail in many ways."""
     try:
@@ -118,6 +131,17 @@ def _open(task: seqio.Task, split: str) -> tf.data.Dataset:
         f"task {task.name!r} has no split {split!r}{near(split, splits)}; its splits are"
         f" {sorted(splits)}"
     )
+
+
+def seqio_cache(task: seqio.Task, split: str) -> str | None:
+    """The directory in which `seqio_cache_tasks` has left a split of the task, if it has.
+
+    Which directories there are, `seqio.add_global_cache_dirs` says.
+    """
+    if not task.supports_caching or (directory := task.cache_dir) is None:
+        return None
+    there = tf.io.gfile.exists(seqio.utils.get_cached_info_path(directory, split))
+    return directory if there else None
 
 
 def _unreadable(task: seqio.Task, split: str, error: Exception) -> UserError:

@@ -18,13 +18,14 @@ import site
 import sys
 import sysconfig
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from promot_jax.data.cache import load, make_directory, save
+from promot_jax.data.examples import seqio_cache
 from promot_jax.data.file_parts import FileSource
 from promot_jax.data.quiet import seqio, tf
 from promot_jax.data.tasks import task_info
@@ -58,7 +59,7 @@ def task_identity(task: seqio.Task, split: str, shots: bool, files: "Files") -> 
     splits = dict.fromkeys([split, *(["train"] if shots else [])])
     found = {
         "task": task.name,
-        "sources": {each: _source(task.source, each, describe, files) for each in splits},
+        "sources": {each: _source(task, each, describe, files) for each in splits},
         "preprocessors": describe(list(task.preprocessors)),
         "features": {
             name: [feature.dtype.name, feature.rank, feature.add_eos]
@@ -75,23 +76,30 @@ def library(kind: str) -> str:
     return f"{name} {importlib.metadata.version(name)}" if name else ""
 
 
-def _source(source: seqio.DataSource, split: str, describe: "Describer", files: "Files") -> Any:
+def _source(task: seqio.Task, split: str, describe: "Describer", files: "Files") -> Any:
+    source = task.source
     if isinstance(source, FileSource):
         part = source.parts[split]
         return ["file", files.digest(part.path), describe(part.about)]
     try:
+        if (directory := seqio_cache(task, split)) is not None:
+            return ["seqio", _states(tf.io.gfile.glob(f"{directory}/*{split}*"))]
         if isinstance(source, seqio.TfdsDataSource):
             loader = source.tfds_dataset
             name = loader.resolved_tfds_name(split)  # with configuration and version
             return ["tfds", name, repr(loader), str(loader.size(split))]
         if isinstance(source, seqio.FileDataSource):
-            shards = source.list_shards(split)
-            state = [tf.io.gfile.stat(path) for path in shards]
-            sizes = [[stat.length, stat.mtime_nsec] for stat in state]
-            return ["files", describe(vars(source)), [*map(os.path.basename, shards)], sizes]
+            return ["files", describe(vars(source)), _states(source.list_shards(split))]
     except Exception as error:  # who reads it says so
         raise Unknown(f"{type(error).__name__}: {error}") from error
     return describe(source)
+
+
+def _states(paths: Sequence[str]) -> list[Any]:
+    """Names, sizes and times of files."""
+    stats = [tf.io.gfile.stat(path) for path in sorted(paths)]
+    names = [os.path.basename(path) for path in sorted(paths)]
+    return [names, [[stat.length, stat.mtime_nsec] for stat in stats]]
 
 
 class Files:

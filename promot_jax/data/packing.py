@@ -64,7 +64,7 @@ def pack(lengths: np.ndarray, room: tuple[int, int], rng: np.random.Generator) -
             bins.put(slot, x, y)
             packs[place] = opened[slot]
     members = order[packs.argsort(kind="stable")]
-    return Packs(members, np.bincount(packs, minlength=count).cumsum())
+    return Packs(members, np.bincount(packs, minlength=count).cumsum(dtype=np.int32))
 
 
 class _OpenPacks:

@@ -13,6 +13,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import gc
 import json
 import math
 import os
@@ -121,22 +122,35 @@ def read(name: str, **settings) -> TaskRows:
 @functools.lru_cache(maxsize=64)
 def _read(wanted: Wanted) -> TaskRows:
     blocks = _Blocks(wanted)
-    if wanted.cache is None:
-        return _in_memory(blocks)
-    found = None if _begun(wanted) else _in_memory(blocks, LARGE)
-    return found or _on_disk(wanted, blocks) or _in_memory(blocks)
+    with _few_collected():
+        if wanted.cache is None:
+            return _in_memory(blocks)
+        found = None if _begun(wanted) else _in_memory(blocks, LARGE)
+        return found or _on_disk(wanted, blocks) or _in_memory(blocks)
+
+
+@contextlib.contextmanager
+def _few_collected() -> Iterator[None]:
+    """Python's garbage collector leaves alone what is there now: TensorFlow and JAX have millions
+    of objects, and to look through them again and again takes a tenth of the time."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _in_memory(blocks: "_Blocks", most: int | None = None) -> TaskRows | None:
     """The rows, if there are no more than `most`."""
-    parts, rows = [], 0
+    found, rows = [], 0
     with contextlib.closing(blocks.encode()) as encoded:
         for _, part in encoded:
-            if part is not None:
-                parts.append(part)
-                rows += len(part)
+            found.append(part)
+            rows += 0 if part is None else len(part)
             if most is not None and rows > most:
+                blocks.known = dict(enumerate(found))
                 return None
+    parts = [part for part in found if part is not None]
     if not parts:
         raise blocks.empty()
     return TaskRows(MemoryRows(parts), blocks.layout, parts[0].first, blocks.more)
@@ -198,6 +212,7 @@ class _Blocks:
     Attributes:
       layout: how the model reads the rows.
       more: whether there were more rows than were to be read, when they have been.
+      known: those that are encoded already, by their numbers, until they are given.
     """
 
     def __init__(self, wanted: Wanted):
@@ -207,6 +222,7 @@ class _Blocks:
         )  # fmt: skip
         self._wanted, self._encoder = wanted, encoder
         self.layout, self.more = encoder.layout, False
+        self.known: dict[int, Encoded | None] = {}
 
     def encode(
         self, passed_over: Callable[[int], bool] = lambda number: False
@@ -221,12 +237,17 @@ class _Blocks:
                 rows = block()
                 self.more, block = len(rows) > left, functools.partial(list, rows[:left])
                 left -= min(left, len(rows))
-            yield functools.partial(self._encode, number, None if passed_over(number) else block)
+            known, over = self.known.pop(number, None), passed_over(number)
+            yield functools.partial(self._encode, number, None if over else block, known)
             if self.more:
                 return
 
-    def _encode(self, number: int, block: Block | None) -> tuple[int, Encoded | None]:
-        examples = block() if block is not None else []
+    def _encode(
+        self, number: int, block: Block | None, known: Encoded | None
+    ) -> tuple[int, Encoded | None]:
+        if block is None or known is not None:
+            return number, known if block is not None else None
+        examples = block()
         return number, self._encoder.encode(examples, self._wanted.room) if examples else None
 
     def count(self) -> int | None:

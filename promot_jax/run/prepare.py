@@ -139,13 +139,22 @@ def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, owner) -> P
 
 
 def token_cache(settings: Run) -> str:
-    """The directory in which the tokens of large tasks are kept."""
-    if settings.data_cache is not None:
-        return settings.data_cache
+    """The directory in which the tokens of large tasks are kept.
+
+    Raises:
+      UserError: it is the work directory.
+    """
     if is_url(settings.workdir):
         home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        return expand(f"{home}/promot_jax/{TOKEN_CACHE}")
-    return str(Path(settings.workdir).absolute().parent / TOKEN_CACHE)
+        return settings.data_cache or expand(f"{home}/promot_jax/{TOKEN_CACHE}")
+    workdir = Path(settings.workdir).absolute()
+    found = settings.data_cache or str(workdir.parent / TOKEN_CACHE)
+    if os.path.realpath(found) == os.path.realpath(workdir):
+        raise UserError(
+            f"WORKDIR = {settings.workdir!r} is where tokens of large tasks are kept: choose"
+            " another, or set another DATA_CACHE"
+        )
+    return found
 
 
 def check_context(settings: Run) -> None:

@@ -42,6 +42,7 @@ DATA = [
     ),
     Bad("no file", run(*own_task("none.tsv", "NAME")), ["'none.tsv'", "check the path"]),
     Bad("wrong ending", run(*own_task("mine.doc", "NAME")), ["'mine.doc'", ".tsv"]),
+    Bad("cache in a bucket", run(DATA_CACHE="gs://a/b"), ["DATA_CACHE = 'gs://a/b'", "on a disk"]),
     Bad("nothing fits", run(INPUT_LENGTH=2), ["none of", "input_length=2", "needs"]),
     Bad("bad too_long", run(TOO_LONG="cut"), ["too_long='cut'", "'trim'"]),
     Bad("too many shots", run(TRAIN_SHOTS=(99,)), ["shots=99", "ask for fewer"]),

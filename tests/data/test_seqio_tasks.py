@@ -1,9 +1,14 @@
 """Ordinary SeqIO tasks: token ids of a vocabulary of their own."""
 
+import json
+import os
+
 import pytest
 import seqio
+import tensorflow as tf
 
 from promot_jax import data
+from promot_jax.data import reading
 from promot_jax.errors import UserError
 
 
@@ -63,3 +68,50 @@ def test_task_without_inputs(source):
     )
     with pytest.raises(UserError, match="no feature 'inputs'"):
         data.load_examples("only_targets", "train")
+
+
+@pytest.fixture
+def seqio_cached(source, tmp_path):
+    """A task whose rows `seqio_cache_tasks` has written: the name, and what it left."""
+
+    def upper(dataset):
+        return dataset.map(lambda row: {k: tf.strings.upper(v) for k, v in row.items()})
+
+    name = f"seqio_cached_{tmp_path.name}"
+    rows = source({"train": {"inputs": ["a"], "targets": ["b"]}})
+    placeholder = seqio.CacheDatasetPlaceholder()
+    task = data.add_task(name, rows, [upper, placeholder, upper], [])
+    directory = tmp_path / name
+    directory.mkdir()
+    text = {"shape": [], "dtype": "string"}
+    info = {"features": {"inputs": text, "targets": text}, "num_shards": 1}
+    (directory / "info.train.json").write_text(json.dumps(info), encoding="utf-8")
+    (directory / "stats.train.json").write_text('{"examples": 40}', encoding="utf-8")
+    with tf.io.TFRecordWriter(str(directory / "train.tfrecord-00000-of-00001")) as writer:
+        for i in range(40):
+            row = {"inputs": f"x{i}".encode(), "targets": b"y"}
+            writer.write(seqio.utils.dict_to_tfexample(row).SerializeToString())
+    (directory / "COMPLETED").touch()
+    assert task.cache_dir is None
+    before = seqio.get_global_cache_dirs()
+    seqio.set_global_cache_dirs([str(tmp_path)])
+    yield name, directory
+    seqio.set_global_cache_dirs(before)
+
+
+def test_what_seqio_has_cached_is_read_as_it_lies(seqio_cached, tmp_path, monkeypatch):
+    """With what comes behind the placeholder; and of its rows there is a token cache, too."""
+    name, directory = seqio_cached
+    found = data.load_examples(name, "train")
+    assert [e.inputs for e in found] == [f"X{i}" for i in range(40)]
+    assert {e.targets for e in found} == {"Y"}
+    monkeypatch.setattr(reading, "LARGE", 20)
+    cache, caches = tmp_path / "tokens", []
+    for _ in range(2):
+        data.Batches(data.TrainData(name, 8, 8), data.byte(), 259, cache=str(cache))
+        caches.append(len(list(cache.iterdir())))
+        path = directory / "train.tfrecord-00000-of-00001"
+        os.utime(path, ns=(0, 0))  # as if written anew
+        reading._read.cache_clear()
+        reading._place.cache_clear()
+    assert caches == [1, 2]

@@ -2,7 +2,13 @@
 
 import dataclasses
 import json
+import os
+import resource
 import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +19,7 @@ from promot_jax import data
 from promot_jax.data import building, examples, files, reading, rows
 from promot_jax.data.identity import Describer, Unknown
 from promot_jax.errors import UserError
+from promot_jax.failures import failure
 
 PROMPTS = {"p": np.arange(300, 304)}
 MIXED = {"packing": True, "prompts": "p", "shots": (0, 2)}
@@ -207,6 +214,23 @@ def test_a_directory_that_cannot_be_written(own, tmp_path):
         make(own(lines()), tmp_path / "file" / "cache")
 
 
+def test_a_disk_that_is_full(own, tmp_path):
+    """One line that names the file; nothing half written is left, and with room it goes on."""
+    name, cache = own(lines()), tmp_path / "cache"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        with pytest.raises(OSError) as error:
+            make(name, cache)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = failure(error.value, "run")
+    assert "00000.array_record: the file is larger than is allowed here" in said
+    assert {path.name for path in directory(cache).iterdir()} == {".lock-0", "about.json"}
+    forget()
+    same(make(name, cache), make(name, None))
+
+
 def test_preprocessors_and_lists_of_large_files(tmp_path, monkeypatch):
     """What TensorFlow makes of a file's rows, read a block at a time."""
     rows = [{"q": f"q {i}", "n": i % 2, "all": [f"a{i}"] * (1 + i % 3)} for i in range(90)]
@@ -300,3 +324,32 @@ def test_descriptions_are_of_values_and_not_of_places():
     assert json.dumps(Describer()(value(np.arange(4), 1))) != say[0]
     with pytest.raises(Unknown, match="object"):
         Describer()(object())
+
+
+def test_two_hosts(tmp_path):
+    """On a disk of both each makes its shards, on disks of their own all; one's error ends both."""
+    text = "".join(f"{x}\t{y}\n" for x, y in lines(300))
+    (tmp_path / "rows.tsv").write_text(text, encoding="utf-8")
+    (tmp_path / "bad.tsv").write_text(f"{text}\tno input\n", encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    own = {"XLA_FLAGS": "", "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    command = [sys.executable, str(Path(__file__).with_name("token_cache_host.py")), str(tmp_path)]
+    started = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, env=os.environ | own | {"JAX_PROCESS_ID": str(index)}
+        )
+        for index in range(2)
+    ]
+    shared, alone, bad = zip(
+        *(json.loads(host.communicate(timeout=300)[0].splitlines()[-1]) for host in started),
+        strict=True,
+    )
+    assert len({digest for digest, _ in (*shared, *alone)}) == 1
+    every = [f"{number:05}" for number in range(10)]
+    assert [shards for _, shards in shared] == [every[::2], every[1::2]]
+    assert [shards for _, shards in alone] == [every, every]
+    [first], [second] = bad
+    assert "another host could not make its part of the token cache" in first
+    assert "1 malformed row: line 301: inputs is empty" in second
