@@ -148,7 +148,8 @@ def generate_all(
 
     logits = _of_rows(logits)
     if decoding.beams > 1:
-        return _beam_search(step, ends, logits, cache, decoding)
+        axis = int(model.config.scan_layers)
+        return _beam_search(step, ends, logits, cache, decoding, axis)
     rows = jnp.arange(len(inputs)) if rows is None else rows
     ids, scores = _sample(step, ends, logits, cache, decoding, rows)
     return ids[:, None], scores[:, None]
@@ -242,14 +243,25 @@ def _penalty(length: int | Int[Array, ""], decoding: Decoding) -> float | Float[
     return base**decoding.length_penalty
 
 
-def _take(tree: Any, beams: Int[Array, "batch k"]) -> Any:
-    """Picks beams of every leaf [batch, beams, ...]; each row's, on the device that has it."""
+def _take(tree: Any, beams: Int[Array, "batch k"], axis: int = 0) -> Any:
+    """Picks beams of every leaf [..., batch, beams, ...], whose batch is this axis."""
 
     def take(x):
-        places = beams.reshape(beams.shape + (1,) * (x.ndim - 2))
-        return jnp.take_along_axis(x, places, axis=1, mode="promise_in_bounds")
+        places = beams.reshape((1,) * axis + beams.shape + (1,) * (x.ndim - 2 - axis))
+        return jnp.take_along_axis(x, places, axis=axis + 1, mode="promise_in_bounds")
 
     return jax.tree.map(take, tree)
+
+
+def _split(tree: Any, beams: int, axis: int) -> Any:
+    """Every leaf's rows, along this axis, as [batch, beams]."""
+    return jax.tree.map(lambda x: x.reshape(*x.shape[:axis], -1, beams, *x.shape[axis + 1 :]), tree)
+
+
+def _join(tree: Any, axis: int) -> Any:
+    """The inverse of `_split`; rows lie on the devices that have the batch's."""
+    join = lambda x: x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])  # noqa: E731
+    return in_rows(jax.tree.map(join, tree), axis)
 
 
 def _best(scores: Float[Array, "batch beams vocab"], count: int) -> tuple[Array, Array, Array]:
@@ -293,8 +305,8 @@ def _extend(
     return _Beams(live_scores, ids, done_scores, done_ids, still_open), _take(parents, live)
 
 
-def _beam_search(step, ends, logits, cache, decoding):
-    """Beam search with separate live and finished beams."""
+def _beam_search(step, ends, logits, cache, decoding, axis=0):
+    """Beam search with separate live and finished beams; `axis` is the cache's batch."""
     batch = logits.shape[0]
     beams, length = decoding.beams, decoding.max_length
     # At the start all beams are the same one: only the first may be extended.
@@ -303,8 +315,7 @@ def _beam_search(step, ends, logits, cache, decoding):
     state = _Beams(live, ids, jnp.full((batch, beams), NEVER), ids, jnp.ones((batch, 1), bool))
     logits = jnp.repeat(logits[:, None], beams, axis=1)
     state, parents = _extend(state, logits, 0, ends, decoding)
-    cache = in_rows(jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), cache))
-    by_beam = lambda x: x.reshape(batch, beams, *x.shape[1:])  # noqa: E731
+    cache = in_rows(jax.tree.map(lambda x: jnp.repeat(x, beams, axis=axis), cache), axis)
 
     def going(carry):
         index, state, _ = carry
@@ -314,9 +325,9 @@ def _beam_search(step, ends, logits, cache, decoding):
         index, state, cache = carry
         last = jax.lax.dynamic_index_in_dim(state.live_ids, index - 1, axis=2, keepdims=False)
         logits, cache = step(last.reshape(-1), cache, index)
-        state, parents = _extend(state, by_beam(logits), index, ends, decoding)
-        cache = _take(jax.tree.map(by_beam, cache), parents)
-        return index + 1, state, in_rows(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), cache))
+        state, parents = _extend(state, _split(logits, beams, 0), index, ends, decoding)
+        cache = _take(_split(cache, beams, axis), parents, axis)
+        return index + 1, state, _join(cache, axis)
 
     _, state, _ = jax.lax.while_loop(going, body, (jnp.int32(1), state, cache))
     # A row where nothing finished answers with its live beams.

@@ -148,21 +148,20 @@ class Stack(nn.Module):
         """Runs the layers; each gets its number, its own part of `caches`, and `shared` as it is.
 
         A cache is a list of one tree a layer, or with `scan_layers` one tree with the layers along
-        axis 1 (the batch stays axis 0); None where there is none. A layer returns x and a tuple of
-        new caches, or None. Returns x and the new caches.
+        its first axis (along another they would be copied for every token); None where there is
+        none. A layer returns x and a tuple of new caches, or None. Returns x and the new caches.
         """
         config, layer = self.config, self.layer
         if config.remat:  # a layer's number, the argument behind self and x, stays a plain one
             static = () if config.scan_layers else (2,)
             layer = nn.remat(layer, prevent_cse=not config.scan_layers, static_argnums=static)
         if config.scan_layers:
-            axes = (0,) + (1,) * len(caches) + (nn.broadcast,) * len(shared)
+            axes = (0,) + (0,) * len(caches) + (nn.broadcast,) * len(shared)
             scan = nn.scan(
                 layer,
                 variable_axes={"params": 0},
                 split_rngs={"params": True},
                 in_axes=axes,
-                out_axes=1,
                 metadata_params={nn.PARTITION_NAME: "layers"},
             )
             return scan(config, name="layers")(x, jnp.arange(self.count), *caches, *shared)

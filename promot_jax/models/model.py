@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from promot_jax.models.config import Config
 
 Batch = dict[str, Array]
-Cache = Any  # a tree of arrays, the batch along their first axis
+Cache = Any  # a tree of arrays, the batch along their first axis, or behind that of scanned layers
 
 
 class Model(Protocol):

@@ -99,9 +99,15 @@ def constrain(
     return x if module.is_initializing() else lay_out(x, axes)
 
 
-def in_rows(tree: Any) -> Any:
-    """Lays the first axis of every array out as the batch; the others as the compiler likes."""
-    return jax.tree.map(lambda x: lay_out(x, ("batch", *[ANY] * (x.ndim - 1))), tree)
+def in_rows(tree: Any, axis: int = 0) -> Any:
+    """Lays this axis of every array out as the batch; the others as the compiler likes."""
+
+    def place(x):
+        names = [ANY] * x.ndim
+        names[axis] = "batch"
+        return lay_out(x, names)
+
+    return jax.tree.map(place, tree)
 
 
 def by_row(function: Callable[[Array], Any], x: Shaped[Array, "batch ..."]) -> Any:

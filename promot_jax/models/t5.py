@@ -252,7 +252,7 @@ class T5(nn.Module):
         config = self.config
         shape = (batch, config.num_heads, length, config.head_dim)
         if config.scan_layers:
-            shape = (batch, config.num_decoder_layers, *shape[1:])
+            shape = (config.num_decoder_layers, *shape)
             return {name: jnp.zeros(shape, config.dtype) for name in ("key", "value")}
         layer = lambda: {name: jnp.zeros(shape, config.dtype) for name in ("key", "value")}  # noqa: E731
         return [layer() for _ in range(config.num_decoder_layers)]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shardings_run import ANSWERS, MESHES, ROWS, SIZES, STEPS, TARGETS
-from tiny_training import DECODER, KINDS, T5
+from shardings_run import ANSWERS, MESHES, ROWS, SCORES, SIZES, STEPS, TARGETS
+from tiny_training import DECODER, T5
 
 HERE = Path(__file__).parent
 EMBED, VOCAB = SIZES["emb_dim"], SIZES["vocab_size"]
@@ -78,13 +78,13 @@ def test_between_slices_there_is_no_row(compiled):
     """A slice gathers its own rows alone."""
     for _, shape in compiled["steps"][f"{T5} slice_fsdp"]["exchanges"]:
         assert ROWS not in shape, shape
-    assert any(ROWS in shape for _, shape in compiled["steps"][f"{T5} fsdp"]["exchanges"])
+    assert any(ROWS in shape for _, shape in compiled["steps"][f"{DECODER} fsdp"]["exchanges"])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_scoring_gathers_a_few_positions(compiled, kind):
-    matrices = parts(compiled["shapes"][kind])
-    for _, shape in compiled["scores"][f"{kind} fsdp"]["exchanges"]:
+@pytest.mark.parametrize("name", [" ".join(case) for case in SCORES])
+def test_scoring_gathers_a_few_positions(compiled, name):
+    matrices = parts(compiled["shapes"][name.split()[0]])
+    for _, shape in compiled["scores"][name]["exchanges"]:
         assert math.prod(shape) < (VOCAB * EMBED if tuple(shape) in matrices else HIDDEN), shape
 
 
