@@ -53,9 +53,9 @@ def build(files: Sequence[str], given: Sequence[str], rows: "Rows") -> tuple["Ru
     """The run of gin files and settings, and these as text; `rows` notes what is assumed."""
     from promot_jax.cli import settings
 
-    given = ["WORKDIR = 'planned'", *given]
-    text = settings.parse(files, given)
-    settings.parse(files, [*given, *_without_files(rows)])
+    defaults = ["WORKDIR = 'planned'", "VOCABULARY_FILE = ''"]  # which a plan does without
+    text = settings.parse(files, given, defaults)
+    settings.parse(files, [*given, *_without_files(rows)], defaults)
     run = settings.build("Run")
     settings.check_reached(given, text)
     return run, text

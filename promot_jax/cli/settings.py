@@ -30,8 +30,8 @@ HINTS = {
 }
 
 
-def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
-    """Reads gin files in the order that `gin_files` says, then bindings.
+def parse(files: Sequence[str], bindings: Sequence[str], defaults: Sequence[str] = ()) -> str:
+    """Reads gin files in the order that `gin_files` says, then bindings; defaults before all.
 
     Returns the settings in force as text.
 
@@ -41,6 +41,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> str:
     """
     gin.clear_config()
     import_modules(())  # so that gin files find those of the working directory too
+    gin.parse_config(list(defaults))
     for file in in_order(files, [binding.partition("=")[0].strip() for binding in bindings]):
         with _gin_errors(f"--gin_file={file}"):
             gin.parse_config_file(file)

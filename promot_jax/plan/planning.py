@@ -135,14 +135,15 @@ def plan(
     Raises:
       UserError: settings that no run could have, or a mesh that does not fit the chips.
     """
+    known, mesh = {} if known is None else known, make_mesh(settings.mesh, topology.devices)
+    framed = frame(settings, mesh)
+    random = framed.layout
     if unrolled := not settings.model.scan_layers and layers(settings.model) > FEW_LAYERS:
         model = dataclasses.replace(settings.model, scan_layers=True)
-        settings = dataclasses.replace(settings, model=model)
-    known = {} if known is None else known
-    framed = frame(settings, make_mesh(settings.mesh, topology.devices))
+        framed = frame(dataclasses.replace(settings, model=model), mesh)
     planned = []
-    for program in programs(framed, rows):
-        key = topology.name, topology.slices, tuple(framed.layout.mesh.shape.items()), program.key
+    for program in programs(framed, rows, random):
+        key = topology.name, topology.slices, tuple(mesh.shape.items()), program.key
         if key not in known:
             on_program(program)
             known[key] = _compile(program, topology)
@@ -150,8 +151,7 @@ def plan(
     assumed = [PEAK, UPPER, *rows.assumptions]
     assumed += [NO_NETWORK] * (topology.slices > 1 and topology.chip.network is None)
     assumed += [STAND_IN] * (not topology.chip.compiles) + [SCANNED] * unrolled
-    mesh = dict(framed.layout.mesh.shape)
-    return RunPlan(settings.method, topology, mesh, tuple(planned), tuple(assumed))
+    return RunPlan(settings.method, topology, dict(mesh.shape), tuple(planned), tuple(assumed))
 
 
 def layers(model: Config) -> int:

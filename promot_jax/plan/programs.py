@@ -24,6 +24,7 @@ from promot_jax.run.stage import Stage
 from promot_jax.training import State, begin, replicated, thaw, use
 from promot_jax.training.loop import lower_step
 from promot_jax.training.mesh import BATCH
+from promot_jax.training.variables import Layout
 
 LONGEST = 512  # tokens of an evaluation's inputs, where neither it nor the stage says
 
@@ -76,10 +77,13 @@ def _itemsize(dtype: Any) -> int:
     return 8 if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) else dtype.itemsize
 
 
-def programs(frame: Frame, rows: Rows) -> list[Program]:
-    """All programs of a run, in its order, those of all stages that are one in one place."""
+def programs(frame: Frame, rows: Rows, random: Layout) -> list[Program]:
+    """All programs of a run, in its order, those of all stages that are one in one place.
+
+    `random`: the layout in which random weights are made, where the run has no base.
+    """
     found: dict[Any, Program] = {}
-    for new in _every(frame, rows):
+    for new in _every(frame, rows, random):
         if old := found.get(new.key):
             stage = old.stage if new.stage in old.stage.split(", ") else f"{old.stage}, {new.stage}"
             times, optimizer = old.times + new.times, max(old.optimizer, new.optimizer)
@@ -88,11 +92,11 @@ def programs(frame: Frame, rows: Rows) -> list[Program]:
     return list(found.values())
 
 
-def _every(frame: Frame, rows: Rows) -> Iterator[Program]:
+def _every(frame: Frame, rows: Rows, random: Layout) -> Iterator[Program]:
     if frame.run.base is None:
         variables = a_chip(frame.layout.abstract())
-        lower = frame.layout.lower_random
-        key = ("random", frame.layout.model)
+        lower = random.lower_random
+        key = ("random", random.model)
         yield Program("", "initialisation", "", 1, key, lower, variables, 0, 0, 0, variables)
     for index, stage in enumerate(frame.run.stages):
         name = f"{index + 1}-{stage.name}"

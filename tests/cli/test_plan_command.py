@@ -42,6 +42,14 @@ def test_what_cannot_be_planned(promot, tmp_path, given):
     assert line.startswith("promot plan: ") and all(text in line for text in BAD[given])
 
 
+def test_only_what_a_plan_needs_is_missing(promot, tmp_path):
+    """A decoder's model file has no vocabulary, and a plan needs none."""
+    model = "--gin_file=gin/models/gemma3_270m.gin"
+    done = promot(["plan", "--topology=h100:2", RECIPE[0], model], tmp_path)
+    assert done.code == 2 and "settings are missing: TASK" in done.err
+    assert "VOCABULARY" not in done.err and "WORKDIR" not in done.err
+
+
 def test_a_base_that_is_not_there(promot, tmp_path):
     """Only of_base.gin needs it, which has the model's sizes from there."""
     model = ["--gin_file=gin/models/of_base.gin", "--gin.BASE='bases/none'"]
