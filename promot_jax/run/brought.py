@@ -31,7 +31,7 @@ class Brought:
     def __init__(self, source: Path, output: Path, folder: Path):
         self._theirs = output if in_bucket(output) else None
         self._places: dict[str, str] = {}  # ours -> theirs, for messages
-        self._due, self._sent = 0.0, {}
+        self._due, self._sent = time.monotonic() + EVERY, {}
         with naming("--input", source, "read"):
             self.source = self._fetched(source, folder / "input")
         with naming("--output", output, "written"):
@@ -48,6 +48,7 @@ class Brought:
         self._places[str(ours)] = str(path)
         with contextlib.suppress(FileNotFoundError) if missing_ok else contextlib.nullcontext():
             path.download(ours)
+            self._sent[ours] = _state(ours)
         return ours
 
     def named(self, text: str) -> str:
@@ -100,11 +101,10 @@ def brought(source: Path, output: Path) -> Iterator[Brought]:
         here = Brought(source, output, folder)
         try:
             yield here
-        except UserError as error:
-            here.bring_back(now=True)
-            raise UserError(here.named(str(error))) from error
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(OSError):
                 here.bring_back(now=True)
+            if isinstance(error, UserError):
+                raise UserError(here.named(str(error))) from error
             raise
         here.bring_back(now=True)

@@ -88,7 +88,18 @@ INFER_MORE = [
     Bad("infer: long name", infer(f"--output={'a' * 300}"), ["--output", "too long"]),
     Bad("infer: NUL in WORKDIR", ["infer", "a\0", "--input=a", "--output=b"], ["NUL character"]),
     Bad("infer: rather long name", infer(f"--output={'a' * 245}"), ["File name too long"], ASKED),
-    Bad("infer: of a bucket", infer("--input=gs://a/b.jsonl"), ["gs://a/b.jsonl is a URL"]),
+    Bad(
+        "infer: of no bucket", infer("--input=gs://a/b.jsonl"), ["--input: 'gs://a/b.jsonl'", "'a'"]
+    ),
+    Bad(
+        "infer: of a bucket", infer("--input=gs://abc/b.jsonl"), ["gs://abc/b.jsonl cannot be read"]
+    ),
+    Bad(
+        "infer: to no bucket",
+        infer("--output=gs://none-a/b"),
+        ["--output gs://none-a/b", "no such"],
+    ),
+    Bad("infer: to S3", infer("--output=s3://abc/b"), ["--output: 's3://abc/b'", "gs://"]),
     Bad("infer: axis twice", infer("--mesh=data=1,data=2"), ["--mesh", "for each"], ASKED),
     Bad("infer: to a device", infer("--output=/dev/null"), ["/dev/null is a device"], ASKED),
     Bad(

@@ -52,6 +52,16 @@ def kind(request):
 
 
 @pytest.fixture(scope="session")
+def undisturbed(start, kind, tmp_path_factory):
+    """A work directory of a run that nothing has happened to, in a process of its own."""
+    from killed_runs import finish
+
+    workdir = tmp_path_factory.mktemp("undisturbed") / "work"
+    finish(start, workdir, kind)
+    return workdir
+
+
+@pytest.fixture(scope="session")
 def served(task, kind, tmp_path_factory):
     """A work directory with a model and a prompt, hardly trained."""
     import tiny_run
