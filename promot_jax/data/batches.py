@@ -167,18 +167,18 @@ class _TaskData:
             raise _nothing_fits(name, data, lengths + added)
         self._numbers = None if fits.all() else np.flatnonzero(fits).astype(np.int32)
         examples, key = int(np.count_nonzero(fits)), [len(prompt), *room]
-        self._packs = None
+        found = read.rows.kept("digest", key, lambda: _digest(read.rows, lengths, fits, added))
+        self.digest, self._packs = str(found["digest"]), None
         if data.packing:
-            draws = generator(data.seed, f"pack/{name}")
+            lengths, draws = lengths[fits], generator(data.seed, f"pack/{name}")
+            lengths += added  # in place: of many rows, not even lengths are there twice
             found = read.rows.kept(
-                "packs", [*key, data.seed], lambda: vars(pack(lengths[fits] + added, room, draws))
+                "packs", [*key, data.seed], lambda: vars(pack(lengths, room, draws))
             )
             self._packs = Packs(**found)
         units = examples if self._packs is None else len(self._packs)
         self.packed = examples / units
         self._epochs = Epochs(units, data.seed, name)
-        found = read.rows.kept("digest", key, lambda: _digest(read.rows, lengths, fits, added))
-        self.digest = str(found["digest"])
         self.report = _report(read, fits) | {"units": units}
 
     def write(self, batch: dict[str, np.ndarray], places: Mapping[int, int]) -> None:
