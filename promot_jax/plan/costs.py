@@ -61,11 +61,13 @@ class Cost:
       flops: of all loops' rounds.
       traffic: bytes from and to HBM; None: unknown, and so are collectives.
       collectives: by kind, within slices and between them.
+      kernels: whether it has kernels of ours (Pallas), whose FLOPs nobody counts.
     """
 
     flops: float
     traffic: float | None = None
     collectives: tuple[Collective, ...] = ()
+    kernels: bool = False
 
     def sent(self, between_slices: bool) -> float:
         """Bytes that a chip sends to its neighbours, or to other slices."""
@@ -80,7 +82,12 @@ def cost(module: Module, devices: int, slices: int = 1) -> Cost:
         for name, times in runs
         for instruction in module.computations[name].values()
     )
-    return Cost(flops(module), traffic, _collectives(module, runs, devices, slices))
+    kernels = any(
+        instruction.opcode == "custom-call" and "tpu_custom_call" in instruction.rest
+        for name, _ in runs
+        for instruction in module.computations[name].values()
+    )
+    return Cost(flops(module), traffic, _collectives(module, runs, devices, slices), kernels)
 
 
 def flops(module: Module) -> float:

@@ -28,6 +28,7 @@ STAND_IN = (
     " arithmetic alone"
 )
 
+KERNELS = "attention by a kernel is left out of the arithmetic: XLA cannot count it"
 NO_NETWORK = "of this chip's network between slices nothing is known: it is left out of the time"
 SCANNED = (
     "the layers are planned as scan_layers = True computes them, to compile soon; unrolled, as they"
@@ -149,6 +150,7 @@ def plan(
             known[key] = _compile(program, topology)
         planned.append(_planned(program, known[key], topology))
     assumed = [PEAK, UPPER, *rows.assumptions]
+    assumed += [KERNELS] * any(each.cost is not None and each.cost.kernels for each in planned)
     assumed += [NO_NETWORK] * (topology.slices > 1 and topology.chip.network is None)
     assumed += [STAND_IN] * (not topology.chip.compiles) + [SCANNED] * unrolled
     return RunPlan(settings.method, topology, dict(mesh.shape), tuple(planned), tuple(assumed))

@@ -168,3 +168,11 @@ def test_gradients_that_go_to_other_slices():
     assert kinds[("reduce-scatter", False)] == (1, 1200)  # 3 of 4 parts of 1600 bytes
     assert kinds[("all-reduce", True)] == (1, pytest.approx(400, rel=0.02))
     assert len(kinds) == 2
+
+
+def test_kernels_are_known():
+    text = TWO_AT_ONCE.replace(
+        "dot(%once, %x), lhs_contracting_dims={1}, rhs_contracting_dims={0}",
+        'custom-call(%once), custom_call_target="tpu_custom_call"',
+    )
+    assert cost(Module(text), 1).kernels and not cost(Module(TWO_AT_ONCE), 1).kernels
