@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import tiny_run
 
-from promot_jax.data import reading
+from promot_jax.data import file_task, reading
 from promot_jax.errors import UserError
 from promot_jax.run.prepare import prepare, token_cache
 
 
 def test_both_stages_find_the_tokens_of_the_first(tmp_path, monkeypatch):
     """Beside the work directory, which is not there yet; digests are those without a cache."""
-    task = tiny_run.write_task(tmp_path)
+    rows = "".join(f"what follows {letter}?\t{letter}\n" for letter in "abcdefghijklmnop")
+    (tmp_path / "rows.tsv").write_text(rows, encoding="utf-8")
+    task = file_task("token_cache_place", *[str(tmp_path / "rows.tsv")] * 2)
     small = prepare(tiny_run.settings(str(tmp_path / "none/run"), task))
     assert not (tmp_path / "none").exists()
     monkeypatch.setattr(reading, "LARGE", 10)
