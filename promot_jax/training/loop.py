@@ -32,6 +32,7 @@ from jax.stages import Compiled, Lowered
 
 from promot_jax.console import say
 from promot_jax.host_memory import give_back_freed_memory
+from promot_jax.lost import came_on
 from promot_jax.models import Variables
 from promot_jax.models.t5 import Batch
 from promot_jax.process import patient
@@ -148,6 +149,7 @@ def train(
                 run_step = compile_step(plan, state, frozen, batch)
             with jax.transfer_guard("disallow"):  # nothing is copied to a device unawares
                 state, metrics = run_step(state, frozen, batch)
+            came_on()
             step += 1
             batch = _batch(plan, mesh, step)
             reader.next(step, metrics)
@@ -259,6 +261,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     several, calls = jax.process_count() > 1, itertools.count()
 
     def asked():
+        came_on()
         if several:  # JAX itself handles SIGTERM there
             return multihost_utils.reached_preemption_sync_point(next(calls))
         return bool(requests)
