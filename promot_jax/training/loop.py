@@ -60,6 +60,7 @@ class Plan:
       due: whether to save, perhaps after an evaluation, after so many updates; so at the last one.
       pause: does what is due, with the state after so many updates and the frozen variables.
       save: saves at once, for a stop on a signal.
+      saving: seconds for which saving has held up the loop so far.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Plan:
     due: Callable[[int], bool]
     pause: Callable[[State, Variables, float], None]
     save: Callable[[State, Variables, float], None]
+    saving: Callable[[], float] = lambda: 0.0
 
 
 class Interrupted(Exception):
@@ -198,6 +200,7 @@ class _Reader:
         self.plan, self.log, self.clock, self.bar = plan, log, clock, bar
         self.pending: tuple[int, Any] | None = None
         self.last = (None, 0.0)  # step and clock of the last logged line
+        self.saving = 0.0  # seconds for which saving had held up the loop then
         self.without_gradient = 0  # updates in a row
         self.had_gradient = False
 
@@ -243,6 +246,7 @@ class _Reader:
         rates = {p.pattern: p.rate(step - 1) for p in self.plan.parts}
         values["learning_rate"] = max(rates.values())
         values["seconds"] = seconds
+        values["saving_seconds"], self.saving = self.plan.saving() - self.saving, self.plan.saving()
         self.log.write(step, values)
         speed = values.get("examples_per_second")
         rate = "" if speed is None else f"  {speed:.3g} examples/s"

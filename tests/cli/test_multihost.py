@@ -106,16 +106,21 @@ class Long:
             return []
         return list(map(json.loads, self.metrics.read_text(encoding="utf-8").splitlines()))
 
-    def reaches(self, step: int) -> None:
-        """Waits."""
-        wait_for(lambda: [x for x in self.lines() if x["step"] >= step], PATIENCE)
+    def reaches(self, step: int, process: subprocess.Popen) -> None:
+        """Waits, as long as the process is there."""
+
+        def there() -> bool:
+            assert process.poll() is None, process.communicate()
+            return any(line["step"] >= step for line in self.lines())
+
+        wait_for(there, PATIENCE)
 
 
 def test_hosts_that_hang_and_die(promot, environment, folder, tmp_path):
     """Each time the other ends with a line, and the next run goes on: here, on slices, on one."""
     long = Long(folder)
     hosts = start(environment, folder, [*long.arguments, "--host_timeout=15"])
-    long.reaches(60)
+    long.reaches(60, hosts[0])
     hosts[1].send_signal(signal.SIGSTOP)
     said = hosts[0].communicate(timeout=PATIENCE)[1]
     assert hosts[0].returncode == 75, said
@@ -130,7 +135,7 @@ def test_hosts_that_hang_and_die(promot, environment, folder, tmp_path):
     own = ONE_DEVICE | {"COORDINATOR": free()}
     where = ("promot", "us-west4-a", "v5p-16", "--retries=1", "--delete", "--")
     begun = cloud.start("resume", *where, *long.arguments[1:], **environment | own)
-    long.reaches(110)
+    long.reaches(110, begun)
 
     def process(worker: int) -> int:
         return int((cloud.host("promot", worker) / ".pod/process").read_text())
@@ -138,7 +143,7 @@ def test_hosts_that_hang_and_die(promot, environment, folder, tmp_path):
     os.kill(process(0), signal.SIGKILL)
     reached = long.lines()[-1]["step"]
     wait_for(lambda: len(cloud.calls("host.sh start")) == 2, PATIENCE)
-    long.reaches(reached + 20)
+    long.reaches(reached + 20, begun)
     os.kill(process(1), signal.SIGINT)  # becomes a SIGTERM, of which all hosts are told
     done = resumed(begun)
     assert done.code == 75 and "given up after 1 tries" in done.err
