@@ -30,7 +30,8 @@ HELD = 2.0  # seconds that lines of C++ are held back; it says more before it ab
 NOTICED = "JAX distributed service detected fatal errors"
 # How the libraries of the devices say that they cannot reach another host.
 UNREACHED = re.compile(
-    "gloo|nccl|connection|socket|peer|UNAVAILABLE|DEADLINE_EXCEEDED|heartbeat", re.I
+    "(?i:gloo|nccl|socket closed|connection (closed|reset|refused)|by peer|heartbeat)"
+    "|UNAVAILABLE|DEADLINE_EXCEEDED"
 )
 KEYS = "promot_jax/came_on/"  # of the hosts' counts in JAX's key-value store
 
@@ -162,6 +163,7 @@ def _compare(client: Any, host: int) -> None:
 
 def explain(error: BaseException) -> None:
     """Where another host may be the reason for an error: waits until it is known, and ends."""
-    said = [str(each) for each in causes(error) if not isinstance(each, UserError)]
+    ours = (UserError, OSError)
+    said = [str(each) for each in causes(error) if not isinstance(each, ours)]
     if _timeout is not None and UNREACHED.search(" ".join(said)):
         time.sleep(1.5 * _timeout + 5)

@@ -173,7 +173,7 @@ def test_nobody_to_join(script, environment, folder):
 def test_a_time_that_cannot_be_meant(script, environment, folder):
     for more, says in (
         (["--multihost", "--host_timeout=1"], "--host_timeout = 1: set 5 to 86400 seconds"),
-        (["--host_timeout=60"], "--host_timeout = 60: give --multihost too"),
+        (["--host_timeout=60"], "--host_timeout = 60: it is for --multihost, give that too"),
     ):
         done = script([*command("finetune", "alone"), *more], folder)
         assert done.code == 2 and says in done.err and done.err.count("\n") == 1
