@@ -164,6 +164,6 @@ def _compare(client: Any, host: int) -> None:
 def explain(error: BaseException) -> None:
     """Where another host may be the reason for an error: waits until it is known, and ends."""
     ours = (UserError, OSError)
-    said = [str(each) for each in causes(error) if not isinstance(each, ours)]
-    if _timeout is not None and UNREACHED.search(" ".join(said)):
+    said = " ".join(str(each) for each in causes(error) if not isinstance(each, ours))
+    if _timeout is not None and UNREACHED.search(said) and "gs://" not in said:
         time.sleep(1.5 * _timeout + 5)

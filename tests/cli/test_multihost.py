@@ -81,7 +81,9 @@ def test_four_hosts_in_two_slices_do_what_one_does(promot, environment, folder, 
     settings = {"STEPS": 4, "UNFREEZE": 2}
     done = promot(command("promot_joint", "one", **settings, MESH={"fsdp": 2}), folder)
     assert done.code == 0, done.err
-    arguments = command("promot_joint", f"{bucket[1]}/four", **settings, MESH={"slice": 2, "fsdp": 2})
+    arguments = command(
+        "promot_joint", f"{bucket[1]}/four", **settings, MESH={"slice": 2, "fsdp": 2}
+    )
     first, *others = finish(start(environment, folder, arguments, 4))
     assert "page: " in first and "2-model" in first
     assert not any("2-model" in said for said in others)
