@@ -62,7 +62,7 @@ def failure(error: BaseException, verb: str) -> str | None:
 
     `verb`: whose settings are named.
     """
-    for each in _causes(error):
+    for each in causes(error):
         failed = each if isinstance(each, OSError) else bucket_failure(each)
         if failed is not None and str(failed.filename).startswith("gs://"):
             return f"{failed.filename}: {failed.strerror}: mend it, and run the command again"
@@ -74,12 +74,12 @@ def failure(error: BaseException, verb: str) -> str | None:
     return None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     """An error, those in it, and those that it comes from."""
     while error is not None:
         yield error
         for part in getattr(error, "exceptions", ()):
-            yield from _causes(part)
+            yield from causes(part)
         error = error.__cause__ or error.__context__
 
 

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -27,6 +27,7 @@ AGAIN = os.EX_TEMPFAIL  # 75, that of a run on several hosts that the same comma
 # UTF-8: else the names and the text files of other libraries are what the locale makes of them.
 WISHES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONUTF8": "1"}
 
+last: list[Callable[[], None]] = []  # what is done before the process ends, however it ends
 _patient = False  # whether the first signal is left to the main thread
 _ending = threading.Lock()
 _stderr = 2
@@ -62,7 +63,11 @@ def _in_main_thread(number: int, _: FrameType | None) -> None:
 
 def end(number: int) -> None:
     """Ends the process at once, as a signal does, with a line."""
-    said = "interrupted" if number == signal.SIGINT else "terminated"
+    finish("interrupted" if number == signal.SIGINT else "terminated", 128 + number)
+
+
+def finish(said: str, code: int) -> None:
+    """Ends the process at once, from any thread, with a line and an exit code."""
     line = f"{' '.join(['promot', *sys.argv[1:2]])}: {said}\n"
     if os.isatty(_stderr):
         line = f"\r\x1b[K\x1b[?25h{line}"  # a progress bar hides the cursor
@@ -71,7 +76,7 @@ def end(number: int) -> None:
     elif select.select([], [_stderr], [], 0)[1]:  # else nobody reads it
         with contextlib.suppress(OSError):
             os.write(_stderr, line.encode(errors="backslashreplace"))
-    os._exit(128 + number)
+    os._exit(code)
 
 
 @contextlib.contextmanager
@@ -114,9 +119,26 @@ def prepare_streams() -> None:
     if sys.stdout is None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout.reconfigure(errors="backslashreplace")
+    _print_errors_to(2)
+
+
+def _print_errors_to(descriptor: int) -> None:
     encoding = sys.stderr.encoding if sys.stderr is not None else "utf-8"
-    raw = io.BufferedWriter(_Deaf(2, "w", closefd=False))
+    raw = io.BufferedWriter(_Deaf(descriptor, "w", closefd=False))
     sys.stderr = io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=True)
+
+
+def move_stderr(descriptor: int) -> int:
+    """Has what is not Python write its errors there; returns where Python goes on to write them."""
+    global _stderr
+    real = os.dup(2)
+    if _stderr == 2:
+        _stderr = real
+    sys.stderr.flush()
+    _print_errors_to(real)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    return real
 
 
 class _Deaf(io.FileIO):
@@ -144,6 +166,8 @@ def without_stderr() -> Iterator[None]:
 
 def leave(code: int) -> None:
     """Ends the process without waiting for its threads: one that failed may never end."""
+    for tidy in last:
+        tidy()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

@@ -13,7 +13,8 @@ Bad input gives one line and exit code 2; a run that diverged, a full or broken 
 memory 1. A run stopped by SIGTERM or Ctrl-C while a stage is at work saves, says how to go on, and
 exits with 0, on several hosts with 75, so that what started them knows that there is more to do;
 stopped before or after, or by a second Ctrl-C, it ends at once with 143 or 130, as the other verbs
-do. Where stdout is closed the rest is not printed (141).
+do. Of several hosts one that dies or hangs ends the others (75). Where stdout is closed the rest is
+not printed (141).
 """
 
 import argparse
@@ -29,6 +30,7 @@ from pathlib import Path
 
 import absl.logging
 
+from promot_jax import lost
 from promot_jax.cli import convert as convert_verbs
 from promot_jax.cli import infer as infer_verb
 from promot_jax.cli import plan as plan_verb
@@ -62,6 +64,13 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="join the other hosts, each of which runs this command: TPU pods, SLURM, Open MPI, or"
         " JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID",
+    )
+    gin_flags.add_argument(
+        "--host_timeout",
+        type=int,
+        metavar="SECONDS",
+        help="with --multihost: after how long a host that has died or hangs ends the others"
+        " (default: 300)",
     )
     help_ = (
         "run the stages of a recipe; continues what was begun"
@@ -106,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return CLOSED
     except (Exception, KeyboardInterrupt, SystemExit) as error:
+        lost.explain(error)
         said, code = _ending(error, args.verb)
         print(f"promot {args.verb}: {' '.join(said.split())}", file=sys.stderr)
         return code
@@ -254,12 +264,16 @@ def _quiet() -> None:
 def _join(args: argparse.Namespace) -> None:
     """Joins the other hosts, of which the first one speaks for all."""
     if args.multihost:
-        from promot_jax.hosts import is_first, join
+        from promot_jax.hosts import TIMEOUT, is_first, join
 
-        join()
+        join(TIMEOUT if args.host_timeout is None else args.host_timeout)
         from promot_jax.console import console
 
         console.quiet = not is_first()
+    elif args.host_timeout is not None:
+        raise UserError(
+            f"--host_timeout = {args.host_timeout}: it is for --multihost, give that too"
+        )
 
 
 def infer(args: argparse.Namespace, rest: Sequence[str]) -> int:

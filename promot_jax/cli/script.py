@@ -9,6 +9,7 @@ import sys  # noqa: E402
 import traceback  # noqa: E402
 
 from promot_jax.process import (  # noqa: E402
+    AGAIN,
     CLOSED,
     answer_signals,
     leave,
@@ -35,7 +36,7 @@ def script() -> int:
         sys.stdout.flush()  # else it fails when Python ends, which is two lines and exit code 120
     except OSError:
         leave(code or CLOSED)
-    if code not in (0, 2):
+    if code not in (0, 2, AGAIN):  # these wait for the other hosts
         leave(code)
     return code
 

@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.stages import Lowered
 from jaxtyping import Bool, Float, Int
 
+from promot_jax.lost import came_on
 from promot_jax.models import Batch, Decoding, Model, Variables, generate, score
 from promot_jax.training import replicated, use
 from promot_jax.training.mesh import BATCH, batch_shards
@@ -96,6 +97,7 @@ class Generator:
                 rows.shape, self._sharding, lambda index: rows[index]
             )
 
+        came_on()
         with use(self.mesh):
             results = function(variables, *jax.tree.map(place, batches), **settings)
         return tuple(np.asarray(result)[:count] for result in results)

@@ -6,6 +6,7 @@ touched or anything is trained.
 
 import contextlib
 import functools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from jaxtyping import Array, Bool
 from promot_jax.console import say
 from promot_jax.errors import UserError
 from promot_jax.evaluation import Evaluator
+from promot_jax.hosts import of_first
 from promot_jax.models import Variables
 from promot_jax.paths import as_path
 from promot_jax.run.agreement import agree, counted
@@ -147,6 +149,7 @@ class _StageRun:
         self.earlier = {path for stage in context.stages[:index] for path in stage.owner}
         self.log: MetricsLog | None = None
         self._reference: tuple[frozenset, dict] | None = None
+        self.begun, self.saved, self.saving = time.time_ns(), time.monotonic(), 0.0
 
     def close(self) -> None:
         """Waits for what is still being written."""
@@ -255,8 +258,17 @@ class _StageRun:
         state = begin(self.context.layout.mesh, self.context.run.seed + self.index, step - 1)
         state, frozen = thaw(state, self._whole(step), self.stage.train, self.prepared.owner)
         state = self.checkpoints.state(step, state)
-        say(f"{self.name}: continues at step {step}")
-        return state, frozen, self.checkpoints.note(step)["seconds"]
+        note, here = self.checkpoints.note(step), self._mesh()
+        before = note.get("mesh", here)
+        moved = f" on a mesh of {here}, was {before}" if before != here else ""
+        say(f"{self.name}: continues at step {step}{moved}")
+        return state, frozen, note["seconds"]
+
+    def _mesh(self) -> str:
+        """The mesh in words: the same words, the same results to the last bit."""
+        sizes = (f"{axis} {n}" for axis, n in self.context.layout.mesh.shape.items() if n > 1)
+        hosts = jax.process_count()
+        return (", ".join(sizes) or "one device") + (f" on {hosts} hosts" if hosts > 1 else "")
 
     def _plan(self) -> Plan:
         stage = self.stage
@@ -274,6 +286,7 @@ class _StageRun:
             due=self._saves,
             pause=self._pause,
             save=self._stop,
+            saving=lambda: self.saving,
         )
 
     def _stop(self, state: State, frozen: Variables, seconds: float) -> None:
@@ -291,7 +304,20 @@ class _StageRun:
     def _saves(self, step: int) -> bool:
         """Whether to save; raises what a checkpoint that is being written has failed of."""
         self.checkpoints.check()
-        return self.stage.saves(step)
+        if self.stage.saves(step):
+            return True
+        minutes = self.stage.save_minutes
+        if minutes is None or step % self.stage.log_every:
+            return False
+        return of_first(lambda: time.monotonic() - self.saved > 60 * minutes)
+
+    def _keeps(self) -> bool:
+        """Whether a checkpoint that is written now stays."""
+        minutes = self.stage.keep_minutes
+        if minutes is None:
+            return False
+        last = max(map(self.checkpoints.written, self.checkpoints.kept()), default=self.begun)
+        return of_first(lambda: time.time_ns() - last > 60e9 * minutes)
 
     def _pause(self, state: State, frozen: Variables, seconds: float) -> None:
         self._check_finite(state)
@@ -340,6 +366,7 @@ class _StageRun:
         return rows
 
     def _save(self, state: State, frozen: Variables, seconds: float, score: float | None) -> None:
+        began = time.monotonic()
         ours = {
             path: x
             for path, x in frozen.items()
@@ -349,10 +376,13 @@ class _StageRun:
         if self._reference is None or self._reference[0] != frozenset(untouched):
             seed = self.context.run.seed
             self._reference = (frozenset(untouched), reference(seed, untouched))
-        note = {"seconds": seconds, "reference": self._reference[1]}
+        note = {"seconds": seconds, "reference": self._reference[1], "mesh": self._mesh()}
         note["rows"] = counted(self.results, self.name, int(state.step))
+        note["keep"] = self._keeps()
         self.log.flush()
         self.checkpoints.save(state, ours, note, score)
+        self.saved = time.monotonic()
+        self.saving += self.saved - began
 
     def _say_data(self) -> None:
         for evaluator in self.prepared.evaluators:

@@ -35,6 +35,9 @@ class Stage:
       evaluations: what is measured.
       evaluate_every: updates between evaluations, the first one before training; None: at the end.
       checkpoint_every: updates between checkpoints; None: at evaluations and at the end.
+      save_minutes: the same by time, of which the first host's clock decides when `log_every`
+        updates are done; None: by updates alone.
+      keep_minutes: minutes between checkpoints that stay; None: only the last and the best do.
       select: task whose score chooses the best checkpoint (the first metric of its first evaluation
         in the list; more is better), or tasks or a mixture whose mean does; None: the last one is
         the best.
@@ -51,6 +54,8 @@ class Stage:
     evaluations: Sequence[Evaluation] = ()
     evaluate_every: int | None = None
     checkpoint_every: int | None = None
+    save_minutes: float | None = None
+    keep_minutes: float | None = None
     select: str | Sequence[str] | None = None
     log_every: int = 10
 
@@ -68,6 +73,10 @@ class Stage:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{here}: {name} = {value}: set at least 1")
+        for name in ("save_minutes", "keep_minutes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"{here}: {name} = {value}: set more than 0, or None")
         check_range(f"{here}: z_loss", self.z_loss, 0, 1e6)
         check_range(f"{here}: steps", self.steps, 0, 2**31 - 1)
         if not 0 <= self.label_smoothing < 1:

@@ -42,11 +42,12 @@ KINDS = {  # field of a row of results.json -> types it may have
     "selected": (bool,),
 }
 
-# May change between two starts of one run: where things lie (what lies there is compared), and how
-# a result is computed, which changes it by rounding (ACCUMULATE also draws other dropout masks).
+# May change between two starts of one run: where things lie (what lies there is compared), how a
+# result is computed, which changes it by rounding (ACCUMULATE also draws other dropout masks), and
+# how often it is saved.
 NOT_IDENTITY = re.compile(
-    "(WORKDIR|BASE|BASE_PLACES|DATA_CACHE|MESH|ACCUMULATE|EVAL_BATCH_SIZE"
-    r"|run\.Run\.data_cache"
+    "(WORKDIR|BASE|BASE_PLACES|DATA_CACHE|MESH|ACCUMULATE|EVAL_BATCH_SIZE|SAVE_MINUTES"
+    r"|run\.Run\.data_cache|(\w+/)?run\.Stage\.(save|keep)_minutes"
     r"|models\.\w+Config\.(remat|attention)|run\.base_model\.(remat|attention)) ="
 )
 

@@ -80,7 +80,7 @@ def check_directory(path: str | Path, setting: str) -> None:
 
 @dataclasses.dataclass
 class Checkpoints:
-    """The checkpoints of one stage: the last and the best are kept.
+    """The checkpoints of one stage: the last, the best, and those whose note says "keep" stay.
 
     Attributes:
       directory: where they lie.
@@ -146,7 +146,7 @@ class Checkpoints:
         finally:  # what could not be written is not there
             there = steps_in(self.directory)
             self._notes = {n: note for n, note in self._notes.items() if n in there}
-        for step in set(self._notes) - {self.latest(), self.best()}:
+        for step in set(self._notes) - {self.latest(), self.best(), *self.kept()}:
             del self._notes[step]
         self._tidy()
 
@@ -165,6 +165,10 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """The steps of all checkpoints."""
         return sorted(self._notes)
+
+    def kept(self) -> list[int]:
+        """The steps of those that stay, whatever comes."""
+        return [step for step in self.steps() if self._notes[step].get("keep")]
 
     def latest(self) -> int | None:
         """The step of the newest checkpoint."""

@@ -32,6 +32,7 @@ from jax.stages import Compiled, Lowered
 
 from promot_jax.console import say
 from promot_jax.host_memory import give_back_freed_memory
+from promot_jax.lost import came_on
 from promot_jax.models import Variables
 from promot_jax.models.t5 import Batch
 from promot_jax.process import patient
@@ -59,6 +60,7 @@ class Plan:
       due: whether to save, perhaps after an evaluation, after so many updates; so at the last one.
       pause: does what is due, with the state after so many updates and the frozen variables.
       save: saves at once, for a stop on a signal.
+      saving: seconds for which saving has held up the loop so far.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Plan:
     due: Callable[[int], bool]
     pause: Callable[[State, Variables, float], None]
     save: Callable[[State, Variables, float], None]
+    saving: Callable[[], float] = lambda: 0.0
 
 
 class Interrupted(Exception):
@@ -148,6 +151,7 @@ def train(
                 run_step = compile_step(plan, state, frozen, batch)
             with jax.transfer_guard("disallow"):  # nothing is copied to a device unawares
                 state, metrics = run_step(state, frozen, batch)
+            came_on()
             step += 1
             batch = _batch(plan, mesh, step)
             reader.next(step, metrics)
@@ -196,6 +200,7 @@ class _Reader:
         self.plan, self.log, self.clock, self.bar = plan, log, clock, bar
         self.pending: tuple[int, Any] | None = None
         self.last = (None, 0.0)  # step and clock of the last logged line
+        self.saving = 0.0  # seconds for which saving had held up the loop then
         self.without_gradient = 0  # updates in a row
         self.had_gradient = False
 
@@ -241,6 +246,7 @@ class _Reader:
         rates = {p.pattern: p.rate(step - 1) for p in self.plan.parts}
         values["learning_rate"] = max(rates.values())
         values["seconds"] = seconds
+        values["saving_seconds"], self.saving = self.plan.saving() - self.saving, self.plan.saving()
         self.log.write(step, values)
         speed = values.get("examples_per_second")
         rate = "" if speed is None else f"  {speed:.3g} examples/s"
@@ -259,6 +265,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     several, calls = jax.process_count() > 1, itertools.count()
 
     def asked():
+        came_on()
         if several:  # JAX itself handles SIGTERM there
             return multihost_utils.reached_preemption_sync_point(next(calls))
         return bool(requests)

@@ -443,6 +443,34 @@ def test_a_checkpoint_holds_no_nan(task, tmp_path):
     assert kept == {"2"} and all(np.isfinite(x).all() for x in variables.values())
 
 
+def test_checkpoints_by_time(task, tmp_path):
+    """They stay, change nothing, and say for how long they held up the training."""
+    found = {}
+    for name, by_time in {
+        "plain": {},
+        "often": {"save_minutes": 1e-9, "keep_minutes": 1e-9},
+    }.items():
+        how = BRIEF | {"log_every": 2, "optimizer": adamw} | by_time
+        settings = tiny_run.settings(
+            str(tmp_path / name), task, stages=[tiny_run.stage("only", "prompt", 6, task, **how)]
+        )
+        work = run(settings)
+        found[name] = stored(work, "1-only")[0], losses(work)
+    checkpoints = tmp_path / "often/1-only/checkpoints"
+    assert {x.name for x in checkpoints.iterdir() if x.name.isdecimal()} == {"2", "4", "6"}
+    lines = (tmp_path / "often/1-only/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    held = [json.loads(line)["saving_seconds"] for line in lines]
+    assert held[0] == 0 and min(held[1:]) > 0
+    for step in ("4", "6"):
+        shutil.rmtree(checkpoints / step)
+    run(settings)
+    found["again"] = stored(work, "1-only")[0], losses(work)
+    for name in ("often", "again"):
+        assert found[name][1] == found["plain"][1]
+        for path, x in found["plain"][0].items():
+            np.testing.assert_array_equal(found[name][0][path], x)
+
+
 def test_a_gradient_of_nothing_is_said(task, tmp_path, capsys):
     """A prompt is trained that is in front of no input."""
     stage = tiny_run.stage("only", "prompt", 12, task, prompts=None, **BRIEF | {"optimizer": adamw})

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PATIENCE = 60  # seconds, far more than anything here takes
+PATIENCE = 300  # seconds, far more than anything here takes
 # A host's own programs: `make install` and `python3 -m uv venv` of the tree make a .venv of stubs.
 HOST_BIN = {
     "hostname": 'basename "$HOME"',
@@ -49,10 +49,11 @@ class Cloud:
         self.commit()
 
     @property
-    def environment(self) -> dict[str, str]:
+    def own(self) -> dict[str, str]:
+        """The environment, in which gcloud is nothing but the simulation."""
         path = f"{self.simulation / 'bin'}:{os.environ['PATH']}"
         assert Path(shutil.which("gcloud", path=path)).parent == self.simulation / "bin"
-        return os.environ | {"PATH": path, "SIMULATION": str(self.simulation), "POLL": "0.1"}
+        return {"PATH": path, "SIMULATION": str(self.simulation), "POLL": "0.1"}
 
     def promot(self, text: str) -> None:
         """What promot is, on the hosts that are made from now on."""
@@ -67,9 +68,11 @@ class Cloud:
         self.git("commit", "--quiet", "--allow-empty", "--message=tree")
 
     def start(self, script: str, *arguments: str, **more: str) -> subprocess.Popen:
+        """`more` is added to the environment."""
         return subprocess.Popen(
-            [self.tree / "tpu_scripts" / f"{script}.sh", *arguments], cwd=self.tree.parent,
-            env=self.environment | more, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [self.tree / "tpu_scripts" / f"{script}.sh", *arguments],
+            cwd=self.tree.parent, env=os.environ | more | self.own, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
     def __call__(self, script: str, *arguments: str, **more: str) -> Done:
@@ -91,7 +94,7 @@ class Cloud:
             f"import sys; sys.path.insert(0, {str(HERE)!r}); from simulated_gcloud import *\n"
             f"with world() as now:\n    {code}\n"
         )
-        subprocess.run([sys.executable, "-S", "-c", program], env=self.environment, check=True)
+        subprocess.run([sys.executable, "-S", "-c", program], env=os.environ | self.own, check=True)
 
     def preempt(self, request: str, nodes: Sequence[str], state: str) -> None:
         """Takes slices away; the state of the request is then this one."""

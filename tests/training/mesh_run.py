@@ -6,6 +6,8 @@ when JAX starts.
 
 import contextlib
 import functools
+import importlib
+import io
 import json
 import sys
 from pathlib import Path
@@ -26,7 +28,7 @@ from tiny_training import (
     write_tsv,
 )
 
-from promot_jax.training import Checkpoints, digest, make_mesh, place_batch, use
+from promot_jax.training import Checkpoints, adamw, digest, make_mesh, place_batch, use
 from promot_jax.training.digests import bit_sum
 from promot_jax.training.variables import Layout
 
@@ -122,11 +124,34 @@ def measure(kind: str, task: str, directory: Path) -> dict:
     return out
 
 
+def elastic(directory: Path) -> dict:
+    """A run that stays on 8 devices, and one that goes on on 1 and 4: losses, and what it says."""
+    import tiny_run
+
+    from promot_jax.run import run
+
+    preparing = importlib.import_module("promot_jax.run.prepare")
+    task, out = tiny_run.write_task(directory / "rows"), {}
+    how = {"optimizer": adamw, "evaluations": [], "select": None, "log_every": 1}
+    for name, parts in {"stays": [(8, 6)], "moves": [(8, 2), (1, 4), (4, 6)]}.items():
+        work = directory / name
+        for devices, steps in parts:
+            preparing.make_mesh = functools.partial(make_mesh, devices=jax.devices()[:devices])
+            stage = tiny_run.stage("only", "prompt", steps, task, **how)
+            with contextlib.redirect_stderr(said := io.StringIO()):
+                run(tiny_run.settings(str(work), task, stages=[stage], mesh={"data": -1}))
+            out.setdefault("said", []).append(said.getvalue())
+        lines = (work / "1-only/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        out[name] = [json.loads(line)["loss"] for line in lines]
+    return out
+
+
 def main(directory: Path) -> None:
     assert jax.device_count() == 8
     directory.mkdir(exist_ok=True)
     task = write_tsv(directory)
-    print(json.dumps({kind: measure(kind, task, directory) for kind in ASKED}))
+    found = {kind: measure(kind, task, directory) for kind in ASKED}
+    print(json.dumps(found | {"run": elastic(directory)}))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """What `mesh_run.py` prints."""
-    paths = [str(HERE), str(HERE.parents[1])]
+    paths = [str(HERE), str(HERE.parent / "run"), str(HERE.parents[1])]
     settings = {
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
@@ -48,6 +48,19 @@ def test_losses_are_those_of_one_device(trained, kind, run):
     one = trained[kind]["one"]
     assert len(one) == 20 and one[-1] < one[0]
     np.testing.assert_allclose(trained[kind][run], one, rtol=1e-5)
+
+
+def test_a_run_goes_on_on_other_devices(trained):
+    found = trained["run"]
+    np.testing.assert_allclose(found["moves"], found["stays"], rtol=1e-5)
+    assert len(found["stays"]) == 6
+    for said, mesh in zip(
+        found["said"],
+        (None, None, "one device, was data 8", "data 4, was one device"),
+        strict=True,
+    ):
+        lines = [line for line in said.splitlines() if "continues at step" in line]
+        assert [line.partition(" on a mesh of ")[2] for line in lines] == ([mesh] if mesh else [])
 
 
 @pytest.mark.parametrize("kind", KINDS)
