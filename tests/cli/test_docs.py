@@ -60,7 +60,7 @@ metric_list: [{{metric: acc}}]
 # What the pages name and is no setting or option of promot.
 OTHERS = {
     *("CAUSAL_LM", "MIXTURE_OR_TASK_NAME", "--apply_chat_template", "--gin"),
-    *("GOOGLE_APPLICATION_CREDENTIALS", "TENSORSTORE_GCS_HTTP_URL"),
+    *("GOOGLE_APPLICATION_CREDENTIALS", "TENSORSTORE_GCS_HTTP_URL", "PROMOT_REAL_MODELS"),
 }
 NEEDS = {"transformers": "peft", "promot_jax.run.harness": "lm_eval"}
 

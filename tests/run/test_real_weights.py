@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_kill import assert_same, lines
+from killed_runs import assert_same, lines
 
 ROOT = Path(__file__).parents[2]
 REAL = os.environ.get("PROMOT_REAL_MODELS")
