@@ -88,7 +88,7 @@ def _tpus(kind: str, shape: str, chip: Chip, slices: int) -> Sequence[jax.Device
         found = topologies.get_topology_desc(
             f"{kind}:{shape}", "tpu", num_slices=slices, chip_config_name=chip.cores, **bounds
         )
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError) as error:  # the latter of another package of this name
         if "not installed" in str(error):
             raise UserError(
                 f"--topology={kind}:{shape}: libtpu is not installed, which compiles for TPUs on"

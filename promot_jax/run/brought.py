@@ -105,6 +105,6 @@ def brought(source: Path, output: Path) -> Iterator[Brought]:
             with contextlib.suppress(OSError):
                 here.bring_back(now=True)
             if isinstance(error, UserError):
-                raise UserError(here.named(str(error))) from error
+                raise UserError(here.named(str(error))) from error.__cause__
             raise
         here.bring_back(now=True)

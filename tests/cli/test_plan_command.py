@@ -62,7 +62,7 @@ def test_gpus_without_weights_vocabulary_and_data(promot, tmp_path):
     absent = [
         "--gin.BASE='bases/none'",
         "--gin.VOCABULARY_FILE='gs://nobody/none.model'",
-        *own_task("none.tsv", "mine"),
+        *own_task("none.tsv", "not_here"),
         "--gin.EVAL_LIMIT=None",
     ]
     asked = ["plan", "--topology=h100:2", "--json", *RECIPE, *flags(**SMALL), *absent]
