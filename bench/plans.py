@@ -1,6 +1,6 @@
 """The line `# Hardware:` of gin files, by `promot plan`.
 
-    python -m bench.plans gin/runs/paper_*.gin gin/models/t5_1_1_small.gin [--write]
+    python -m bench.plans gin/runs/paper_*.gin [--write]
 
 plans each file on the chips that its line names: a run by the first command of its header, a model
 as ProMoT on RTE. It prints the lines, and rows of the table in docs/pods.md; with --write it puts
@@ -70,7 +70,7 @@ def main() -> None:
     known: dict = {}
     for path in args.files:
         found = planned(path, known)
-        print(line(found), row(path, found), sep="\n", flush=True)
+        print(line(found), *([row(path, found)] if found.fits else []), sep="\n", flush=True)
         if args.write:
             text = path.read_text(encoding="utf-8")
             path.write_text(LINE.sub(lambda _: line(found), text, count=1), encoding="utf-8")  # noqa: B023

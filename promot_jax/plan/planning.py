@@ -31,10 +31,10 @@ STAND_IN = (
 KERNELS = "attention by a kernel is left out of the arithmetic: XLA cannot count it"
 NO_NETWORK = "of this chip's network between slices nothing is known: it is left out of the time"
 SCANNED = (
-    "the layers are planned as scan_layers = True computes them, to compile soon; unrolled, as they"
-    " are set, memory differs somewhat"
+    "the layers are planned as scan_layers = True computes them, to compile soon: unrolled, as they"
+    " are set, they may need less memory"
 )
-FEW_LAYERS = 6  # compile soon as they are
+FEW_LAYERS = 24  # compile as they are, in minutes
 
 OnProgram = Callable[[Program], None]
 

@@ -18,7 +18,7 @@ FILES = [
 def test_there_are_some():
     names = {path.name for path in FILES}
     assert names >= {path.name for path in (ROOT / "gin/runs").glob("paper_*.gin")}
-    assert names >= {"lab.gin", "t5_1_1_small.gin"}
+    assert "lab.gin" in names
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
