@@ -80,6 +80,14 @@ def of_first(decide: Callable[[], bool]) -> bool:
     return bool(found)
 
 
+def everyone(value: bool) -> list[bool]:
+    """What each host says; to be asked on all of them."""
+    if jax.process_count() == 1:
+        return [value]
+    lost.came_on(first=False)
+    return [bool(said) for said in multihost_utils.process_allgather(value)]
+
+
 def wait_for_all(where: str) -> None:
     """Returns once every host has called it with this name."""
     lost.came_on(first=False)

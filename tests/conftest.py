@@ -4,10 +4,14 @@ What is compiled once is kept for all processes of a test session.
 """
 
 import atexit
+import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import uuid
+from pathlib import Path
 
 import bucket_server
 import pytest
@@ -30,6 +34,31 @@ def bucket():
     """The server of all buckets, and the URL of a directory in one that is this test's own."""
     yield BUCKETS, f"gs://bucket-{uuid.uuid4().hex[:8]}/dir"
     BUCKETS.fault = lambda method, name: None
+
+
+@pytest.fixture(scope="session")
+def on_eight_devices():
+    """(script, arguments) -> what it prints last, as JSON, in a process with 8 CPU devices.
+
+    Their number is fixed when JAX starts. The script may import what lies beside it, and in `more`.
+    """
+
+    def run(script, *arguments, more=()):
+        paths = map(str, [script.parent, *more, Path(__file__).parents[1]])
+        settings = {
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": os.pathsep.join(paths),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        }
+        done = subprocess.run(
+            [sys.executable, script, *arguments], env=os.environ | settings, capture_output=True,
+            text=True, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from promot_jax.data.encoded import LONG, UNKNOWN, UNWRITABLE
+from promot_jax.data.encoded import LONG, STRETCH, UNKNOWN, UNWRITABLE
 from promot_jax.data.layouts import make_layout
 from promot_jax.data.lengths import prompt_room
 from promot_jax.data.order import Epochs, Mix, generator
@@ -28,8 +28,6 @@ from promot_jax.data.reading import Rows, TaskRows, read
 from promot_jax.data.tasks import rates
 from promot_jax.errors import UserError, check_memory, check_range, check_types, near
 from promot_jax.vocabularies import Vocabulary
-
-STRETCH = 1 << 16  # rows that are looked at together
 
 
 @dataclasses.dataclass(frozen=True)

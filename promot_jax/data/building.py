@@ -16,11 +16,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+from jax.experimental import multihost_utils
+
 from promot_jax.console import say
 from promot_jax.data.cache import ABOUT, WHOLE, CachedRows, Shard, finish, make_directory, save_json
 from promot_jax.data.encoded import Encoded
 from promot_jax.errors import UserError
 from promot_jax.files import lock
+from promot_jax.hosts import everyone, is_first, wait_for_all
 
 SHARD = 128  # blocks of rows
 SILENCE = 30.0  # seconds between lines about progress
@@ -69,7 +73,7 @@ def cached(directory: Path, source: Source) -> CachedRows:
                 )
             if index == 0 and not whole.exists():
                 finish(directory, shards, source.more())
-        everyone(True)
+        wait_for_all("token cache")
     return CachedRows(directory)
 
 
@@ -136,30 +140,16 @@ def _sole(directory: Path, index: int, name: str) -> Iterator[None]:
 
 def _share(directory: Path) -> tuple[int, int]:
     """Which host this is of how many that share the directory."""
-    import jax
-    from jax.experimental import multihost_utils
-
     hosts = jax.process_count()
     if hosts == 1:
         return 0, 1
     number = int.from_bytes(os.urandom(3), "big")
     number = int(multihost_utils.broadcast_one_to_all(number))
     mark = directory / f".host-{number}"
-    if jax.process_index() == 0:
+    if is_first():
         mark.touch()
-    everyone(True)
+    wait_for_all("mark of the token cache")
     shared = all(everyone(mark.exists()))
-    if jax.process_index() == 0:
+    if is_first():
         mark.unlink(missing_ok=True)
     return (jax.process_index(), hosts) if shared else (0, 1)
-
-
-def everyone(value: bool) -> list[bool]:
-    """What each host says; to be asked on all of them."""
-    import jax
-
-    if jax.process_count() == 1:
-        return [value]
-    from jax.experimental import multihost_utils
-
-    return [bool(x) for x in multihost_utils.process_allgather(value)]

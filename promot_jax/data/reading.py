@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from promot_jax.console import say
-from promot_jax.data.building import Source, cached, everyone
+from promot_jax.data.building import Source, cached
 from promot_jax.data.cache import CachedRows
 from promot_jax.data.encoded import Encoded, MemoryRows, flat
 from promot_jax.data.examples import Block, example_blocks
@@ -35,6 +35,7 @@ from promot_jax.data.tasks import get_task
 from promot_jax.data.tokens import Encoder
 from promot_jax.errors import UserError
 from promot_jax.files import fingerprint
+from promot_jax.hosts import everyone
 from promot_jax.vocabularies import Vocabulary
 
 In, Out = TypeVar("In"), TypeVar("Out")

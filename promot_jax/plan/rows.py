@@ -8,7 +8,7 @@ from promot_jax.data.tasks import get_task
 from promot_jax.errors import UserError
 from promot_jax.evaluation import Evaluation
 
-ROWS = 2000
+ROWS = 2000  # of a task of unknown size
 
 
 class Rows:
@@ -18,8 +18,7 @@ class Rows:
       assumptions: in words, each once.
     """
 
-    def __init__(self, otherwise: int = ROWS):
-        self._otherwise = otherwise
+    def __init__(self):
         self.assumptions: list[str] = []
 
     def assume(self, what: str) -> None:
@@ -33,8 +32,8 @@ class Rows:
         split = split.get(task, "validation") if isinstance(split, Mapping) else split
         known = _known(task, split)
         if known is None and evaluation.limit is None:
-            self.assume(f"a task of unknown size has {self._otherwise} rows to be scored on")
-            return self._otherwise
+            self.assume(f"a task of unknown size has {ROWS} rows to be scored on")
+            return ROWS
         return min(x for x in (known, evaluation.limit) if x is not None)
 
 

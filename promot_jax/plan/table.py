@@ -7,10 +7,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from promot_jax.plan.chips import GIB
 from promot_jax.plan.costs import Cost
 from promot_jax.plan.planning import Planned, RunPlan
 
-GIB = 2**30
 CALLED = {"compute": "compute", "hbm": "HBM", "interconnect": "interconnect", "network": "network"}
 Rows = list[tuple[str, list[str]]]
 

@@ -1,10 +1,6 @@
 """Settings that change no number of a decoder: scan, remat, packing, a mesh of many devices."""
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -131,19 +127,9 @@ def test_long_positions_stay_apart_in_bfloat16():
 
 
 @pytest.fixture(scope="module")
-def meshes():
+def meshes(on_eight_devices):
     """What `mesh_decoder.py` prints."""
-    settings = {
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
-    }
-    command = [sys.executable, str(HERE / "mesh_decoder.py")]
-    done = subprocess.run(
-        command, env=os.environ | settings, capture_output=True, text=True, timeout=500
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return on_eight_devices(HERE / "mesh_decoder.py")
 
 
 @pytest.mark.parametrize("case", ["one kv head", "uneven heads", "even heads", "scanned", "splash"])

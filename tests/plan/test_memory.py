@@ -1,9 +1,5 @@
 """What a plan says of memory, against a run: the same method, on 8 CPU devices."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,20 +8,9 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
+def both(on_eight_devices, tmp_path_factory):
     """What `plan_and_run.py` prints."""
-    settings = {
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(HERE.parents[1]),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    command = [sys.executable, str(HERE / "plan_and_run.py"), str(tmp_path_factory.mktemp("plan"))]
-    done = subprocess.run(
-        command, env=os.environ | settings, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return on_eight_devices(HERE / "plan_and_run.py", str(tmp_path_factory.mktemp("plan")))
 
 
 @pytest.mark.parametrize("stage", ["1-prompt", "2-model"])

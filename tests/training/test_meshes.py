@@ -1,9 +1,5 @@
 """One device against eight virtual ones: the same losses, also across a change of mesh."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,21 +16,10 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(on_eight_devices, tmp_path_factory):
     """What `mesh_run.py` prints."""
-    paths = [str(HERE), str(HERE.parent / "run"), str(HERE.parents[1])]
-    settings = {
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join(paths),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    command = [sys.executable, str(HERE / "mesh_run.py"), str(tmp_path_factory.mktemp("meshes"))]
-    done = subprocess.run(
-        command, env=os.environ | settings, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    where = str(tmp_path_factory.mktemp("meshes"))
+    return on_eight_devices(HERE / "mesh_run.py", where, more=[HERE.parent / "run"])
 
 
 RUNS = [

@@ -1,11 +1,7 @@
 """What compiled programs exchange between eight devices: no whole batch, no whole head."""
 
 import itertools
-import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +15,9 @@ HIDDEN = ROWS * TARGETS * EMBED  # the smallest activation of the whole batch
 
 
 @pytest.fixture(scope="module")
-def compiled():
+def compiled(on_eight_devices):
     """What `shardings_run.py` prints."""
-    settings = {
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    command = [sys.executable, str(HERE / "shardings_run.py")]
-    done = subprocess.run(
-        command, env=os.environ | settings, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return on_eight_devices(HERE / "shardings_run.py")
 
 
 def parts(shapes) -> set[tuple[int, ...]]:
