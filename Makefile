@@ -20,7 +20,7 @@ real: install
 	$(PY) -m bench.real $(REAL_ARGS)
 
 test: install
-	PYTHONWARNDEFAULTENCODING=1 $(PY) -m pytest -q -n 2 --dist worksteal tests
+	PYTHONWARNDEFAULTENCODING=1 $(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
 
 parity: .venv/.parity
 
