@@ -1,0 +1,1 @@
+"""The forgetting benchmark: every remedy at equal target score, with intervals."""
