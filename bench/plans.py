@@ -54,7 +54,7 @@ def row(path: Path, found: RunPlan) -> str:
     used = max(found.topology.chip.memory - x.memory.free for x in found.programs) / 2**30
     times = dict.fromkeys(("prompt", "model", "evaluation"), "")
     for each in found.programs:
-        name = each.name if each.name == "evaluation" else each.stage.split(", ")[0][2:]
+        name = each.name if each.name in times else "prompt" if "prompt" in each.stage else "model"
         times[name] = f"{short(each.seconds.total)} s, {each.seconds.bound}"
     cells = [f"[{path.stem}](../{path})", found.topology.name, f"{used:.1f}", *times.values()]
     return f"| {' | '.join(cells)} | {short(found.hours)} | {short(found.chip_hours)} |"
