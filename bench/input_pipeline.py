@@ -81,6 +81,9 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    for path in filter(None, (args.source, args.vocabulary)):
+        if not Path(path).is_file():
+            parser.error(f"there is no file {path!r}")
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(args.directory or temporary)
         directory.mkdir(parents=True, exist_ok=True)
