@@ -47,14 +47,14 @@ setup(
         "gin-config>=0.5",
         "huggingface_hub>=0.34",
         "importlib_resources>=6",  # tensorflow-datasets imports it and does not require it
-        "jax>=0.7",
+        "jax>=0.10.2",
         "jaxtyping>=0.3",
         "jinja2>=3.1.4",
         "matplotlib>=3.9",
         "ml_dtypes>=0.5",
         "numpy>=2.0",
         "optax>=0.2.5",
-        "orbax-checkpoint>=0.11.20",
+        "orbax-checkpoint>=0.12",
         "protobuf>=3.20.3",
         "rich>=13.7",
         "rouge-score>=0.1.2",
@@ -67,14 +67,14 @@ setup(
         "tensorflow>=2.18",
         "tensorflow-datasets>=4.9.8",
         "tensorflow-text>=2.18",
-        "tensorstore>=0.1.71",
+        "tensorstore>=0.1.80",
         "tokenizers>=0.21",
         "typeguard>=4.3",
     ],
     extras_require={
-        "tpu": ["jax[tpu]>=0.7"],
-        "gpu": ["jax[cuda12]>=0.7"],
-        "plan": ["jax[tpu]>=0.7"],  # libtpu, which compiles for TPUs on any machine
+        "tpu": ["jax[tpu]>=0.10.2"],
+        "gpu": ["jax[cuda12]>=0.10.2"],
+        "plan": ["jax[tpu]>=0.10.2"],  # libtpu, which compiles for TPUs on any machine
         "parity": [
             "lm_eval>=0.4.13",
             "peft>=0.21",
