@@ -87,6 +87,11 @@ class Frame:
     owners: Sequence[Mapping[str, int]]
     transformed: Sequence[Transformed | None]
 
+    def trained(self, index: int) -> Stage:
+        """A stage, or where it transforms, the one whose weights it transforms."""
+        changed = self.transformed[index]
+        return self.run.stages[index if changed is None else changed.tuned]
+
     def generator(self) -> Generator:
         """What answers in evaluations."""
         return Generator(self.layout.model, self.layout.mesh, self.run.vocabulary)
@@ -187,8 +192,8 @@ def _prepare_stage(framed: Frame, index: int, ids: Mapping[str, np.ndarray]) -> 
         Evaluator(in_context(evaluation, settings.model), *reads, ids, target, settings.model.kind)
         for evaluation in stage.evaluations
     ]
-    trained = stage if changed is None else settings.stages[changed.tuned]
     directory, owner = f"{index + 1}-{stage.name}", framed.owners[index]
+    trained = framed.trained(index)
     return Prepared(stage, directory, batches, evaluators, owner, changed, trained)
 
 
