@@ -274,7 +274,8 @@ def data_digests(stages: Sequence[Prepared]) -> dict[str, str]:
     found = {}
     for each in stages:
         for task, value in (each.batches.digests if each.batches else {}).items():
-            found[f"training rows of {task}/{each.stage.data.split} ({each.directory})"] = value
+            split = each.batches.report["tasks"][task]["split"]
+            found[f"training rows of {task}/{split} ({each.directory})"] = value
         for evaluator in each.evaluators:
             for (task, split, shots), value in evaluator.digests.items():
                 found[f"rows of {task}/{split} with {shots} shots ({each.directory})"] = value

@@ -9,6 +9,27 @@ def remedy(name: str, *more: str, recipe: str = "finetune", **settings) -> list[
 
 
 REMEDIES = [
+    Bad("nothing to replay", remedy("replay"), ["missing: REPLAY_TASK", "a name, or a list"]),
+    Bad(
+        "replay of an unknown task",
+        remedy("replay", REPLAY_TASK="lab_qs", MODULES=["tasks.lab"]),
+        ["'lab_qs'", "'lab_qa'"],
+    ),
+    Bad(
+        "replay of everything",
+        remedy("replay", REPLAY_TASK="lab_qa", MODULES=["tasks.lab"], REPLAY_RATE=1),
+        ["Replay.rate = 1", "set 0.001 to 0.999"],
+    ),
+    Bad(
+        "replay of the target",
+        remedy("replay", REPLAY_TASK="lab_nli", TASK="lab_nli", MODULES=["tasks.lab"]),
+        ["Replay.task names 'lab_nli'", "leave it out"],
+    ),
+    Bad(
+        "replay with another prompt",
+        remedy("replay", REPLAY_TASK="lab_qa", REPLAY_PROMPT="old", MODULES=["tasks.lab"]),
+        ["there is no prompt 'old'"],
+    ),
     Bad("kept above 1", remedy("wise_ft", WISE_FT=1.5), ["coefficients", "1.5", "set 0 to 1"]),
     Bad("kept is a text", remedy("wise_ft", WISE_FT="half"), ["'half'", "set a number or a list"]),
     Bad("no such to keep", remedy("wise_ft", WISE_FT_KEEP=0.3), ["keep = 0.3", "(0.5,)", "add it"]),

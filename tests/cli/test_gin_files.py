@@ -215,9 +215,12 @@ def test_remedies_compose_with_every_recipe(remedy):
     """Also what each adds is scored as the stage that tunes the model."""
     for recipe in TUNING:
         files = [f"gin/recipes/{recipe}.gin", "gin/runs/lab.gin", str(remedy)]
-        run = made(files, LAB + LOCAL + ONLY_SOME * recipe.startswith("sequential"))
+        given = [x for x in ["REPLAY_TASK = 'lab_summary'"] if remedy.stem == "replay"]
+        run = made(files, LAB + LOCAL + given + ONLY_SOME * recipe.startswith("sequential"))
         assert run.method == recipe
         model = next(stage for stage in run.stages if stage.name == "model")
+        replays = [stage.name for stage in run.stages if stage.data and stage.data.replay]
+        assert replays == ["model"] * ("replay" in remedy.stem)
         for stage in run.stages[run.stages.index(model) + 1 :]:
             assert stage.transform is not None and not stage.steps
             assert (stage.evaluations, stage.select) == (model.evaluations, model.select)
