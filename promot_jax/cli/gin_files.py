@@ -11,6 +11,7 @@ ones win:
     4. all others (meshes, held-out tasks, settings of one's own), in the order they are given
 
 Two files of the first four kinds that set one thing differently are refused: neither can be meant.
+So are any two that both set one of `WHOLE`, lists of which the later one would drop the earlier's.
 """
 
 import contextlib
@@ -27,6 +28,7 @@ from promot_jax.errors import UserError, near
 from promot_jax.files import text_lines
 from promot_jax.paths import INSTALLED_AT, as_path, expand, real, resolve
 
+WHOLE = {"AFTER"}
 MAKES_A_RUN = {"run.Run.workdir", "run.Run.stages"}
 
 
@@ -162,6 +164,9 @@ def in_order(files: Sequence[str], given: Collection[str] = ()) -> list[str]:
     found = [(file, settings_of(file)) for file in files]
     for (a, ours), (b, theirs) in itertools.combinations(found, 2):
         if _kind(ours) == _kind(theirs) < 4:
+            _check_agree(a, ours, b, theirs, given)
+        elif _kind(ours) == _kind(theirs):
+            ours, theirs = ({n: each[n] for n in WHOLE & each.keys()} for each in (ours, theirs))
             _check_agree(a, ours, b, theirs, given)
     return [file for file, _ in sorted(found, key=lambda each: _kind(each[1]))]
 

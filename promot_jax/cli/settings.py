@@ -26,6 +26,7 @@ HINTS = {
     "VOCABULARY_FILE": "a SentencePiece model, or the tokenizer.json of a decoder",
     "TASK": "a file of gin/tasks, a task's or mixture's name, or a list of names",
     "FIRST_TASK": "the task tuned on before TASK",
+    "REPLAY_TASK": "the task that is replayed: a name, or a list of names",
     "BASE": "a work directory to start from",
 }
 

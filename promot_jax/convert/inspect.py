@@ -88,6 +88,7 @@ def _own(path: str) -> Facts | None:
             "step": step,
             "stage": stage.name,
             "score": score,
+            "coefficient": note.get("coefficient"),
             "rest_from": _rest(note["reference"], workdir, about),
             "method": about.method,
             "trained_on": list(about.targets),

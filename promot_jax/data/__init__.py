@@ -19,7 +19,7 @@ and needs lengths and vocabularies alone, starts without it.
 from etils import epy
 
 with epy.lazy_api_imports(globals()):
-    from promot_jax.data.batches import Batches, TrainData
+    from promot_jax.data.batches import Batches, Replay, TrainData
     from promot_jax.data.evalset import EvalSet, eval_set
     from promot_jax.data.examples import Example, load_examples
     from promot_jax.data.files import file_source, file_task
@@ -58,6 +58,7 @@ __all__ = [
     "Counted",
     "EvalSet",
     "Example",
+    "Replay",
     "TaskInfo",
     "TrainData",
     "accuracy",

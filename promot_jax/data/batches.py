@@ -31,6 +31,35 @@ from promot_jax.vocabularies import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
+class Replay:
+    """Old data in between: what keeps a model from forgetting it (Bethune et al. 2025, arXiv
+    2502.06042, with 1 % of it).
+
+    Attributes:
+      task: name of a task or mixture, or several, as in `TrainData`.
+      rate: its share of the examples of a stage, on average: of n examples rate * n are replayed.
+      prompts: as in `TrainData`; None: replayed inputs have none.
+      split: the tasks' split.
+      shots: as in `TrainData`; None: the same.
+
+    Raises:
+      UserError: a rate that leaves nothing of one of the two.
+    """
+
+    task: str | Sequence[str]
+    rate: float = 0.05
+    prompts: str | Mapping[str, str] | None = None
+    split: str = "train"
+    shots: int | Sequence[int] | None = None
+
+    def __post_init__(self):
+        check_types(self)
+        check_range("Replay.rate", self.rate, 0.001, 0.999)
+        if self.shots is not None:
+            object.__setattr__(self, "shots", _shots(self.shots, "Replay.shots"))
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainData:
     """What a stage trains on.
 
@@ -49,6 +78,7 @@ class TrainData:
         tokens, see `tokens.py`). Either is counted in `Batches.report`.
       max_rows: rows read of each task's split; None: all.
       seed: of order, mixture, packs and shots.
+      replay: what is trained on in between.
     """
 
     task: str | Sequence[str]
@@ -62,6 +92,7 @@ class TrainData:
     too_long: str = "drop"
     max_rows: int | None = None
     seed: int = 0
+    replay: Replay | None = None
 
     def __post_init__(self):
         check_types(self)
@@ -79,10 +110,37 @@ class TrainData:
         )
         longest = max(self.input_length, self.target_length)
         check_memory(4 * longest**2, f"attention (a row, a head) over {sizes}")
-        shots = (self.shots,) if isinstance(self.shots, int) else tuple(self.shots)
-        if not shots or min(shots) < 0:
-            raise UserError(f"shots={self.shots!r}: give numbers of shots, such as (0,) or (0, 1)")
-        object.__setattr__(self, "shots", shots)
+        object.__setattr__(self, "shots", _shots(self.shots, "shots"))
+
+    def parts(self) -> "list[tuple[TrainData, dict[str, float]]]":
+        """What is trained on, and task -> its rate, in examples; then what is replayed, and so on.
+
+        Raises:
+          UserError: as `rates`, or a task that is both.
+        """
+        mixed, again = rates(self.task), self.replay
+        if again is None:
+            return [(self, mixed)]
+        old = rates(again.task)
+        if both := [name for name in old if name in mixed]:
+            raise UserError(
+                f"Replay.task names {both[0]!r}, which is trained on as it is: leave it out there"
+            )
+        shots = self.shots if again.shots is None else again.shots
+        given = {"task": again.task, "prompts": again.prompts, "split": again.split}
+        other = dataclasses.replace(self, **given, shots=shots, replay=None)
+        mixed, old = (
+            {name: share * rate / sum(of.values()) for name, rate in of.items()}
+            for share, of in ((1 - again.rate, mixed), (again.rate, old))
+        )
+        return [(self, mixed), (other, old)]
+
+
+def _shots(given: int | Sequence[int], setting: str) -> tuple[int, ...]:
+    shots = (given,) if isinstance(given, int) else tuple(given)
+    if not shots or min(shots) < 0:
+        raise UserError(f"{setting}={given!r}: give numbers of shots, such as (0,) or (0, 1)")
+    return shots
 
 
 class Batches:
@@ -117,25 +175,25 @@ class Batches:
         Raises:
           UserError: anything about the data that training would stumble over.
         """
-        self._data = data
-        mixed = rates(data.task)
-        prompts = _prompts(data, list(mixed), prompt_ids or {})
-        self._tasks = {}
-        for name in mixed:
-            room = data.input_length - len(prompts[name]), data.target_length
-            rows = read(
-                name, split=data.split, limit=data.max_rows, shots=data.shots, seed=data.seed,
-                kind=kind, vocab_size=vocab_size, vocabulary=vocabulary, cache=cache,
-                room=room if data.too_long == "trim" else None,
-            )  # fmt: skip
-            self._tasks[name] = _TaskData(data, rows, name, prompts[name])
+        self._data, self._tasks, mixed = data, {}, {}
+        for part, shares in data.parts():
+            mixed |= shares
+            prompts = _prompts(part, list(shares), prompt_ids or {})
+            for name in shares:
+                room = part.input_length - len(prompts[name]), part.target_length
+                rows = read(
+                    name, split=part.split, limit=part.max_rows, shots=part.shots, seed=part.seed,
+                    kind=kind, vocab_size=vocab_size, vocabulary=vocabulary, cache=cache,
+                    room=room if part.too_long == "trim" else None,
+                )  # fmt: skip
+                self._tasks[name] = _TaskData(part, rows, name, prompts[name])
         self._layout = make_layout(kind, vocabulary)
         # A rate counts examples, a place of the stream may hold several.
         self._mix = Mix({n: r / self._tasks[n].packed for n, r in mixed.items()}, data.seed)
         reports = {name: task.report for name, task in self._tasks.items()}
         totals = ("rows", "too_long", "examples", "unwritable", "units")
         self.report = {key: sum(r[key] for r in reports.values()) for key in totals}
-        self.report |= {"split": data.split, "tasks": reports}
+        self.report["tasks"] = reports
         self.digests = {n: f"{task.digest} x {mixed[n]:g}" for n, task in self._tasks.items()}
 
     def __call__(self, step: int, rows: slice | None = None) -> dict[str, np.ndarray]:
@@ -177,7 +235,7 @@ class _TaskData:
         units = examples if self._packs is None else len(self._packs)
         self.packed = examples / units
         self._epochs = Epochs(units, data.seed, name)
-        self.report = _report(read, fits) | {"units": units}
+        self.report = _report(read, fits) | {"units": units, "split": data.split}
 
     def write(self, batch: dict[str, np.ndarray], places: Mapping[int, int]) -> None:
         """Writes units into rows of a zeroed batch: row -> its place in this task's stream."""

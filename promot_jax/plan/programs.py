@@ -24,6 +24,7 @@ from promot_jax.run.stage import Stage
 from promot_jax.training import State, begin, replicated, thaw, use
 from promot_jax.training.loop import lower_step
 from promot_jax.training.mesh import BATCH
+from promot_jax.training.transforms import lower, places
 from promot_jax.training.variables import Layout
 
 LONGEST = 512  # tokens of an evaluation's inputs, where neither it nor the stage says
@@ -35,7 +36,7 @@ class Program:
 
     Attributes:
       stage: the directory of its stage, or stages, "1-prompt"; "" of none.
-      name: "step", "evaluation" or "initialisation".
+      name: "step", "evaluation", "transform" or "initialisation".
       size: of its batch, "64 x 512 + 64"; "" where it has none.
       times: how often it is run.
       key: equal for programs that are one, on one mesh.
@@ -104,9 +105,12 @@ def _every(frame: Frame, rows: Rows, random: Layout) -> Iterator[Program]:
         for state, frozen, times in _phases(frame, index):
             optimizer = a_chip(state.optimizer)
             yield _step(frame, index, name, state, frozen, times)
+        if stage.transform is not None:
+            yield (program := _transform(frame, index, name))
+            optimizer = 2 * program.batch  # the weights before and as tuned, beside those tried
         for evaluation in stage.evaluations:
             if evaluation.tasks:
-                yield from _evaluation(frame, stage, name, evaluation, optimizer, rows)
+                yield from _evaluation(frame, index, name, evaluation, optimizer, rows)
 
 
 def _phases(frame: Frame, index: int) -> Iterator[tuple[State, Variables, int]]:
@@ -151,6 +155,20 @@ def _step(
     )  # fmt: skip
 
 
+def _transform(frame: Frame, index: int, name: str) -> Program:
+    """What makes new weights of those before and after training."""
+    settings, paths = frame.run.stages[index].transform, frame.transformed[index].paths
+    every = frame.layout.abstract()
+    changed = {path: every[path] for path in paths}
+    where = places(paths, every, settings.seed)
+    # Those before lie there beside the whole model; those that are made are temporary.
+    variables, was = a_chip(every), a_chip(changed)
+    return Program(
+        name, "transform", "", settings.tries + 1, ("transform", name, frame.layout.model),
+        lambda: lower(settings.change, changed, where), variables, 0, was, 2 * was,
+    )  # fmt: skip
+
+
 def _shapes(tree: Any) -> tuple[str, ...]:
     described = (f"{x.shape} {x.dtype} {x.sharding.spec}" for x in jax.tree.leaves(tree))
     return tuple(sorted(described))
@@ -168,15 +186,16 @@ def abstract_batch(frame: Frame, stage: Stage) -> Batch:
 
 
 def _evaluation(
-    frame: Frame, stage: Stage, name: str, evaluation: Evaluation, optimizer: float, rows: Rows
+    frame: Frame, index: int, name: str, evaluation: Evaluation, optimizer: float, rows: Rows
 ) -> Iterator[Program]:
     """What generates, once for each size of batch."""
     asked, generator = in_context(evaluation, frame.run.model), frame.generator()
-    longest = asked.input_length or (stage.data.input_length if stage.data else LONGEST)
+    stage, data = frame.run.stages[index], frame.trained(index).data
+    longest = asked.input_length or (data.input_length if data else LONGEST)
     length = min(padded_length(longest), asked.input_length or padded_length(longest))
     if asked.input_length is None:
         rows.assume(f"inputs of evaluations without EVAL_INPUT_LENGTH have up to {longest} tokens")
-    due = sum(
+    due = stage.transform.tries if stage.transform else sum(
         stage.evaluates(step) and (asked.every is None or step % asked.every == 0
                                    or step == stage.steps)
         for step in range(stage.steps + 1)

@@ -25,7 +25,7 @@ from promot_jax.report.template import PAGE, STYLE
 from promot_jax.report.text import clean, count, number, percent, rate_text, shortened
 
 NAME = "report.html"
-PICTURES = ("forgetting_curve", "format_share", "tradeoff", "learning_rate", "loss")
+PICTURES = (*("forgetting_curve", "format_share", "tradeoff", "way_back", "learning_rate", "loss"),)
 SAMPLE = 2000  # characters that are shown of an input or output
 
 
@@ -187,6 +187,11 @@ def sections(results: Results, pictures: Mapping[str, bytes]) -> list[str]:
             f"Share of the answers to held-out tasks that are in the target task's format.{at}",
         ),
         "tradeoff": ("Trade-off", "Up is remembering, right is learning; one point a checkpoint."),
+        "way_back": (
+            "The way back",
+            "Scores over how much of the training is kept: the weights before it on the left, all"
+            f" of it on the right. Bands: as above.{at}",
+        ),
         "learning_rate": ("Learning rates", "The selected checkpoint at each learning rate."),
         "loss": ("Training loss", "Thin: as logged. Thick: running mean."),
     }

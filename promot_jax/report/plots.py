@@ -46,6 +46,7 @@ def draw_all(results: Results, folders: Sequence[StageFolder], damage: Damage) -
             "forgetting_curve": forgetting_curve(results),
             "format_share": format_share(results),
             "tradeoff": tradeoff(results),
+            "way_back": way_back(results),
             "learning_rate": learning_rate(results),
             "loss": loss(results, folders, damage),
         }
@@ -94,7 +95,7 @@ def tradeoff(results: Results) -> Figure | None:
     points = [
         (line.method, checkpoint in line.finals, target.value, held.value)
         for line in results.lines
-        for checkpoint in line.trail
+        for checkpoint in (*line.trail, *line.tries)
         if (target := checkpoint.target()) and (held := checkpoint.held(results.keys))
     ]
     if len(points) < 2:
@@ -117,6 +118,28 @@ def tradeoff(results: Results) -> Figure | None:
     score_limits(axis, "x")
     present = {method for method, *_ in points}
     legend(figure, style, {m: m for m in results.methods if m in present}, linestyle="")
+    return figure
+
+
+def way_back(results: Results) -> Figure | None:
+    """Target and held-out mean against the coefficient of stages that transform weights."""
+    panels = []
+    for title, measure in _measures(results):
+        curves = [(line, line.way_back(measure)) for line in results.shown if line.tries]
+        panels.append((title, measure, [(line, curve) for line, curve in curves if curve]))
+    panels = [panel for panel in panels if any(len(curve) > 1 for _, curve in panel[2])]
+    if not panels:
+        return None
+    figure, axes = figure_with(len(panels))
+    for axis, (title, measure, curves) in zip(axes, panels, strict=True):
+        style = looks(results.methods)
+        for above, (line, curve) in zip(reversed(range(len(curves))), curves, strict=True):
+            band(axis, curve, style[line.method], above, markers=True)
+        reference(axis, results.base and results.base.final(measure))
+        score_limits(axis)
+        axis.set_title(label(title))
+        axis.set_xlabel("how much of the training is kept")
+    _legend(figure, results, [line for *_, curves in panels for line, _ in curves])
     return figure
 
 

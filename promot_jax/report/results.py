@@ -20,7 +20,10 @@ from promot_jax.report.scores import Score, over_tasks
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The rows of one evaluated checkpoint, one for each (task, shots)."""
+    """The rows of one evaluated checkpoint, one for each (task, shots).
+
+    Of a stage that transforms weights, a step is a coefficient that was tried.
+    """
 
     method: str
     learning_rate: float | None
@@ -29,6 +32,11 @@ class Checkpoint:
     step: int
     selected: bool
     rows: tuple[Row, ...]
+
+    @property
+    def coefficient(self) -> float | None:
+        """That of a stage that transforms weights, from 0 to 1."""
+        return next((row.coefficient for row in self.rows), None)
 
     def target(self) -> Score | None:
         """Target score; with several target tasks their mean."""

@@ -28,7 +28,7 @@ class Row:
 
     `too_long` rows were shortened, which left all rows with `mean_shots` shots on average. The
     targets of `unwritable` rows are nothing that the vocabulary can write: with all others right
-    the score is `ceiling`.
+    the score is `ceiling`. A `coefficient` is that of a stage that transforms weights.
     """
 
     method: str
@@ -49,6 +49,7 @@ class Row:
     mean_shots: float
     unwritable: int
     ceiling: float | None
+    coefficient: float | None = None
 
     @property
     def key(self) -> Key:
@@ -130,6 +131,7 @@ def _row(raw: Mapping[str, Any], top: float) -> Row:
         mean_shots=shots if left is None else left,
         unwritable=_whole(raw, "unwritable"),
         ceiling=None if math.isnan(ceiling) else ceiling,
+        coefficient=_number(raw, "coefficient", 0, 1),
     )
 
 

@@ -79,7 +79,9 @@ def _add(
 ) -> None:
     selected = {c.step for line in results.lines if line.method == method for c in line.finals}
     after = next((f for f in reversed(picked) if f.step in selected), picked[-1])
-    before = picked[0] if picked[0].step < after.step else None
+    tried = any(line.tries for line in results.lines if line.method == method)
+    # Steps of a stage that transforms are no steps of training: none is "before" another.
+    before = picked[0] if picked[0].step < after.step and not tried else None
     old, new = _read(before, damage), _read(after, damage)
     if not found.items:
         found.items = [Item(text, target) for text, (target, _) in list(new.items())[:ROWS]]

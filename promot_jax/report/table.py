@@ -21,28 +21,41 @@ Measure = Callable[[Checkpoint], Score | None]
 class Line:
     """One method at one learning rate: the checkpoints of its last stage.
 
-    `finals` are the selected ones, one a seed; `trail` are all.
+    `finals` are the selected ones, one a seed; `trail` are all, of steps of training. Where the
+    last stage transforms weights, all of it are `tries`, and the trail is that of the last stage
+    that trains.
     """
 
     method: str
     learning_rate: float | None
     finals: tuple[Checkpoint, ...]
     trail: tuple[Checkpoint, ...]
+    tries: tuple[Checkpoint, ...] = ()
 
     def final(self, measure: Measure) -> Score | None:
         """`measure` of the selected checkpoints, over seeds."""
         return over_seeds([measure(checkpoint) for checkpoint in self.finals])
 
-    def curve(self, measure: Measure) -> dict[int, Score]:
+    def curve(self, measure: Measure) -> dict[float, Score]:
         """Step -> `measure` over seeds, at the steps that every seed has."""
-        seeds = {checkpoint.seed for checkpoint in self.trail}
-        points: dict[int, dict[int | None, Score]] = {}
-        for checkpoint in self.trail:
-            if (score := measure(checkpoint)) is not None:
-                points.setdefault(checkpoint.step, {})[checkpoint.seed] = score
-        complete = {step: by for step, by in points.items() if len(by) == len(seeds)}
-        steps = sorted((complete or points).items())
-        return {step: over_seeds(list(by.values())) for step, by in steps}
+        return _curve(self.trail, lambda checkpoint: checkpoint.step, measure)
+
+    def way_back(self, measure: Measure) -> dict[float, Score]:
+        """Coefficient -> `measure` over seeds, at those that every seed has."""
+        return _curve(self.tries, lambda checkpoint: checkpoint.coefficient, measure)
+
+
+def _curve(
+    checkpoints: Sequence[Checkpoint], place: Callable[[Checkpoint], float], measure: Measure
+) -> dict[float, Score]:
+    seeds = {checkpoint.seed for checkpoint in checkpoints}
+    points: dict[float, dict[int | None, Score]] = {}
+    for checkpoint in checkpoints:
+        if (score := measure(checkpoint)) is not None:
+            points.setdefault(place(checkpoint), {})[checkpoint.seed] = score
+    complete = {at: by for at, by in points.items() if len(by) == len(seeds)}
+    found = sorted((complete or points).items())
+    return {at: over_seeds(list(by.values())) for at, by in found}
 
 
 class Results:
@@ -62,21 +75,28 @@ class Results:
         )
         self.groups = list(dict.fromkeys(r.group for r in self.rows if r.group != TARGET))
         self.lines = [line for method in self.methods for line in self._lines(method)]
-        self.keys: frozenset[Key] = shared_keys(c for line in self.lines for c in line.trail)
+        self.keys: frozenset[Key] = shared_keys(
+            c for line in self.lines for c in (*line.trail, *line.tries)
+        )
 
     def _lines(self, method: str) -> list[Line]:
         mine = [c for c in self.checkpoints if c.method == method]
         chosen = [c for c in mine if c.selected] or mine
         stage = list(dict.fromkeys(c.stage for c in chosen))[-1]
-        trail = [c for c in mine if c.stage == stage]
-        rates = sorted({c.learning_rate for c in trail}, key=lambda rate: rate or 0.0)
+        last = [c for c in mine if c.stage == stage]
+        trained = [c.stage for c in mine if c.coefficient is None]
+        rates = sorted({c.learning_rate for c in last}, key=lambda rate: rate or 0.0)
         lines = []
         for rate in rates:
-            here = [c for c in trail if c.learning_rate == rate]
+            here = [c for c in last if c.learning_rate == rate]
             latest = {}  # seed -> its selected checkpoint, or the last one of an unfinished run
             for checkpoint in sorted(here, key=lambda c: (c.selected, c.step)):
                 latest[checkpoint.seed] = checkpoint
-            lines.append(Line(method, rate, tuple(latest.values()), tuple(here)))
+            tries = tuple(c for c in here if c.coefficient is not None)
+            if tries:
+                way = (c for c in mine if c.stage in trained[-1:] and c.learning_rate == rate)
+                here = [c for c in way if c.coefficient is None]
+            lines.append(Line(method, rate, tuple(latest.values()), tuple(here), tries))
         return lines
 
     def held(self) -> list[Row]:
@@ -155,7 +175,10 @@ class Results:
         """What a reader must know to read the numbers rightly; [] as a rule."""
         notes = []
         if self.keys != {
-            row.key for line in self.lines for c in line.trail for row in c.held_rows()
+            row.key
+            for line in self.lines
+            for c in (*line.trail, *line.tries)
+            for row in c.held_rows()
         }:
             notes.append(
                 "Not every checkpoint was scored on the same held-out tasks: means, curves and"

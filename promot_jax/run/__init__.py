@@ -19,6 +19,7 @@ with epy.lazy_api_imports(globals()):
     from promot_jax.run.inference import LanguageModel, Score
     from promot_jax.run.running import run
     from promot_jax.run.stage import Run, Stage
+    from promot_jax.run.transform import Transform
 
 __all__ = [
     "Answering",
@@ -26,6 +27,7 @@ __all__ = [
     "Run",
     "Score",
     "Stage",
+    "Transform",
     "base_method",
     "base_model",
     "base_prompt_learning_rate",

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from promot_jax.console import say
@@ -27,20 +28,47 @@ from promot_jax.run.base import base_vocabulary
 from promot_jax.run.generation import Generator
 from promot_jax.run.stage import Run, Stage
 from promot_jax.training import assign, check_batch, check_parts, make_mesh
+from promot_jax.training.optimizers import matches
 from promot_jax.training.variables import EMBEDDING, Layout, check_base
 
 TOKEN_CACHE = "token_cache"
 
 
 @dataclasses.dataclass(frozen=True)
+class Transformed:
+    """What a stage transforms.
+
+    Attributes:
+      tuned: the index of the last stage before it that trains any of it.
+      paths: its arrays.
+    """
+
+    tuned: int
+    paths: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A stage with its data read and its settings checked."""
+    """A stage with its data read and its settings checked.
+
+    Attributes:
+      stage: the settings.
+      directory: its name.
+      batches: what it trains on; None: it does not train.
+      evaluators: what it measures.
+      owner: path of what it trains -> the index of its part.
+      transformed: what it transforms, if it does.
+      trained: the stage whose learning rates its scores belong to: itself, or that whose weights it
+        transforms.
+    """
 
     stage: Stage
     directory: str
     batches: Batches | None
     evaluators: list[Evaluator]
     owner: Mapping[str, int]
+    transformed: Transformed | None
+    trained: Stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +79,18 @@ class Frame:
       run: the settings.
       layout: its model on its mesh.
       owners: for each stage, path of what it trains -> the index of its part.
+      transformed: for each stage, what it transforms.
     """
 
     run: Run
     layout: Layout
     owners: Sequence[Mapping[str, int]]
+    transformed: Sequence[Transformed | None]
+
+    def trained(self, index: int) -> Stage:
+        """A stage, or where it transforms, the one whose weights it transforms."""
+        changed = self.transformed[index]
+        return self.run.stages[index if changed is None else changed.tuned]
 
     def generator(self) -> Generator:
         """What answers in evaluations."""
@@ -85,7 +120,9 @@ def frame(settings: Run, mesh: Mesh) -> Frame:
             f"the vocabulary has {size} ids, but {type(settings.model).__name__}.vocab_size ="
             f" {settings.model.vocab_size}: set the model's own vocabulary"
         )
-    return Frame(settings, layout, [_owner(stage, paths, mesh) for stage in settings.stages])
+    owners = [_owner(stage, paths, mesh) for stage in settings.stages]
+    changed = [_transformed(settings, owners, index) for index in range(len(owners))]
+    return Frame(settings, layout, owners, changed)
 
 
 def _owner(stage: Stage, paths: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh) -> dict[str, int]:
@@ -97,6 +134,29 @@ def _owner(stage: Stage, paths: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh) 
     setting = f"stage {stage.name!r}: TrainData.batch_size"
     check_batch(mesh, stage.data.batch_size, setting, stage.accumulate)
     return owner
+
+
+def _transformed(
+    settings: Run, owners: Sequence[Mapping[str, int]], index: int
+) -> Transformed | None:
+    """What a stage transforms of what was trained before it."""
+    stage = settings.stages[index]
+    if stage.transform is None:
+        return None
+    pattern = stage.transform.pattern
+    found = {
+        i: [path for path in owner if matches(pattern, path)]
+        for i, owner in enumerate(owners[:index])
+    }
+    tuned = max((i for i, paths in found.items() if paths), default=None)
+    if tuned is None:
+        raise UserError(
+            f"stage {stage.name!r}: Transform.pattern = {pattern!r}: no stage before it trains"
+            " anything that this covers: take a recipe that tunes the model, or another pattern"
+        )
+    whole = stage.transform.reference == "base"
+    paths = {path for i in (found if whole else [tuned]) for path in found[i]}
+    return Transformed(tuned, tuple(sorted(paths)))
 
 
 def prepare(settings: Run) -> Context:
@@ -114,17 +174,14 @@ def prepare(settings: Run) -> Context:
     framed = frame(settings, mesh)
     for stage, owner in zip(settings.stages, framed.owners, strict=True):
         _check_memory(stage, framed.layout.abstract(), owner)
-    stages = [
-        _prepare_stage(settings, stage, f"{k}-{stage.name}", ids, owner)
-        for k, (stage, owner) in enumerate(
-            zip(settings.stages, framed.owners, strict=True), start=1
-        )
-    ]
+    stages = [_prepare_stage(framed, index, ids) for index in range(len(settings.stages))]
     say_what_prompts_reach(settings)
     return Context(settings, framed.layout, framed.generator(), stages)
 
 
-def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, owner) -> Prepared:
+def _prepare_stage(framed: Frame, index: int, ids: Mapping[str, np.ndarray]) -> Prepared:
+    settings, changed = framed.run, framed.transformed[index]
+    stage = settings.stages[index]
     reads = settings.vocabulary, settings.model.vocab_size
     batches = None
     if stage.steps:
@@ -135,7 +192,9 @@ def _prepare_stage(settings: Run, stage: Stage, directory: str, ids, owner) -> P
         Evaluator(in_context(evaluation, settings.model), *reads, ids, target, settings.model.kind)
         for evaluation in stage.evaluations
     ]
-    return Prepared(stage, directory, batches, evaluators, owner)
+    directory, owner = f"{index + 1}-{stage.name}", framed.owners[index]
+    trained = framed.trained(index)
+    return Prepared(stage, directory, batches, evaluators, owner, changed, trained)
 
 
 def token_cache(settings: Run) -> str:
@@ -215,7 +274,8 @@ def data_digests(stages: Sequence[Prepared]) -> dict[str, str]:
     found = {}
     for each in stages:
         for task, value in (each.batches.digests if each.batches else {}).items():
-            found[f"training rows of {task}/{each.stage.data.split} ({each.directory})"] = value
+            split = each.batches.report["tasks"][task]["split"]
+            found[f"training rows of {task}/{split} ({each.directory})"] = value
         for evaluator in each.evaluators:
             for (task, split, shots), value in evaluator.digests.items():
                 found[f"rows of {task}/{split} with {shots} shots ({each.directory})"] = value

@@ -13,6 +13,7 @@ from promot_jax.run.prepare import Context, data_digests, prepare
 from promot_jax.run.stage import Run
 from promot_jax.run.stage_run import StageRun
 from promot_jax.run.training_stage import TrainingStage
+from promot_jax.run.transform_stage import TransformStage
 from promot_jax.run.workdir import Results, check, claim, continued
 from promot_jax.training import stop_requests
 from promot_jax.training.logs import logged
@@ -50,5 +51,7 @@ def run(settings: Run, config: str | None = None) -> Path:
 
 def _stage_run(context: Context, index: int, *about) -> StageRun:
     """A stage in its directory, as one of its kind."""
-    kind = TrainingStage if context.stages[index].stage.steps else StageRun
-    return kind(context, index, *about)
+    stage = context.stages[index].stage
+    if stage.transform is not None:
+        return TransformStage(context, index, *about)
+    return (TrainingStage if stage.steps else StageRun)(context, index, *about)

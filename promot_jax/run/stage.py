@@ -15,6 +15,7 @@ from promot_jax.errors import UserError, check_range, check_types
 from promot_jax.evaluation import Evaluation
 from promot_jax.models import Config, Model, Prompt, loss
 from promot_jax.paths import absolute, expand, is_name, is_url
+from promot_jax.run.transform import Transform
 from promot_jax.training import Part
 from promot_jax.training.step import Loss
 from promot_jax.vocabularies import Vocabulary
@@ -22,7 +23,7 @@ from promot_jax.vocabularies import Vocabulary
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stretch of training, or, with 0 steps, of evaluation alone.
+    """One stretch of training; with 0 steps, of evaluation alone, or of what needs no data.
 
     Attributes:
       name: of its directory, `<k>-<name>`.
@@ -42,6 +43,8 @@ class Stage:
         in the list; more is better), or tasks or a mixture whose mean does; None: the last one is
         the best.
       log_every: updates between lines of metrics.jsonl.
+      transform: what is made, without training, of weights that were trained before; its
+        coefficients are all evaluated.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Stage:
     keep_minutes: float | None = None
     select: str | Sequence[str] | None = None
     log_every: int = 10
+    transform: Transform | None = None
 
     def __post_init__(self):
         check_types(self)
@@ -88,6 +92,7 @@ class Stage:
             raise UserError(
                 f"{here}: steps = {self.steps}, but {missing} is not set: set it, or steps = 0"
             )
+        self._check_kind(here)
         asked = [(t, k) for e in self.evaluations for t in e.tasks for k in e.shots]
         if unknown := [task for task in self.selecting if task not in dict(asked)]:
             raise UserError(
@@ -104,6 +109,27 @@ class Stage:
             raise UserError(
                 f"{here}: Part {late[0].pattern!r} has unfreeze = {late[0].unfreeze}, which is"
                 f" never reached in {self.steps} steps: set less"
+            )
+
+    def _check_kind(self, here: str) -> None:
+        """Raises UserError where a stage is two things, or could not choose."""
+        if self.transform is None:
+            return
+        if self.steps or self.train:
+            raise UserError(
+                f"{here}: it has a transform, and steps = {self.steps} and train: set no steps and"
+                " no parts, and train in another stage"
+            )
+        several = len(self.transform.first) > 1 and self.transform.keep is None
+        if several and not self.evaluates(0):
+            raise UserError(
+                f"{here}: it tries coefficients {list(self.transform.first)} and has no evaluations"
+                " to choose by: give it some, or one coefficient"
+            )
+        if self.transform.reach is not None and not self.selecting:
+            raise UserError(
+                f"{here}: Transform.reach = {self.transform.reach} is of the score that selects:"
+                " set select"
             )
 
     @property
@@ -158,6 +184,7 @@ class Run:
       model: architecture.
       vocabulary: the model's.
       stages: what happens.
+      after: stages behind them, `stages` in the end: a way to add some to any recipe's.
       target: the task, mixture or tasks tuned on; their answer format is what format shares count.
       base: work directory (or stage directory in one) whose best checkpoint the run starts from;
         None: random weights.
@@ -185,6 +212,7 @@ class Run:
     base_checkpoint: str | None = None
     base_places: Sequence[str] = ()
     data_cache: str | None = None
+    after: Sequence[Stage] = ()
 
     def __post_init__(self):
         check_types(self)
@@ -196,6 +224,8 @@ class Run:
             raise UserError(f"Run.method = {self.method!r}: set a short name without slashes")
         if not self.stages:
             raise UserError("Run.stages is empty: give at least one Stage")
+        object.__setattr__(self, "stages", (*self.stages, *self.after))
+        object.__setattr__(self, "after", ())
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise UserError(f"Run.stages has two stages of one name in {names}: rename one")

@@ -84,12 +84,14 @@ class StageRun:
         beginning.
         """
         for index in reversed(range(self.index)):
-            with contextlib.closing(
-                StageRun(self.context, index, self.root, self.results)
-            ) as stage:
+            with self.other(index) as stage:
                 if stage.checkpoints.best() is not None:
                     return stage.whole(stage.checkpoints.best())
         return beginning(self.context)[0]
+
+    def other(self, index: int) -> contextlib.closing["StageRun"]:
+        """Another stage of the run, to see what it left."""
+        return contextlib.closing(StageRun(self.context, index, self.root, self.results))
 
     def read(self, step: int) -> Variables:
         """What a checkpoint of this stage holds."""
@@ -118,17 +120,21 @@ class StageRun:
         if self.stop():
             raise Interrupted(f"stopped in stage {self.name}: run the same command to go on")
 
-    def evaluate(self, variables: Variables, step: int) -> list[dict[str, Any]]:
-        """The rows of results.json."""
+    def evaluate(
+        self, variables: Variables, step: int, doing: str | None = None
+    ) -> list[dict[str, Any]]:
+        """The rows of results.json; `doing`: what is shown meanwhile."""
         settings = self.context.run
         generate = functools.partial(self.context.generator, variables)
         rows: list[dict[str, Any]] = []
-        due = [each for each in self.prepared.evaluators if self._due(each, step)]
-        said, asked = f"{self.name}: evaluating at step {step}", sum(each.rows for each in due)
+        due = [each for each in self.prepared.evaluators if self.due(each, step)]
+        said = f"{self.name}: {doing or f'evaluating at step {step}'}"
+        asked = sum(each.rows for each in due)
         with contextlib.closing(Progress(said, asked, self.leave_if_asked)) as progress:
             for evaluator in due:
                 rows += evaluator(generate, step, self.root / self.name / "samples", progress)
-        rates = [part.peak(self.stage.steps) for part in self.stage.train]
+        trained = self.prepared.trained
+        rates = [part.peak(trained.steps) for part in trained.train]
         for row in rows:
             if row["task"] in settings.targets:
                 row["group"] = "target"
@@ -139,7 +145,8 @@ class StageRun:
                 self.log.scalars(step, {name: row["value"]})
         return rows
 
-    def _due(self, evaluator: Evaluator, step: int) -> bool:
+    def due(self, evaluator: Evaluator, step: int) -> bool:
+        """Whether something is to be scored at a step at which anything is."""
         every = evaluator.evaluation.every
         return every is None or step % every == 0 or step == self.stage.steps
 

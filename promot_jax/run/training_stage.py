@@ -167,7 +167,8 @@ class TrainingStage(StageRun):
         super().begin_logs(step)
         data = self.stage.data
         for task, report in self.prepared.batches.report["tasks"].items():
-            said = f"{self.name}: {report['examples']} examples of {task}/{data.split}"
+            rows = f"{task}/{report['split']}"
+            said = f"{self.name}: {report['examples']} examples of {rows}"
             if report["more_than_max_rows"]:
                 said += f" (no more than max_rows = {data.max_rows} of its rows)"
             if report["too_long"]:
@@ -175,4 +176,4 @@ class TrainingStage(StageRun):
             texts = (x if len(x) <= 60 else f"{x[:57]}..." for x in report["first"])
             say(f"{said}, such as {' -> '.join(map(repr, texts))}")
             if report["lost"]:
-                say(f"{self.name}: {task}/{data.split}: {report['lost']}")
+                say(f"{self.name}: {rows}: {report['lost']}")

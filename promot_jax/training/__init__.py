@@ -21,6 +21,7 @@ with epy.lazy_api_imports(globals()):
     )
     from promot_jax.training.optimizers import Part, adafactor, adamw, assign, check_parts
     from promot_jax.training.step import State, begin, gradients, thaw, train_step
+    from promot_jax.training.transforms import half_reset, lines, wise_ft
 
 __all__ = [
     "Bar",
@@ -39,6 +40,8 @@ __all__ = [
     "check_parts",
     "digest",
     "gradients",
+    "half_reset",
+    "lines",
     "local_rows",
     "make_mesh",
     "place_batch",
@@ -49,4 +52,5 @@ __all__ = [
     "train",
     "train_step",
     "use",
+    "wise_ft",
 ]

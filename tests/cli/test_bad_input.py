@@ -12,13 +12,14 @@ from bad_absurd import ABSURD
 from bad_decoders import DECODERS
 from bad_directories import CHECKPOINTS, DIRECTORIES, NAMES, REPORT
 from bad_inference import INFER, INFER_MORE
+from bad_remedies import REMEDIES
 from bad_settings import DATA, SETTINGS, TRAINING, VALUES
 from bad_sources import CONVERT, SOURCES
 from command_lines import ASKED, Bad, infer, run
 
 CASES = [
     *(DATA + TRAINING + SETTINGS + VALUES + ABSURD + INFER + INFER_MORE),
-    *(DIRECTORIES + CHECKPOINTS + NAMES + REPORT + CONVERT + SOURCES + DECODERS),
+    *(DIRECTORIES + CHECKPOINTS + NAMES + REPORT + CONVERT + SOURCES + DECODERS + REMEDIES),
 ]
 RECIPES = Path(__file__).parents[2] / "gin" / "recipes"
 

@@ -206,6 +206,26 @@ def test_every_run_has_a_command_and_what_it_needs():
             assert word in text, (path.name, word)
 
 
+REMEDIES = sorted((GIN / "remedies").glob("*.gin"))
+TUNING = ("finetune", "promot", "promot_joint", "multitask_promot", "sequential_promot")
+
+
+@pytest.mark.parametrize("remedy", REMEDIES, ids=lambda path: path.stem)
+def test_remedies_compose_with_every_recipe(remedy):
+    """Also what each adds is scored as the stage that tunes the model."""
+    for recipe in TUNING:
+        files = [f"gin/recipes/{recipe}.gin", "gin/runs/lab.gin", str(remedy)]
+        given = [x for x in ["REPLAY_TASK = 'lab_summary'"] if remedy.stem == "replay"]
+        run = made(files, LAB + LOCAL + given + ONLY_SOME * recipe.startswith("sequential"))
+        assert run.method == recipe
+        model = next(stage for stage in run.stages if stage.name == "model")
+        replays = [stage.name for stage in run.stages if stage.data and stage.data.replay]
+        assert replays == ["model"] * ("replay" in remedy.stem)
+        for stage in run.stages[run.stages.index(model) + 1 :]:
+            assert stage.transform is not None and not stage.steps
+            assert (stage.evaluations, stage.select) == (model.evaluations, model.select)
+
+
 def test_modules_are_imported_before_their_tasks_are_looked_up(tmp_path, monkeypatch):
     (tmp_path / "module_of_a_mixture.py").write_text(
         "import seqio\n"
@@ -229,6 +249,7 @@ RECIPE, MODEL, TASK, LAB_RUN, MESH = (
     "gin/recipes/multitask_promot.gin", "gin/models/of_base.gin", "gin/tasks/lab_translate.gin",
     "gin/runs/lab.gin", "gin/meshes/fsdp.gin",
 )  # fmt: skip
+TWO = ["gin/remedies/wise_ft.gin", "gin/remedies/lines.gin"]
 
 
 @pytest.mark.parametrize(
@@ -256,6 +277,7 @@ def test_own_files_come_last_and_later_ones_win(tmp_path):
         ([RECIPE, "gin/recipes/finetune.gin", LAB_RUN], "finetune.gin both make a run"),
         ([RECIPE, "gin/models/lab.gin", MODEL, TASK], "lab.gin and .*of_base.gin .*: MODEL ="),
         ([TASK, RECIPE, "gin/tasks/lab_nli.gin", MODEL], "lab_nli.gin disagree: TASK = 'lab_tra"),
+        ([RECIPE, LAB_RUN, *TWO], "wise_ft.gin and .*lines.gin disagree: AFTER = "),
     ],
 )
 def test_two_files_that_disagree_are_named(files, says):

@@ -168,6 +168,33 @@ def test_mixture_rates_count_examples_also_when_packed(text_task, mixture):
     assert 0.9 < seen.count("s") / seen.count("l") < 1.1
 
 
+@both_kinds
+@pytest.mark.parametrize("packing", [False, True])
+def test_replay_has_its_share_of_the_examples(text_task, packing, kind):
+    """Whatever is trained on beside it; with its own prompt, or none, and its own shots."""
+    new, more = (text_task([(f"{x}{i}", "b") for i in range(8)]) for x in "nm")
+    old = text_task([(f"long old input {i}", f"o{i}") for i in range(6)])
+    both = {"task": [new, more], "prompts": "p", "packing": packing, "batch_size": 16}
+    for rate, prompt in ((0.25, None), (0.9, "q")):
+        replay = data.Replay(old, rate, prompt, shots=(1,))
+        made = batches(**both, input_length=64, replay=replay, kind=kind)
+        seen = [example for step in range(64) for example in unpack(made(step))]
+        again = [(found, x) for found, x, _ in seen if "old" in x]
+        assert len(again) / len(seen) == pytest.approx(rate, abs=0.02)
+        assert {found for found, _ in again} == {() if prompt is None else tuple(PROMPTS[prompt])}
+        assert all(x.count("input") == 2 for _, x in again)  # one shot, which others have not
+        assert {found for found, x, _ in seen if "old" not in x} == {tuple(PROMPTS["p"])}
+        counts = [sum(x[0] == kind for _, x, _ in seen) for kind in "nm"]
+        assert counts[0] == pytest.approx(counts[1], rel=0.1)
+    assert made.digests.keys() == {new, more, old}
+    alone = batches(**both, input_length=64, kind=kind)
+    assert alone.digests[new] == made.digests[new].replace("x 0.05", "x 1")
+    with pytest.raises(UserError, match=f"Replay.task names '{new}', which is trained on"):
+        batches(**both, replay=data.Replay([old, new]))
+    with pytest.raises(UserError, match="Replay.rate = 0: set 0.001 to 0.999"):
+        data.Replay(old, 0)
+
+
 def test_tasks_with_rate_0_are_not_read(text_task, mixture, pairs):
     a, b = text_task(pairs(5, "a")), text_task(pairs(5, "b"))
     assert set(batches(mixture({a: 1.0, b: 0.0})).report["tasks"]) == {a}

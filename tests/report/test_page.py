@@ -12,11 +12,20 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from report_workdirs import demo_workdir, rows_of, write_metrics, write_results, write_samples
+from report_workdirs import (
+    STEPS,
+    demo_workdir,
+    rows_of,
+    write_metrics,
+    write_results,
+    write_samples,
+)
 
 from promot_jax.errors import UserError
 from promot_jax.report import report, summary
 from promot_jax.report.files import Damage, loss_curve, stage_folders
+from promot_jax.report.results import Checkpoint
+from promot_jax.report.table import Results
 
 VOID = {"meta", "img", "br"}
 PICTURES = {"forgetting_curve", "format_share", "tradeoff", "loss"}
@@ -123,6 +132,27 @@ def test_learning_rate_sweep_over_seeds(tmp_path):
     seen = read(report(str(write_results(tmp_path, rows))))
     assert (tmp_path / "learning_rate.png").exists()
     assert "± " in seen.text and "2 seeds" in seen.text and "learning rate" in seen.text
+
+
+def test_coefficients_have_a_picture_of_their_own(tmp_path):
+    """Curves over steps stay those of training, and the table has what was kept in the end."""
+    rows = rows_of("finetune", shots=(1,))
+    last = [row for row in rows if row["step"] == 300]
+    for step, kept in enumerate((1.0, 0.0, 0.5), start=1):
+        about = {"stage": "2-wise_ft", "step": step, "coefficient": kept, "selected": step == 3}
+        rows += [row | about | {"value": round(row["value"] * kept, 3)} for row in last]
+    (line,) = Results(rows).lines
+    assert list(line.curve(Checkpoint.target)) == list(STEPS)
+    goal = last[0]["value"]
+    way = {at: score.value for at, score in line.way_back(Checkpoint.target).items()}
+    assert way == {0.0: 0.0, 0.5: round(goal / 2, 3), 1.0: round(goal, 3)}, goal
+    assert line.final(Checkpoint.target).value == way[0.5]
+    found = read(report(str(write_results(tmp_path / "kept", rows))))
+    assert "The way back" in found.headings and (tmp_path / "kept" / "way_back.png").exists()
+    for bad in (-0.1, "half"):
+        spoilt = [*rows, rows[-1] | {"coefficient": bad}]
+        with pytest.raises(UserError, match="coefficient"):
+            Results(spoilt)
 
 
 def test_hostile_names_are_only_text(tmp_path):

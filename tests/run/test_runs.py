@@ -285,7 +285,7 @@ def test_a_run_that_left_nothing_is_replaced(task, tmp_path):
 
 def test_several_tasks_select_together(task, tmp_path):
     """The best checkpoint is that of the best mean, each score as a share of its scale."""
-    from promot_jax.run.running import selecting_score
+    from promot_jax.run.stage import selecting_score
 
     stage = tiny_run.stage("both", "prompt", 8, task)
     asked = dataclasses.replace(stage.evaluations[0], tasks=[task, "other"])
