@@ -49,6 +49,12 @@ def add_arguments(infer: argparse.ArgumentParser) -> None:
     )
     infer.add_argument("--prompt", help="soft prompt of the lines that name none")
     infer.add_argument(
+        "--lora",
+        type=float,
+        default=1.0,
+        help="what the model's LoRA is multiplied by; 0: answers come without it (1)",
+    )
+    infer.add_argument(
         "--score", action="store_true", help="log-likelihood of each line's 'targets', no outputs"
     )
     infer.add_argument(
@@ -161,7 +167,7 @@ def _infer(args: argparse.Namespace, how: "Answering", here: "Brought") -> None:
                 )
             )
 
-    model = LanguageModel(args.workdir, args.mesh, args.base)
+    model = LanguageModel(args.workdir, args.mesh, args.base, lora=args.lora)
     if here.source.suffix.lower() in COLUMNS and not args.score:
         say(
             f"--input {source} is read as text: each line as it is, columns and header, is an input"

@@ -1,7 +1,8 @@
-"""A work directory as a directory of Hugging Face's Transformers, its prompts as PEFT adapters.
+"""A work directory as a directory of Hugging Face's Transformers, prompts and LoRA for PEFT.
 
 DEST/                           config.json, generation_config.json, tokenizer, safetensors
 DEST/prompts/<name>/            a PEFT adapter for each soft prompt
+DEST/lora/                      a PEFT adapter of the model's LoRA, unless it is merged
 """
 
 import contextlib
@@ -17,11 +18,12 @@ import numpy as np
 from promot_jax.convert import huggingface, kept, peft
 from promot_jax.convert.source import new_path
 from promot_jax.convert.weights import write_weights
-from promot_jax.errors import UserError
-from promot_jax.models import Variables
+from promot_jax.errors import UserError, check_range
+from promot_jax.models import Variables, unstack_layers
 from promot_jax.models.config import Config
+from promot_jax.models.lora import COLLECTION, merged
 from promot_jax.paths import check_name, expand
-from promot_jax.training import Bar, make_mesh
+from promot_jax.training import Bar, Checkpoints, make_mesh
 from promot_jax.training.bases import Bases
 from promot_jax.training.description import Description
 from promot_jax.training.variables import Layout, load, stage_directory
@@ -35,6 +37,7 @@ def export_model(
     dtype: str | None = None,
     shard_size: str = "5GB",
     bases: Sequence[str] = (),
+    merge: float | None = None,
 ) -> Path:
     """Writes a work directory's best checkpoint for Transformers and PEFT.
 
@@ -45,6 +48,7 @@ def export_model(
         are float32.
       shard_size: most bytes of a file, such as "500MB".
       bases: where the bases that the work directory refers to may lie, if they were moved.
+      merge: adds the model's LoRA, times this, to its weights; None: it becomes an adapter.
 
     Returns:
       The directory.
@@ -60,12 +64,18 @@ def export_model(
     kind.check_exportable(config, workdir)
     if dtype not in (None, "float32", "bfloat16"):
         raise UserError(f"--dtype={dtype}: give float32 or bfloat16 (models overflow float16)")
+    if merge is not None and config.lora is None:
+        raise UserError(f"--merge: {workdir!r} has no LoRA: leave it out")
+    if merge is not None:
+        check_range("--merge", merge, -10, 10)
     dtype = config.param_dtype if dtype is None else dtype
     vocabulary = description.load_vocabulary(home)
     described = dataclasses.replace(description, model=config)
     layout = Layout(described.module(), make_mesh({"fsdp": -1}))
     with _new_directory(destination) as directory:
         variables = load(workdir, layout, bases=Bases(tuple(bases)))
+        if merge is not None:
+            variables = merged(variables, config.lora, merge)
         kind.write(
             directory, config, vocabulary, dtype, kept.read(home), kept.read_files(home, vocabulary)
         )
@@ -128,3 +138,29 @@ def _write_variables(
         if path.startswith("prompt/"):
             own = check_name(path.removeprefix("prompt/"), "the prompt")
             peft.write(prompt, config, name, directory / "prompts" / own)
+    if any(path.startswith(COLLECTION) for path in variables):
+        peft.write_lora(variables, config, huggingface.names(config), name, directory / "lora")
+
+
+def export_lora(workdir: str, destination: str) -> Path:
+    """Writes the LoRA of a work directory's best checkpoint, and nothing else, as a PEFT adapter.
+
+    Args:
+      workdir: work directory, or a stage directory in one.
+      destination: the directory to make; it must not exist, or be empty.
+
+    Raises:
+      UserError: no checkpoint, no LoRA in it, or a destination that holds something.
+    """
+    home, stage = stage_directory(workdir)
+    config = huggingface.unrolled(Description.read(home).model)
+    with contextlib.closing(Checkpoints(stage / "checkpoints", read_only=True)) as checkpoints:
+        step = checkpoints.best()
+        shapes = checkpoints.shapes(step)
+        wanted = {path: x for path, x in shapes.items() if path.startswith(COLLECTION)}
+        if not wanted or config.lora is None:
+            raise UserError(f"--lora: {workdir!r} has no LoRA in its checkpoint: leave it out")
+        variables = unstack_layers(checkpoints.variables(step, wanted))
+    with _new_directory(destination) as directory:
+        peft.write_lora(variables, config, huggingface.names(config), None, directory)
+    return Path(expand(destination))

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from promot_jax.convert import hf_decoders, hf_t5, peft
+from promot_jax.convert import hf_decoders, hf_t5, peft, peft_lora
 from promot_jax.convert.source import EMBEDDING, Source, Tensor, family_of, read_json
 from promot_jax.convert.weights import open_weights
 from promot_jax.errors import UserError, near
@@ -64,12 +64,16 @@ def read(path: str) -> Source:
     config = dataclasses.replace(config, param_dtype=dtype)
     known = {*table.values(), LM_HEAD}
     surplus = [n for n in stored if n not in known and not kind.IGNORED.fullmatch(n)]
+    adapted, config = _lora(directory, config, table)
     vocabulary = kind.read_vocabulary(directory, values, config.vocab_size)
     return Source(
         kind="huggingface",
         family=family_of(config, vocabulary and vocabulary.settings()),
         config=config,
-        tensors=tensors | {f"?{name}": stored[name] for name in surplus} | _prompts(directory),
+        tensors=tensors
+        | {f"?{name}": stored[name] for name in surplus}
+        | _prompts(directory)
+        | adapted,
         vocabulary=vocabulary,
         names=table,
         about={"transformers": values.get("transformers_version")},
@@ -121,6 +125,17 @@ def _prompts(directory: Path) -> dict[str, Tensor]:
     found = sorted(directory.glob(f"prompts/*/{peft.SETTINGS}"))
     adapters = [peft.read(str(path.parent), path.parent.name) for path in found]
     return {name: tensor for source in adapters for name, tensor in source.tensors.items()}
+
+
+def _lora(
+    directory: Path, config: Config, table: Mapping[str, str]
+) -> tuple[dict[str, Tensor], Config]:
+    """The adapter that our export writes beside a model, `lora/`, and the settings with it."""
+    path = directory / "lora"
+    if not (path / peft.SETTINGS).exists():
+        return {}, config
+    lora, source = peft_lora.onto(str(path), peft.read(str(path)), config, table)
+    return dict(source.tensors), dataclasses.replace(config, lora=lora)
 
 
 def _with_embedding(

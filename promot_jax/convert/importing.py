@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from rich.table import Table
 
 from promot_jax.console import say, show
-from promot_jax.convert import huggingface, kept, peft
+from promot_jax.convert import huggingface, kept, peft, peft_lora
 from promot_jax.convert.detect import open_source
 from promot_jax.convert.source import (
     Source,
@@ -28,16 +28,17 @@ from promot_jax.convert.source import (
     first_few,
 )
 from promot_jax.errors import UserError
-from promot_jax.models import Prompt, Variables
+from promot_jax.models import Config, Prompt, Variables
 from promot_jax.paths import absolute, as_path, expand, remove_tree
 from promot_jax.training import Bar, Checkpoints, begin, make_mesh
 from promot_jax.training.checkpoints import check_directory
 from promot_jax.training.description import RUN, Description
-from promot_jax.training.variables import Layout, load, reference, stage_directory
+from promot_jax.training.variables import ADDED, Layout, load, reference, stage_directory
 from promot_jax.vocabularies import FILES, Vocabulary
 
 STAGE, IMPORTED = "1-import", "# imported from "
 SPREAD = {"fsdp": -1}  # every device keeps its part
+PROMPT_NAME = "prompt"
 
 
 def import_checkpoint(
@@ -46,7 +47,7 @@ def import_checkpoint(
     vocabulary: str | None = None,
     extra_ids: int = 100,
     dtype: str | None = None,
-    prompt_name: str = "prompt",
+    prompt_name: str = PROMPT_NAME,
     activation: str | None = None,
 ) -> Path:
     """Makes a work directory of a model's checkpoint; see `open_source` for the kinds.
@@ -106,7 +107,7 @@ def describe(
     """What a work directory of a checkpoint says of it, and its vocabulary's files."""
     if source.config is None:
         raise UserError(
-            f"{path!r} holds a prompt and no model: give --base, the work directory of its model"
+            f"{path!r} holds an adapter and no model: give --base, the work directory of its model"
         )
     config = dataclasses.replace(source.config, param_dtype=dtype or source.config.param_dtype)
     if activation is not None:
@@ -134,40 +135,34 @@ def describe(
     return description, read.files()
 
 
-def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
-    """Makes a work directory of a prompt and the model it belongs to.
+def import_adapter(path: str, workdir: str, base: str, name: str | None = None) -> Path:
+    """Makes a work directory of a prompt, or a LoRA, and the model it belongs to.
 
-    Its checkpoint holds the base's prompts and this one, and refers to the base for the rest.
+    Its checkpoint holds the base's prompts and what is imported, and refers to the base for the
+    rest.
 
     Args:
       path: a PEFT adapter, or a `.npy` file of google-research/prompt-tuning.
       workdir: the work directory; it must not exist, or be empty.
       base: work directory (or stage directory) of the model.
-      name: what the prompt is called.
+      name: what a prompt is called; None: "prompt".
 
     Raises:
-      UserError: an unreadable or misshapen prompt, a name that the base uses, or no such base.
+      UserError: an unreadable or misshapen adapter, a name that the base uses, or no such base.
     """
-    source = open_source(path, name)
+    source = open_source(path, name or PROMPT_NAME)
     home, _ = stage_directory(base, "--base")
     theirs = Description.read(home)
-    if name in dict(theirs.prompts):
-        raise UserError(f"--prompt_name={name}: {base!r} has a prompt of this name: give another")
-    prompt = f"prompt/{name}"
-    if set(source.tensors) != {prompt}:
-        raise UserError(f"{path!r} is no prompt: import it without --base")
     peft.check_task_type(path, source, theirs.model)
-    length, width = source.tensors[prompt].shape
-    if width != theirs.model.emb_dim:
-        raise UserError(
-            f"{path!r} holds vectors of {width} numbers, but the model of --base={base} has"
-            f" {theirs.model.emb_dim} (token_dim): give the base that the prompt was trained with"
-        )
-    added = Prompt(name, length)
+    model, prompts = theirs.model, theirs.prompts
+    if source.family == peft_lora.FAMILY:
+        model, source = _with_lora(path, source, base, theirs, name)
+    else:
+        prompts = (*prompts, _new_prompt(path, source, base, theirs, name or PROMPT_NAME))
     description = Description(
         method="import",
-        model=theirs.model,
-        prompts=(*theirs.prompts, (added.name, added.length)),
+        model=model,
+        prompts=prompts,
         stages=(STAGE,),
         targets=(),
         modules=theirs.modules,
@@ -176,15 +171,49 @@ def import_prompt(path: str, workdir: str, base: str, name: str) -> Path:
         vocabulary=theirs.vocabulary,
     )
     layout = Layout(description.module(), make_mesh(SPREAD))
-    compare(path, source, {prompt: layout.abstract()[prompt]})
+    before = Layout(theirs.module(), layout.mesh).with_scan(model.scan_layers).abstract()
+    compare(path, source, {p: x for p, x in layout.abstract().items() if p not in before})
     with _claimed(workdir) as root:
         variables = load(base, layout)
-        frozen = {path: x for path, x in variables.items() if not path.startswith("prompt/")}
+        frozen = {path: x for path, x in variables.items() if not path.startswith(ADDED)}
         own = {path: x for path, x in variables.items() if path not in frozen}
         own |= stream(source, layout)
         kept.inherit(root, base)
         _save(root, path, source, description, own, frozen, theirs.vocabulary_files(home))
     return root
+
+
+def _new_prompt(
+    path: str, source: Source, base: str, theirs: Description, name: str
+) -> tuple[str, int]:
+    """Name and length of the prompt in a source, which is one of the base's model."""
+    if name in dict(theirs.prompts):
+        raise UserError(f"--prompt_name={name}: {base!r} has a prompt of this name: give another")
+    prompt = f"prompt/{name}"
+    if set(source.tensors) != {prompt}:
+        raise UserError(f"{path!r} is no adapter: import it without --base")
+    length, width = source.tensors[prompt].shape
+    if width != theirs.model.emb_dim:
+        raise UserError(
+            f"{path!r} holds vectors of {width} numbers, but the model of --base={base} has"
+            f" {theirs.model.emb_dim} (token_dim): give the base that the prompt was trained with"
+        )
+    added = Prompt(name, length)
+    return added.name, added.length
+
+
+def _with_lora(
+    path: str, source: Source, base: str, theirs: Description, name: str | None
+) -> tuple[Config, Source]:
+    """The base's model with the LoRA in a source, and the source by the model's paths."""
+    if name is not None:
+        raise UserError(f"--prompt_name={name}: {path!r} is LoRA, which has no name: leave it out")
+    if theirs.model.lora is not None:
+        raise UserError(
+            f"--base={base} has LoRA already: merge that first, by promot export --merge and import"
+        )
+    lora, source = peft_lora.onto(path, source, theirs.model, huggingface.names(theirs.model))
+    return dataclasses.replace(theirs.model, scan_layers=False, lora=lora), source
 
 
 def _vocabulary(path: str, source: Source, given: str | None, extra_ids: int) -> Vocabulary:

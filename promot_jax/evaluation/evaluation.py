@@ -21,6 +21,7 @@ class Evaluation:
       shots: numbers of shots; each task is evaluated with each of them.
       prompt: name of the soft prompt in front of every input; or task -> name, where tasks that are
         not named have none; or None.
+      lora: what the model's LoRA is multiplied by, where it has any; 0: answers come without it.
       split: the tasks' split; or task -> its split.
       limit: the first rows of the split that are used; None for all.
       batch_size: most rows that are generated for at once; fewer where inputs have more than 512
@@ -42,6 +43,7 @@ class Evaluation:
     tasks: str | Sequence[str]
     shots: int | Sequence[int] = (0,)
     prompt: str | Mapping[str, str] | None = None
+    lora: float = 1.0
     split: str | Mapping[str, str] = "validation"
     limit: int | None = None
     batch_size: int = 64
@@ -68,6 +70,7 @@ class Evaluation:
                 continue
             if value < 1:
                 raise UserError(f"Evaluation.{name} = {value!r}: set a whole number of at least 1")
+        check_range("Evaluation.lora", self.lora, -10, 10)
         check_range("Evaluation.batch_size", self.batch_size, 1, 2**20)
 
 

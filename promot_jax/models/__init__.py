@@ -19,11 +19,13 @@ from promot_jax.models.layout import (
     abstract,
     flat,
     init,
+    init_lora,
     logical_axes,
     nested,
     stack_layers,
     unstack_layers,
 )
+from promot_jax.models.lora import Lora
 from promot_jax.models.loss import cross_entropy, loss
 from promot_jax.models.model import Batch, Model
 from promot_jax.models.prompts import (
@@ -47,6 +49,7 @@ __all__ = [
     "Decoder",
     "DecoderConfig",
     "Decoding",
+    "Lora",
     "Model",
     "Prompt",
     "RopeScaling",
@@ -65,6 +68,7 @@ __all__ = [
     "generate",
     "generate_all",
     "init",
+    "init_lora",
     "init_prompts",
     "logical_axes",
     "loss",

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from promot_jax.errors import UserError, check_range, check_types
+from promot_jax.models.lora import Lora
 
 # Of what nobody has: they keep a slip of the pen from being traced or allocated.
 LAYERS, SIZE = 1000, 2**24
@@ -55,6 +56,7 @@ class T5Config:
       scan_layers: one traced layer, scanned; compiles faster, computes the same.
       remat: recompute activations in the backward pass; less memory, the same result.
       attention: "auto", or the implementation to take (see `attention.py`).
+      lora: what is added to kernels (see `lora.py`), where the variables have it; None: nothing.
 
     Raises:
       UserError: a field has a value no T5 can have.
@@ -84,8 +86,11 @@ class T5Config:
     scan_layers: bool = False
     remat: bool = False
     attention: str = "auto"
+    lora: Lora | None = None
 
     def __post_init__(self):
+        if isinstance(self.lora, dict):  # of a JSON file
+            object.__setattr__(self, "lora", Lora(**self.lora))
         if isinstance(self.mlp_activations, list):  # of a JSON or gin file
             object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
         check_types(self)
@@ -191,6 +196,7 @@ class DecoderConfig:
       scan_layers: one traced layer, scanned; compiles faster, computes the same.
       remat: recompute activations in the backward pass; less memory, the same result.
       attention: "auto", or the implementation to take (see `attention.py`).
+      lora: what is added to kernels (see `lora.py`), where the variables have it; None: nothing.
 
     Raises:
       UserError: a field has a value that no decoder can have.
@@ -227,8 +233,11 @@ class DecoderConfig:
     scan_layers: bool = False
     remat: bool = False
     attention: str = "auto"
+    lora: Lora | None = None
 
     def __post_init__(self):
+        if isinstance(self.lora, dict):  # of a JSON file
+            object.__setattr__(self, "lora", Lora(**self.lora))
         if isinstance(self.layer_types, list):  # of a JSON or gin file
             object.__setattr__(self, "layer_types", tuple(self.layer_types))
         if isinstance(self.rope_scaling, dict):

@@ -166,9 +166,9 @@ def _for_steps(model: Model, variables: Variables) -> Variables:
     tied = {"params/token_embedder/embedding"} if model.config.logits_via_embedding else set()
 
     def place(path, x):
-        if not path.startswith("params/decoder/") and path not in tied:
+        if not path.startswith(("params/decoder/", "lora/decoder/")) and path not in tied:
             return x
-        rounded = path.endswith("/kernel") and "logits_dense" not in path
+        rounded = path.endswith(("/kernel", "/a", "/b")) and "logits_dense" not in path
         return lay_out(x.astype(model.config.dtype) if rounded else x, axes[path])
 
     with weights_stay():

@@ -88,7 +88,7 @@ class RMSNorm(nn.Module):
 
 
 class Dense(nn.Module):
-    """A matrix and, with `use_bias`, a bias vector."""
+    """A matrix and, with `use_bias`, a bias vector; and LoRA, where the variables have it."""
 
     config: Config
     features: int
@@ -104,13 +104,20 @@ class Dense(nn.Module):
         # The residual stream is whole where rows stay, whatever cuts the matrix's axis.
         before, after = ("activation_embed" if axis == "embed" else axis for axis in self.axes)
         x = constrain(self, x, ("dense_batch", "length", before))
-        x = constrain(
-            self, matmul(x, kernel.astype(config.dtype)), ("dense_batch", "length", after)
-        )
+        y = matmul(x, kernel.astype(config.dtype))
+        if self.has_variable("lora", "a"):
+            y = y + self.low_rank(x)
+        x = constrain(self, y, ("dense_batch", "length", after))
         if not self.use_bias:
             return x
         init = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
         return x + self.param("bias", init, (self.features,), config.param_dtype).astype(x.dtype)
+
+    def low_rank(self, x: Float[Array, "batch length in"]) -> Float[Array, "batch length out"]:
+        """(alpha / rank) (x A) B, the whole of the LoRA machinery in the models (see `lora.py`)."""
+        a, b = (self.get_variable("lora", name).astype(self.config.dtype) for name in "ab")
+        x = constrain(self, matmul(x, a), ("dense_batch", "length", None))
+        return matmul(x * jnp.asarray(self.config.lora.scale, x.dtype), b)
 
 
 class MLP(nn.Module):
@@ -159,7 +166,7 @@ class Stack(nn.Module):
             axes = (0,) + (0,) * len(caches) + (nn.broadcast,) * len(shared)
             scan = nn.scan(
                 layer,
-                variable_axes={"params": 0},
+                variable_axes={"params": 0, "lora": 0},
                 split_rngs={"params": True},
                 in_axes=axes,
                 metadata_params={nn.PARTITION_NAME: "layers"},

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jaxtyping import Array, PRNGKeyArray
 
+from promot_jax.models import lora
 from promot_jax.models.model import Model
 
 Variables = dict[str, Any]
@@ -75,6 +76,13 @@ def _boxed_init(model: Model, key: PRNGKeyArray) -> Variables:
 def init(model: Model, key: PRNGKeyArray) -> dict[str, Array]:
     """Random variables; prompts are zeros until an initialiser of `prompts.py` fills them."""
     variables = {p: nn.meta.unbox(leaf) for p, leaf in _boxed_init(model, key).items()}
+    variables |= lora.draw(key, _lora_shapes(model))
+    return stack_layers(variables) if model.config.scan_layers else variables
+
+
+def init_lora(model: Model, key: PRNGKeyArray) -> dict[str, Array]:
+    """The `lora` collection at the start of training."""
+    variables = lora.draw(key, _lora_shapes(model))
     return stack_layers(variables) if model.config.scan_layers else variables
 
 
@@ -84,9 +92,25 @@ def _boxed_shapes(model: Model) -> Variables:
     return jax.eval_shape(lambda: _boxed_init(model, jax.random.key(0)))
 
 
+def _shapes(model: Model) -> dict[str, jax.ShapeDtypeStruct]:
+    """Those of the unrolled layers, without LoRA's."""
+    return {p: leaf.value for p, leaf in _boxed_shapes(canonical(model)).items()}
+
+
+def _lora_shapes(model: Model) -> dict[str, jax.ShapeDtypeStruct]:
+    """LoRA's, of the unrolled layers."""
+    of_kernels, config = _shapes(model), model.config
+    found = lora.kernels(config.lora, of_kernels, config.scan_layers)
+    return lora.shapes(found, of_kernels, config.lora)
+
+
 def abstract(model: Model) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of `init`, at no cost."""
-    shapes = {p: leaf.value for p, leaf in _boxed_shapes(canonical(model)).items()}
+    """Shapes and dtypes of `init`, at no cost.
+
+    Raises:
+      UserError: LoRA's settings do not fit the model.
+    """
+    shapes = _shapes(model) | _lora_shapes(model)
     if not model.config.scan_layers:
         return shapes
     stack = lambda group: jax.ShapeDtypeStruct((len(group), *group[0].shape), group[0].dtype)  # noqa: E731
@@ -96,6 +120,7 @@ def abstract(model: Model) -> dict[str, jax.ShapeDtypeStruct]:
 def logical_axes(model: Model) -> dict[str, tuple[str, ...]]:
     """Names of every array's axes, e.g. ("embed", "mlp"), which a mesh's rules map to devices."""
     axes = {path: leaf.names for path, leaf in _boxed_shapes(canonical(model)).items()}
+    axes |= lora.axes(lora.kernels(model.config.lora, _shapes(model)), axes)
     if not model.config.scan_layers:
         return axes
     return stack_layers(axes, stack=lambda names: ("layers", *names[0]))

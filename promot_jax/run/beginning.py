@@ -1,4 +1,4 @@
-"""Where a run begins: with its base's weights, or random ones, and with prompts not trained yet."""
+"""Where a run begins: with its base's weights, or random ones, prompts and LoRA not trained yet."""
 
 from promot_jax.console import say
 from promot_jax.errors import UserError
@@ -8,7 +8,7 @@ from promot_jax.run.stage import Run
 from promot_jax.training.bases import Bases
 from promot_jax.training.description import Description
 from promot_jax.training.digests import digest
-from promot_jax.training.variables import add_prompts, checkpoint_name, origin
+from promot_jax.training.variables import add_lora, add_prompts, checkpoint_name, origin
 
 
 def beginning(context: Context) -> tuple[Variables, str | None]:
@@ -18,11 +18,12 @@ def beginning(context: Context) -> tuple[Variables, str | None]:
         say("BASE is not set: the model begins with random weights")
     variables = origin_of(context)
     base_digest = None if settings.base is None else digest(variables)
-    return add_prompts(variables, settings.prompts, layout, settings.seed), base_digest
+    variables = add_prompts(variables, settings.prompts, layout, settings.seed)
+    return add_lora(variables, layout, settings.seed), base_digest
 
 
 def origin_of(context: Context) -> Variables:
-    """The base's variables, or random ones; only prompts that the base has."""
+    """The base's variables, or random ones; prompts and LoRA only of the base."""
     settings, places = context.run, Bases(tuple(context.run.base_places))
     try:
         return origin(settings.base, settings.seed, context.layout, places)

@@ -64,8 +64,9 @@ class HarnessModel(TemplateLM):
         device: str | None = None,
         base: str | None = None,
         input_length: int = INPUT_LENGTH,
+        lora: float = 1.0,
     ):
-        """`path`, `mesh`, `input_length` as in `LanguageModel`; `base`: its base's place, if moved.
+        """`path`, `mesh`, `input_length`, `lora` as in `LanguageModel`; `base`: where it lies now.
 
         The harness gives `max_batch_size` and `device` to every model; JAX chooses the device.
 
@@ -79,7 +80,7 @@ class HarnessModel(TemplateLM):
             raise UserError(f"batch_size = {batch_size!r}: set a number of at least 1")
         check_batch_size(int(batch_size))
         self.path, self.prompt, self.batch_size = path, prompt, int(batch_size)
-        self.model = LanguageModel(path, mesh, [base] if base else (), input_length)
+        self.model = LanguageModel(path, mesh, [base] if base else (), input_length, float(lora))
         self.model.encode("", prompt)  # raises where there is no such prompt
         self.backend = "causal" if self.model.layout.one_text else "seq2seq"
         self._soft = [] if prompt is None else self.model.prompt_ids[prompt].tolist()

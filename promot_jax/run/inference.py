@@ -25,9 +25,10 @@ from promot_jax.convert import load_checkpoint
 from promot_jax.data import Batch, by_length, padded_length
 from promot_jax.data.layouts import cut, make_layout, padded
 from promot_jax.data.lengths import FULL_LENGTH
-from promot_jax.errors import UserError, near
+from promot_jax.errors import UserError, check_range, near
 from promot_jax.files import fingerprint
 from promot_jax.models import Decoding, Prompt, Variables, config_to_json, prompt_ids
+from promot_jax.models.lora import scaled
 from promot_jax.paths import as_path, resolve
 from promot_jax.run.generation import Generator
 from promot_jax.training import digest, make_mesh
@@ -80,6 +81,7 @@ class LanguageModel:
         mesh: Mapping[str, int] | None = None,
         bases: Sequence[str] = (),
         input_length: int = INPUT_LENGTH,
+        lora: float = 1.0,
     ):
         """Loads a model.
 
@@ -89,6 +91,7 @@ class LanguageModel:
           mesh: sizes of the mesh axes; None: all devices along `data`.
           bases: where the bases that a work directory refers to may lie, if they were moved.
           input_length: most tokens of an input with its prompt, and of a target.
+          lora: what the model's LoRA is multiplied by, where it has any; 0: it is removed.
 
         Raises:
           UserError: `path` is none of these, or damaged.
@@ -108,6 +111,10 @@ class LanguageModel:
             self.variables: Variables = load(
                 path, Layout(model, devices), bases=Bases(tuple(bases))
             )
+        check_range("lora", lora, -10, 10)
+        if lora != 1 and model.config.lora is None:
+            raise UserError(f"lora = {lora}: {path!r} has no LoRA: leave it out")
+        self.variables = scaled(self.variables, lora)
         self.generator = Generator(model, devices, self.vocabulary)
         self.layout = make_layout(model.config.kind, self.vocabulary)
         prompts = [Prompt(name, length) for name, length in self.description.prompts]

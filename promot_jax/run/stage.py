@@ -13,7 +13,7 @@ from typing import Any
 from promot_jax.data import TrainData, task_names
 from promot_jax.errors import UserError, check_range, check_types
 from promot_jax.evaluation import Evaluation
-from promot_jax.models import Config, Model, Prompt, loss
+from promot_jax.models import Config, Lora, Model, Prompt, loss
 from promot_jax.paths import absolute, expand, is_name, is_url
 from promot_jax.run.transform import Transform
 from promot_jax.training import Part
@@ -189,6 +189,7 @@ class Run:
       base: work directory (or stage directory in one) whose best checkpoint the run starts from;
         None: random weights.
       prompts: the soft prompts, in the order of their ids.
+      lora: put onto the model; None: what the model has (`base_model` takes its base's).
       mesh: sizes of the mesh axes; None: all devices along `data`.
       seed: of random weights, prompts and dropout.
       modules: Python modules that register the tasks used.
@@ -206,6 +207,7 @@ class Run:
     target: str | Sequence[str | Sequence[str]] = ()
     base: str | None = None
     prompts: Sequence[Prompt] = ()
+    lora: Lora | None = None
     mesh: Mapping[str, int] | None = None
     seed: int = 0
     modules: Sequence[str] = ()
@@ -216,6 +218,8 @@ class Run:
 
     def __post_init__(self):
         check_types(self)
+        if self.lora is not None:
+            object.__setattr__(self, "model", dataclasses.replace(self.model, lora=self.lora))
         object.__setattr__(self, "data_cache", _data_cache(self.data_cache))
         object.__setattr__(self, "workdir", expand(self.workdir, "WORKDIR"))
         if self.base is not None:
@@ -226,6 +230,12 @@ class Run:
             raise UserError("Run.stages is empty: give at least one Stage")
         object.__setattr__(self, "stages", (*self.stages, *self.after))
         object.__setattr__(self, "after", ())
+        if self.model.lora is None:
+            for asked in (each for stage in self.stages for each in stage.evaluations):
+                if asked.lora != 1:
+                    raise UserError(
+                        f"Evaluation.lora = {asked.lora}: the model has no LoRA: leave it out"
+                    )
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise UserError(f"Run.stages has two stages of one name in {names}: rename one")

@@ -15,13 +15,14 @@ import jax
 from promot_jax.console import say
 from promot_jax.evaluation import Evaluator
 from promot_jax.models import Variables
+from promot_jax.models.lora import scaled
 from promot_jax.run.agreement import agree, counted
 from promot_jax.run.beginning import beginning, origin_of
 from promot_jax.run.prepare import Context
 from promot_jax.run.progress import Progress
 from promot_jax.run.workdir import Results
 from promot_jax.training import Checkpoints, Interrupted, MetricsLog, State
-from promot_jax.training.variables import read, reference, verify
+from promot_jax.training.variables import ADDED, read, reference, verify
 
 
 class StageRun:
@@ -125,14 +126,17 @@ class StageRun:
     ) -> list[dict[str, Any]]:
         """The rows of results.json; `doing`: what is shown meanwhile."""
         settings = self.context.run
-        generate = functools.partial(self.context.generator, variables)
+        has_lora = settings.model.lora is not None
         rows: list[dict[str, Any]] = []
         due = [each for each in self.prepared.evaluators if self.due(each, step)]
         said = f"{self.name}: {doing or f'evaluating at step {step}'}"
         asked = sum(each.rows for each in due)
         with contextlib.closing(Progress(said, asked, self.leave_if_asked)) as progress:
             for evaluator in due:
-                rows += evaluator(generate, step, self.root / self.name / "samples", progress)
+                scale = evaluator.evaluation.lora
+                generate = functools.partial(self.context.generator, scaled(variables, scale))
+                found = evaluator(generate, step, self.root / self.name / "samples", progress)
+                rows += [row | {"lora": scale} for row in found] if has_lora else found
         trained = self.prepared.trained
         rates = [part.peak(trained.steps) for part in trained.train]
         for row in rows:
@@ -153,7 +157,7 @@ class StageRun:
     def save(
         self, state: State, frozen: Variables, note: dict[str, Any], score: float | None
     ) -> None:
-        """Writes a checkpoint: what this stage and those before it train, and all prompts.
+        """Writes a checkpoint: what this stage and those before it train, prompts and LoRA.
 
         Args:
           state: has what this stage makes.
@@ -162,9 +166,7 @@ class StageRun:
           score: what selects the best one.
         """
         ours = {
-            path: x
-            for path, x in frozen.items()
-            if path in self.earlier or path.startswith("prompt/")
+            path: x for path, x in frozen.items() if path in self.earlier or path.startswith(ADDED)
         }
         untouched = {path: x for path, x in frozen.items() if path not in ours}
         if self._reference is None or self._reference[0] != frozenset(untouched):

@@ -6,7 +6,6 @@ for them.
 """
 
 import dataclasses
-import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from promot_jax.errors import UserError, check_range, check_types, check_values, near
+from promot_jax.errors import UserError, check_range, check_types, check_values
+from promot_jax.models.names import hint, matches
 
 Schedule = Callable[[int], float]
 Optimizer = Callable[[Schedule], optax.GradientTransformation]
@@ -103,8 +103,8 @@ class Part:
     """Arrays trained alike.
 
     Attributes:
-      pattern: a collection ("prompt", "params"), the beginning of a path ("params/decoder") or a
-        pattern ("params/*/mlp/*").
+      pattern: a collection ("prompt", "lora", "params"), the beginning of a path ("params/decoder")
+        or a pattern ("params/*/mlp/*").
       learning_rate: a constant, or an optax schedule over the part's own updates (from `unfreeze`
         on).
       optimizer: makes the optax transformation from the learning rate's schedule.
@@ -218,11 +218,6 @@ def per_layer(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
     )
 
 
-def matches(pattern: str, path: str) -> bool:
-    """Whether a part's pattern covers an array's path."""
-    return path.startswith(pattern + "/") or fnmatch.fnmatchcase(path, pattern)
-
-
 def assign(parts: Sequence[Part], paths: Iterable[str]) -> dict[str, int]:
     """For every path that is trained, the index of its part.
 
@@ -234,12 +229,9 @@ def assign(parts: Sequence[Part], paths: Iterable[str]) -> dict[str, int]:
     for index, part in enumerate(parts):
         covered = [path for path in paths if matches(part.pattern, path)]
         if not covered:
-            prefixes = {
-                "/".join(p.split("/")[:n]) for p in paths for n in range(1, p.count("/") + 2)
-            }
             raise UserError(
                 f"Part.pattern = {part.pattern!r} matches no array"
-                f"{near(part.pattern, sorted(prefixes))}; the collections are"
+                f"{hint(part.pattern, paths)}; the collections are"
                 f" {sorted({p.split('/')[0] for p in paths})}"
             )
         for path in covered:

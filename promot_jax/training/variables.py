@@ -3,7 +3,7 @@
 1. the stage's own newest checkpoint: it is resumed;
 2. the best checkpoint of the stage before;
 3. the run's base;
-4. random values from the run's seed, and prompts from their initialisers.
+4. random values from the run's seed, and prompts and LoRA from their initialisers.
 
 What a checkpoint does not hold comes from what it refers to, whose digest is compared.
 """
@@ -29,6 +29,7 @@ from promot_jax.models import (
     Variables,
     abstract,
     init,
+    init_lora,
     init_prompts,
     logical_axes,
     stack_layers,
@@ -42,8 +43,9 @@ from promot_jax.training.digests import digest
 from promot_jax.training.mesh import shardings
 
 # How a model is computed, not what it is: a base of other settings serves as well.
-CHANGEABLE = {"dropout_rate", "dtype", "param_dtype", "scan_layers", "remat", "attention"}
+CHANGEABLE = {"dropout_rate", "dtype", "param_dtype", "scan_layers", "remat", "attention", "lora"}
 EMBEDDING = "params/token_embedder/embedding"
+ADDED = ("prompt/", "lora/")  # collections that a model may have or not, whatever its base has
 ANYWHERE = Bases()  # where they were, and beside
 LOOKS = 5
 Found = TypeVar("Found")
@@ -134,6 +136,13 @@ def check_base(path: str, model: Config) -> None:
                 f"BASE = {path!r} is of another model: its {field.name} is {other!r}, but"
                 f" {name}.{field.name} = {ours!r}: set the MODEL that it was made with"
             )
+    if theirs.lora is not None and model.lora is None:
+        say(f"the LoRA of BASE = {path!r} is left out: gin/models/of_base.gin would keep it")
+    elif theirs.lora is not None and theirs.lora != model.lora:
+        raise UserError(
+            f"BASE = {path!r} has LoRA of other settings ({theirs.lora}) than this run"
+            f" ({model.lora}): set them, or start from its export by promot export --merge"
+        )
 
 
 def _has_checkpoint(stage: Path) -> bool:
@@ -158,8 +167,8 @@ def load(path: str, layout: Layout, setting: str = "WORKDIR", bases: Bases = ANY
 
     `setting` named the path; `bases`: where the bases that it refers to are looked for.
 
-    Prompts that `layout.model` does not declare are left out; ones it declares but the checkpoint
-    lacks are absent from the result.
+    Prompts, and LoRA, that `layout.model` does not declare are left out; what it declares of them
+    but the checkpoint lacks is absent from the result.
 
     Raises:
       UserError: no or damaged checkpoint, or arrays that do not fit the model; all of them named.
@@ -200,9 +209,9 @@ def read(checkpoints: Checkpoints, step: int, layout: Layout, where: str) -> Var
     scanned = any("/layers/" in path for path in shapes)
     source = layout.with_scan(scanned) if scanned != layout.model.config.scan_layers else layout
     target = source.abstract()
-    wanted = {p: leaf for p, leaf in shapes.items() if p in target or not p.startswith("prompt/")}
+    wanted = {p: leaf for p, leaf in shapes.items() if p in target or not p.startswith(ADDED)}
     if not wanted:
-        return {}  # of prompts that this model does not have
+        return {}  # of prompts, or LoRA, that this model does not have
     _check_shapes(wanted, target, where)
     variables = checkpoints.variables(step, {path: target[path] for path in wanted})
     if source is layout:
@@ -235,7 +244,7 @@ def _complete(
     bases: Bases,
 ) -> Variables:
     """Adds what a checkpoint only refers to."""
-    missing = {p for p in layout.abstract() if p not in stored and not p.startswith("prompt/")}
+    missing = {p for p in layout.abstract() if p not in stored and not p.startswith(ADDED)}
     if not missing:
         if bases.named and not bases.passed:
             say(f"{workdir!r} holds its whole model: the base that is named is not looked at")
@@ -254,16 +263,14 @@ def _complete(
 
 
 def origin(base: str | None, seed: int, layout: Layout, bases: Bases = ANYWHERE) -> Variables:
-    """A run's beginning: its base's variables, or random ones; only prompts that the base has.
+    """A run's beginning: its base's variables, or random ones; prompts and LoRA only of the base.
 
     `bases`: where what the base itself refers to is looked for.
     """
     if base is None:
-        return {p: x for p, x in layout.random(seed).items() if not p.startswith("prompt/")}
+        return {p: x for p, x in layout.random(seed).items() if not p.startswith(ADDED)}
     variables = load(base, layout, "BASE", bases)
-    if missing := [
-        p for p in layout.abstract() if p not in variables and not p.startswith("prompt/")
-    ]:
+    if missing := [p for p in layout.abstract() if p not in variables and not p.startswith(ADDED)]:
         raise UserError(
             f"BASE = {base!r} lacks {missing[0]} and {len(missing) - 1} more: set the MODEL it"
             " was made with"
@@ -309,3 +316,16 @@ def add_prompts(
     )
     fresh = make(jax.random.fold_in(jax.random.key(seed), 1), variables[EMBEDDING])
     return {f"prompt/{name}": value for name, value in fresh.items()} | variables
+
+
+def add_lora(variables: Variables, layout: Layout, seed: int) -> Variables:
+    """Variables with the LoRA that the model declares, where they lack it, as training begins."""
+    lacking = {
+        path: leaf.sharding
+        for path, leaf in layout.abstract().items()
+        if path.startswith("lora/") and path not in variables
+    }
+    if not lacking:
+        return variables
+    make = jax.jit(lambda key: init_lora(layout.model, key), out_shardings=lacking)
+    return variables | make(jax.random.fold_in(jax.random.key(seed), 2))

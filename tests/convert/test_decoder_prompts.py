@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from promot_jax.cli.main import main
-from promot_jax.convert import export_model, import_checkpoint, import_prompt
+from promot_jax.convert import export_model, import_adapter, import_checkpoint
 from promot_jax.convert.inspect import inspect
 from promot_jax.errors import UserError
 from promot_jax.models import Prompt, nested, prompt_ids
@@ -92,7 +92,9 @@ def test_in_and_out(base, tmp_path):
     assert main([*arguments, f"--base={base / 'work'}"]) == 0
     assert_same(ours(tmp_path / "one", "one"), base / "model", base / "adapter")
     assert inspect(str(tmp_path / "one"))["prompts"] == {"one": LENGTH}
-    work = import_prompt(str(base / "adapter"), str(tmp_path / "two"), str(tmp_path / "one"), "two")
+    work = import_adapter(
+        str(base / "adapter"), str(tmp_path / "two"), str(tmp_path / "one"), "two"
+    )
     exported = export_model(str(work), str(tmp_path / "exported"))
     theirs = load_file(base / "adapter/adapter_model.safetensors")["prompt_embeddings"]
     for name in ("one", "two"):
@@ -135,5 +137,5 @@ def test_adapters_of_another_model(base, tmp_path):
         (tmp_path / f"{k}/adapter_config.json").write_text(text, encoding="utf-8")
         save_file({"prompt_embeddings": rows}, tmp_path / f"{k}/adapter_model.safetensors")
         with pytest.raises(UserError, match=says):
-            import_prompt(str(tmp_path / f"{k}"), str(tmp_path / "w"), str(base / "work"), "x")
+            import_adapter(str(tmp_path / f"{k}"), str(tmp_path / "w"), str(base / "work"), "x")
     assert not (tmp_path / "w").exists()

@@ -9,7 +9,7 @@ import pytest
 from t5x_writer import SCANNED, t5x_arrays, write_checkpoint
 
 from promot_jax.cli.main import main
-from promot_jax.convert import export_model, export_prompt, import_checkpoint, import_prompt
+from promot_jax.convert import export_model, export_prompt, import_adapter, import_checkpoint
 from promot_jax.models import T5, T5Config, abstract
 
 CONFIG = T5Config(
@@ -42,7 +42,7 @@ def forms(tmp_path_factory) -> Forms:
     workdir = import_checkpoint(str(t5x), str(root / "w"), vocabulary="byte")
     huggingface = export_model(str(workdir), str(root / "hf"))
     npy = export_prompt(str(workdir), str(root / "p.npy"))
-    prompted = import_prompt(str(npy), str(root / "prompted"), str(workdir), "second")
+    prompted = import_adapter(str(npy), str(root / "prompted"), str(workdir), "second")
     return Forms(t5x, workdir, huggingface, huggingface / "prompts" / "prompt", npy, prompted)
 
 

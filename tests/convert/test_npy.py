@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from t5x_writer import MINIMAL, t5x_arrays, write_checkpoint
 
-from promot_jax.convert import export_prompt, import_checkpoint, import_prompt, npy
+from promot_jax.convert import export_prompt, import_adapter, import_checkpoint, npy
 from promot_jax.errors import UserError
 from promot_jax.models import T5, T5Config, abstract
 from promot_jax.training import make_mesh
@@ -37,9 +37,9 @@ def prompted(base, tmp_path_factory) -> Path:
     file = root / "encoder.prompt.prompt.prompt"  # as prompt-tuning names it
     with file.open("wb") as out:
         np.save(out, PROMPT)
-    first = import_prompt(str(file), str(root / "first"), str(base), "rte")
+    first = import_adapter(str(file), str(root / "first"), str(base), "rte")
     np.save(root / "more.npy", PROMPT[:2] + 1)
-    return import_prompt(str(root / "more.npy"), str(root / "second"), str(first), "more")
+    return import_adapter(str(root / "more.npy"), str(root / "second"), str(first), "more")
 
 
 def test_in(prompted, base):
@@ -90,7 +90,7 @@ def test_cut_off(tmp_path):
 def test_of_another_width(base, tmp_path):
     np.save(tmp_path / "p.npy", PROMPT[:, :4])
     with pytest.raises(UserError, match="vectors of 4 numbers, but .* has 8"):
-        import_prompt(str(tmp_path / "p.npy"), str(tmp_path / "w"), str(base), "rte")
+        import_adapter(str(tmp_path / "p.npy"), str(tmp_path / "w"), str(base), "rte")
 
 
 def test_what_cannot_be_exported(base, prompted, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hf_models import DECODER_INPUTS, INPUTS, INSTALLED, LENGTH, PROMPT_LENGTH
 from safetensors.numpy import load_file, save_file
 
-from promot_jax.convert import export_model, import_checkpoint, import_prompt
+from promot_jax.convert import export_model, import_adapter, import_checkpoint
 from promot_jax.convert.inspect import inspect
 from promot_jax.errors import UserError
 from promot_jax.models import Decoding, Prompt, nested, prompt_ids
@@ -47,7 +47,7 @@ def adapter(tmp_path_factory) -> Path:
 def prompted(adapter, base, tmp_path_factory) -> Path:
     """The work directory of the model with the adapter's prompt."""
     workdir = tmp_path_factory.mktemp("prompted") / "work"
-    return import_prompt(str(adapter), str(workdir), str(base), "target")
+    return import_adapter(str(adapter), str(workdir), str(base), "target")
 
 
 def computed(workdir: Path, prompt: str | None) -> dict[str, np.ndarray]:
@@ -90,7 +90,7 @@ def test_adapter_in(prompted, adapter):
 
 def test_prompts_out(prompted, adapter, tmp_path):
     """The exported adapter holds the prompt for the encoder alone, and PEFT's outputs are ours."""
-    second = import_prompt(str(adapter), str(tmp_path / "two"), str(prompted), "other")
+    second = import_adapter(str(adapter), str(tmp_path / "two"), str(prompted), "other")
     exported = export_model(str(second), str(tmp_path / "exported"))
     assert {path.name for path in (exported / "prompts").iterdir()} == {"target", "other"}
     for name in ("target", "other"):
@@ -125,18 +125,18 @@ def test_bad_adapters(adapter, base, prompted, tmp_path):
         (bad / "adapter_config.json").write_text(json.dumps(settings | changes), encoding="utf-8")
         save_file({"prompt_embeddings": array}, bad / "adapter_model.safetensors")
         with pytest.raises(UserError, match=says):
-            import_prompt(str(bad), str(tmp_path / "work"), str(base), "target")
+            import_adapter(str(bad), str(tmp_path / "work"), str(base), "target")
     with pytest.raises(UserError, match="--base"):
         import_checkpoint(str(adapter), str(tmp_path / "work"))
     with pytest.raises(UserError, match="--prompt_name=target"):
-        import_prompt(str(adapter), str(tmp_path / "work"), str(prompted), "target")
+        import_adapter(str(adapter), str(tmp_path / "work"), str(prompted), "target")
     assert not (tmp_path / "work").exists()
 
 
 def test_a_prompt_stays_float32_with_a_model_in_bfloat16(adapter, tmp_path):
     model = hf_models.save("t5_1_1", tmp_path / "model")
     base = import_checkpoint(str(model), str(tmp_path / "base"), dtype="bfloat16")
-    work = import_prompt(str(adapter), str(tmp_path / "work"), str(base), "target")
+    work = import_adapter(str(adapter), str(tmp_path / "work"), str(base), "target")
     exported = export_model(str(work), str(tmp_path / "exported"))
     found = load_file(exported / "prompts/target/adapter_model.safetensors")["prompt_embeddings"]
     np.testing.assert_array_equal(found, hf_models.prompt())
@@ -145,5 +145,5 @@ def test_a_prompt_stays_float32_with_a_model_in_bfloat16(adapter, tmp_path):
 @pytest.mark.parametrize("name", ["../escaped", "a/b", "..", ""])
 def test_a_name_stays_in_its_directory(adapter, base, tmp_path, name):
     with pytest.raises(UserError, match="Prompt.name"):
-        import_prompt(str(adapter), str(tmp_path / "work"), str(base), name)
+        import_adapter(str(adapter), str(tmp_path / "work"), str(base), name)
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from hf_models import INSTALLED
 from safetensors.numpy import load_file
 from tokenizer_files import SENTINELS, TEXTS
 
-from promot_jax.convert import export_model, import_checkpoint, import_prompt, load_checkpoint
+from promot_jax.convert import export_model, import_adapter, import_checkpoint, load_checkpoint
 from promot_jax.errors import UserError
 from promot_jax.models import nested
 from promot_jax.training import make_mesh
@@ -109,7 +109,7 @@ def test_one_line(trials, tmp_path, name):
 
 @pytest.mark.parametrize("name", PROMPTS)
 def test_prompts(trials, tmp_path, name):
-    work = import_prompt(str(trials / name), str(tmp_path / "work"), BASE, "p")
+    work = import_adapter(str(trials / name), str(tmp_path / "work"), BASE, "p")
     _, stage = stage_directory(str(work))
     found = Checkpoints(stage / "checkpoints", read_only=True)
     shapes = found.shapes(found.best())
@@ -122,5 +122,5 @@ def test_prompts(trials, tmp_path, name):
 @pytest.mark.parametrize("name", REFUSED_PROMPTS)
 def test_one_line_of_a_prompt(trials, tmp_path, name):
     with pytest.raises(UserError, match=REFUSED_PROMPTS[name]):
-        import_prompt(str(trials / name), str(tmp_path / "work"), BASE, "p")
+        import_adapter(str(trials / name), str(tmp_path / "work"), BASE, "p")
     assert not (tmp_path / "work").exists()

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from promot_jax.convert import (
     export_model,
+    import_adapter,
     import_checkpoint,
-    import_prompt,
     load_checkpoint,
     open_source,
 )
@@ -181,7 +181,7 @@ def test_generation_settings_and_type_come_back(model, tmp_path):
     assert json.loads((out / "generation_config.json").read_text(encoding="utf-8")) == own
     assert json.loads((out / "config.json").read_text(encoding="utf-8"))["model_type"] == "mt5"
     np.save(tmp_path / "p.npy", np.ones((3, 32), np.float32))
-    prompted = import_prompt(str(tmp_path / "p.npy"), str(tmp_path / "prompted"), str(work), "p")
+    prompted = import_adapter(str(tmp_path / "p.npy"), str(tmp_path / "prompted"), str(work), "p")
     out = export_model(str(prompted), str(tmp_path / "out2"))
     assert json.loads((out / "generation_config.json").read_text(encoding="utf-8")) == own
     (work / "huggingface.json").write_text('{"model_type": "t5"}', encoding="utf-8")
