@@ -1,7 +1,6 @@
 """Runs with LoRA: what stages train, what is answered with it, and going on bit by bit."""
 
 import contextlib
-import dataclasses
 import json
 
 import numpy as np
@@ -16,7 +15,8 @@ from promot_jax.models.lora import merged, removed
 from promot_jax.run import LanguageModel, run
 from promot_jax.training import Checkpoints, adamw, digest
 
-LORA = Lora(4)
+LORA, SHORT = Lora(4), Decoding(4)
+STAGES = (("lora", "lora"), ("model", "params"))
 TEXTS = ["what follows ab?", "what follows cc?"]
 
 
@@ -28,12 +28,8 @@ def settings(workdir, task, **changes):
     )
     how = {"optimizer": adamw, "prompts": None, "evaluations": [on, off], "evaluate_every": None}
     stages = [tiny_run.stage(name, part, 6, task, **how) for name, part in STAGES]
-    given = {"stages": stages, "prompts": [], "lora": LORA} | changes
+    given = {"stages": stages, "prompts": [], "lora": LORA, "kind": tiny_run.DECODER} | changes
     return tiny_run.settings(str(workdir), task, **given)
-
-
-SHORT = Decoding(4)
-STAGES = (("lora", "lora"), ("model", "params"))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +104,7 @@ def test_served(finished):
 
 
 def test_bases(finished, task, tmp_path, capsys):
-    """A base's LoRA goes on in a run that declares the same, and is left out where there is none."""
+    """A base's LoRA goes on where a run declares the same, and is left out where it has none."""
     brief = {"evaluations": [], "select": None, "optimizer": adamw, "prompts": None}
     stages = [tiny_run.stage("more", "lora", 1, task, learning_rate=0.0, **brief)]
     again = run(settings(tmp_path / "again", task, base=str(finished), stages=stages))
@@ -125,10 +121,11 @@ def test_bases(finished, task, tmp_path, capsys):
     assert not (tmp_path / "other").exists()
 
 
-def test_no_lora_to_switch_off(finished, task):
+def test_settings_that_cannot_work(task, tmp_path):
     with pytest.raises(UserError, match="Evaluation.lora = 0.0: the model has no LoRA"):
         settings("", task, lora=None)
     with pytest.raises(UserError, match="Evaluation.lora = 11.0: set -10 to 10"):
         Evaluation(task, lora=11.0)
-    with pytest.raises(UserError, match="Lora.rank = 9 is more than .* set at most 8"):
-        run(dataclasses.replace(settings("", task), workdir="unused", lora=Lora(9)))
+    with pytest.raises(UserError, match="Lora.rank = 17 is more than .* set at most"):
+        run(settings(tmp_path / "work", task, lora=Lora(17)))
+    assert not (tmp_path / "work").exists()
