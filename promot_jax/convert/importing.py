@@ -150,7 +150,8 @@ def import_adapter(path: str, workdir: str, base: str, name: str | None = None) 
     Raises:
       UserError: an unreadable or misshapen adapter, a name that the base uses, or no such base.
     """
-    source = open_source(path, name or PROMPT_NAME)
+    called = PROMPT_NAME if name is None else name
+    source = open_source(path, called)
     home, _ = stage_directory(base, "--base")
     theirs = Description.read(home)
     peft.check_task_type(path, source, theirs.model)
@@ -158,7 +159,7 @@ def import_adapter(path: str, workdir: str, base: str, name: str | None = None) 
     if source.family == peft_lora.FAMILY:
         model, source = _with_lora(path, source, base, theirs, name)
     else:
-        prompts = (*prompts, _new_prompt(path, source, base, theirs, name or PROMPT_NAME))
+        prompts = (*prompts, _new_prompt(path, source, base, theirs, called))
     description = Description(
         method="import",
         model=model,

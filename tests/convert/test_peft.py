@@ -112,7 +112,7 @@ def test_bad_adapters(adapter, base, prompted, tmp_path):
     settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     rows = load_file(adapter / "adapter_model.safetensors")["prompt_embeddings"]
     cases = [
-        ({"peft_type": "LORA"}, rows, "peft_type = 'LORA'"),
+        ({"peft_type": "IA3"}, rows, "peft_type = 'IA3': only .PROMPT_TUNING. and .LORA."),
         ({"task_type": "CAUSAL_LM"}, rows, "task_type = 'CAUSAL_LM'"),
         ({"num_virtual_tokens": 99}, rows, "num_virtual_tokens = 99"),
         ({"token_dim": 32}, rows[:, :-1].copy(), "token_dim = 32, but its vectors have 31"),
