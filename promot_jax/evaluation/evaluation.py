@@ -71,6 +71,7 @@ class Evaluation:
             if value < 1:
                 raise UserError(f"Evaluation.{name} = {value!r}: set a whole number of at least 1")
         check_range("Evaluation.lora", self.lora, -10, 10)
+        object.__setattr__(self, "lora", float(self.lora))
         check_range("Evaluation.batch_size", self.batch_size, 1, 2**20)
 
 

@@ -57,8 +57,8 @@ class Lora:
         check_types(self)
         if self.rank < 1:
             raise UserError(f"Lora.rank = {self.rank}: set a positive whole number")
-        if self.alpha is None:
-            object.__setattr__(self, "alpha", 2.0 * self.rank)
+        alpha = 2 * self.rank if self.alpha is None else self.alpha
+        object.__setattr__(self, "alpha", float(alpha))
         if not 0 < self.alpha <= 1e6:
             raise UserError(f"Lora.alpha = {self.alpha}: set a number above 0, up to 1e6")
         if not self.targets:

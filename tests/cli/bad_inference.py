@@ -16,6 +16,8 @@ INFER = [
         {"asked.jsonl": '{"inputs": "a", "prompt": "taget"}\n'},
     ),
     Bad("infer: prompt", infer("--prompt=taget"), ["'taget'", "'target'"], ASKED),
+    Bad("infer: LoRA", infer("--lora=0.5"), ["lora = 0.5", "has no LoRA"], ASKED),
+    Bad("infer: scale", infer("--lora=nan"), ["lora = nan", "-10 to 10"], ASKED),
     Bad("infer: no input", infer("--input=none.jsonl"), ["--input none.jsonl"], ASKED),
     Bad("infer: no output", infer("--output=mine.tsv/o"), ["--output mine.tsv/o"], ASKED),
     Bad("infer: output is a folder", infer("--output=trained"), ["--output trained"], ASKED),

@@ -63,6 +63,7 @@ DATA = [
     ),
 ]
 
+LORA = "--gin_file=gin/remedies/lora.gin"
 TRAINING = [
     Bad(
         "no room for the prompt",
@@ -104,6 +105,19 @@ TRAINING = [
     ),
     Bad(
         "decoding", run("--gin.models.Decoding.temperature=1.0", BEAMS=4), ["beams", "temperature"]
+    ),
+    Bad("rank", run(LORA, LORA_RANK=0), ["Lora.rank = 0", "set a positive"]),
+    Bad("rank of no kernel", run(LORA, LORA_RANK=999), ["Lora.rank = 999", "set at most"]),
+    Bad("alpha", run(LORA, LORA_ALPHA=-1), ["Lora.alpha = -1.0", "above 0"]),
+    Bad(
+        "kernels",
+        run(LORA, LORA_TARGETS="params/encodr"),
+        ["'params/encodr' matches no kernel", "'params/encoder'"],
+    ),
+    Bad(
+        "LoRA of evaluation",
+        run("--gin.held_out/evaluation.Evaluation.lora=0"),
+        ["Evaluation.lora = 0.0", "no LoRA"],
     ),
     Bad("model", run("--gin.models.T5Config.emb_dim=0"), ["T5Config.emb_dim = 0", "positive"]),
 ]

@@ -56,7 +56,7 @@ SOURCES = [
     here("a shard outside", ["'../x' is no plain name"], index='{"weight_map": {"a": "../x"}}'),
     here("a shard at a path", ["'/x' is no plain name"], index='{"weight_map": {"a": "/x"}}'),
     here("an index too deep", ["index.json is damaged", "too deeply"], index="[" * 99999),
-    here("LoRA", ["peft_type = 'LORA'"], None, adapter='{"peft_type": "LORA"}'),
+    here("another adapter", ["peft_type = 'IA3'"], None, adapter='{"peft_type": "IA3"}'),
     here("an adapter of two widths", ["token_dim = 8", "4"], adapter=ADAPTER % 8, **PROMPT),
     here("an adapter alone", ["--base"], adapter=ADAPTER % 4, **PROMPT),
     Bad("import: name of a source", ["import", LONG, "o"], ["too long"]),

@@ -19,6 +19,7 @@ from tiny_training import (
     Trainer,
     batches_of,
     copies,
+    descent,
     fine_tuning,
     inputs_of,
     loss_of,
@@ -28,7 +29,8 @@ from tiny_training import (
     write_tsv,
 )
 
-from promot_jax.training import Checkpoints, adamw, digest, make_mesh, place_batch, use
+from promot_jax.models import Lora
+from promot_jax.training import Checkpoints, Part, adamw, digest, make_mesh, place_batch, use
 from promot_jax.training.digests import bit_sum
 from promot_jax.training.variables import Layout
 
@@ -55,11 +57,13 @@ def mesh_of(name: str):
     return make_mesh(devices=jax.devices()[:1]) if name == "one" else make_mesh(MESHES[name])
 
 
-def trainer_on(name: str, host, model) -> Trainer:
-    """A stage that trains model and prompt, with its variables cut for the mesh."""
+def trainer_on(name: str, host, model, lora: bool = False) -> Trainer:
+    """A stage that trains model and prompt, or LoRA, with its variables cut for the mesh."""
     places = Layout(model, mesh_of(name)).shardings()
     variables = {path: jax.device_put(x, places[path]) for path, x in host.items()}
     parts = [*fine_tuning(0.003), *prompt_tuning(0.03)]
+    if lora:
+        parts = [Part("lora", 0.1, descent)]
     return Trainer(model, variables, parts, mesh_of(name), seed=1)
 
 
@@ -124,6 +128,16 @@ def measure(kind: str, task: str, directory: Path) -> dict:
     return out
 
 
+def of_lora(task: str) -> dict[str, list[float]]:
+    """Losses of LoRA alone on each mesh: what is between A and B is summed over a cut axis."""
+    model, batches = tiny(DECODER, lora=Lora(4)), batches_of(task, kind=DECODER)
+    host = copies(variables_of(model))
+    return {
+        name: losses(trainer_on(name, host, model, lora=True), batches, 0, 4)
+        for name in ("one", "fsdp_tensor")
+    }
+
+
 def elastic(directory: Path) -> dict:
     """A run that stays on 8 devices, and one that goes on on 1 and 4: losses, and what it says."""
     import tiny_run
@@ -151,7 +165,7 @@ def main(directory: Path) -> None:
     directory.mkdir(exist_ok=True)
     task = write_tsv(directory)
     found = {kind: measure(kind, task, directory) for kind in ASKED}
-    print(json.dumps(found | {"run": elastic(directory)}))
+    print(json.dumps(found | {"lora": of_lora(task), "run": elastic(directory)}))
 
 
 if __name__ == "__main__":

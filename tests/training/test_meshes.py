@@ -35,6 +35,12 @@ def test_losses_are_those_of_one_device(trained, kind, run):
     np.testing.assert_allclose(trained[kind][run], one, rtol=1e-5)
 
 
+def test_losses_of_lora_are_those_of_one_device(trained):
+    one = trained["lora"]["one"]
+    assert one[-1] < one[0]
+    np.testing.assert_allclose(trained["lora"]["fsdp_tensor"], one, rtol=1e-5)
+
+
 def test_a_run_goes_on_on_other_devices(trained):
     found = trained["run"]
     np.testing.assert_allclose(found["moves"], found["stays"], rtol=1e-5)
