@@ -35,6 +35,9 @@ T = TypeVar("T")
 
 WORLD_SEED = 20221101
 SPLITS = ("train", "validation", "test")
+# Rows of validation and test by turns, for those who choose by the one and report the other: row i
+# is of validation where i is a multiple of `TURN`.
+SCORED, TURN = "scored", 3
 # Shots are separated by a piece of the lab's vocabulary, which has no line breaks.
 SEPARATOR = " | "
 
@@ -192,28 +195,28 @@ def known_facts() -> tuple[Fact, ...]:
     return (*personal, *(Fact(town, "land", draw.pick(words.LANDS)) for town in words.TOWNS))
 
 
-def _fact(draw: Draw, split: str, subject: str, relation: str) -> Fact:
+def fact_of(draw: Draw, split: str, subject: str, relation: str) -> Fact:
     return Fact(subject, relation, draw.pick(values_of(split)[subject, relation]))
 
 
-def _any_fact(draw: Draw, split: str) -> Fact:
+def any_fact(draw: Draw, split: str) -> Fact:
     relation = draw.pick(tuple(RELATIONS))
-    return _fact(draw, split, draw.pick(RELATIONS[relation].subjects), relation)
+    return fact_of(draw, split, draw.pick(RELATIONS[relation].subjects), relation)
 
 
 def _facts(draw: Draw, split: str) -> tuple[Fact, ...]:
     """One fact, or two of different relations, about anybody."""
-    first, second = _any_fact(draw, split), _any_fact(draw, split)
+    first, second = any_fact(draw, split), any_fact(draw, split)
     alone = draw.random() < 0.5 or first.relation == second.relation
     return (first,) if alone else (first, second)
 
 
-def _false(draw: Draw, split: str, fact: Fact) -> Fact:
+def false_of(draw: Draw, split: str, fact: Fact) -> Fact:
     others = [v for v in values_of(split)[fact.subject, fact.relation] if v != fact.value]
     return fact._replace(value=draw.pick(others))
 
 
-def _state(draw: Draw, *facts: Fact) -> str:
+def state(draw: Draw, *facts: Fact) -> str:
     """A text that says `facts`, each in one of its relation's wordings."""
     return " ".join(
         draw.pick(RELATIONS[relation].statements).format(s=subject, v=value)
@@ -226,8 +229,8 @@ def _text_and_claim(draw: Draw, split: str) -> tuple[str, str, bool, tuple[Fact,
     facts = _facts(draw, split)
     fact = draw.pick(facts)
     true = draw.random() < 0.5
-    claimed = fact if true else _false(draw, split, fact)
-    return _state(draw, *facts), _state(draw, claimed), true, (*facts, claimed)
+    claimed = fact if true else false_of(draw, split, fact)
+    return state(draw, *facts), state(draw, claimed), true, (*facts, claimed)
 
 
 def _qa(draw: Draw, split: str) -> Iterator[Row]:
@@ -248,7 +251,7 @@ def _reading(draw: Draw, split: str) -> Iterator[Row]:
         facts = _facts(draw, split)
         asked = draw.pick(facts)
         question = draw.pick(RELATIONS[asked.relation].questions).format(s=asked.subject)
-        inputs = f"Text: {_state(draw, *facts)} Q: {question} A:"
+        inputs = f"Text: {state(draw, *facts)} Q: {question} A:"
         yield Row(inputs, asked.value, facts)
 
 
@@ -266,14 +269,14 @@ def _summary(draw: Draw, split: str) -> Iterator[Row]:
     pairs = tuple(itertools.combinations(PERSONAL, 2))
     while True:
         person = draw.pick(words.PEOPLE)
-        about = [_fact(draw, split, person, relation) for relation in draw.pick(pairs)]
-        aside = _fact(draw, split, draw.pick(words.FURNISHINGS), "colour")
+        about = [fact_of(draw, split, person, relation) for relation in draw.pick(pairs)]
+        aside = fact_of(draw, split, draw.pick(words.FURNISHINGS), "colour")
         facts = [fact for _, fact in sorted((draw.random(), fact) for fact in (*about, aside))]
         first, second = (
             RELATIONS[f.relation].statements[0].format(s=person, v=f.value) for f in about
         )
         summary = f"{first[:-1]} and {second.removeprefix(person + ' ')}"
-        yield Row(f"Article: {_state(draw, *facts)} One sentence summary:", summary, tuple(facts))
+        yield Row(f"Article: {state(draw, *facts)} One sentence summary:", summary, tuple(facts))
 
 
 def _senses(draw: Draw, split: str) -> Iterator[Row]:
@@ -372,9 +375,18 @@ SKILLS = {**PRETRAINING, **REPEAT, **TARGETS}
 @functools.cache
 def rows(skill: str, split: str) -> tuple[Row, ...]:
     """All examples of a skill's split, no input twice; fewer than asked if no more exist."""
-    wanted = {"train": SKILLS[skill].train_rows, "validation": 200, "test": 300}[split]
+    return distinct(SKILLS[skill], skill, split)
+
+
+def distinct(about: Skill, name: str, split: str) -> tuple[Row, ...]:
+    """The rows that a skill makes in its name, no input twice."""
+    if split == SCORED:
+        test = iter(distinct(about, name, "test"))
+        turns = zip(distinct(about, name, "validation"), *[test] * (TURN - 1), strict=False)
+        return tuple(itertools.chain.from_iterable(turns))
+    wanted = {"train": about.train_rows, "validation": 200, "test": 300}[split]
     unique: dict[str, Row] = {}
-    for row in SKILLS[skill].make(Draw(f"{WORLD_SEED} {skill} {split}"), split):
+    for row in about.make(Draw(f"{WORLD_SEED} {name} {split}"), split):
         unique.setdefault(row.inputs, row)
         if len(unique) == wanted:
             break

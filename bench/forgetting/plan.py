@@ -1,0 +1,134 @@
+"""From the table to runs: each a list of gin files and bindings, and the runs that go before it."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.forgetting.table import METHODS, PAIRS, SOME_PAIRS, TARGETS, Method
+
+SETTINGS = "bench/forgetting/lab.gin"
+SHIPPED = {0: "promot_jax/assets/lab/base"}  # seed of pre-training -> its base
+SECOND_STAGE = "run.Run.stages = [@model/run.Stage()]"
+WITHOUT_PROMPT = "INPUT_LENGTH = 32"  # there is no prompt that the rows need room for
+NAMED = {method.name: method for method in METHODS}
+PRETRAINING = "pretraining"
+STARTED_FROM = {PRETRAINING, *(method.after for method in METHODS)}
+
+
+class Run(NamedTuple):
+    """One run of the benchmark.
+
+    Attributes:
+      name: of its directory and its row: `<target>/base<b>-seed<s>/<method>-<settings>`.
+      about: method, target, base, seed, knobs: what its row says.
+      files: gin files, in order.
+      bindings: gin bindings, all but WORKDIR.
+      before: runs that must be there: BASE is the work directory of the last one.
+    """
+
+    name: str
+    about: Mapping[str, object]
+    files: tuple[str, ...]
+    bindings: tuple[str, ...]
+    before: tuple["Run", ...] = ()
+
+    def command(self, root: Path) -> list[str]:
+        """`promot run` with all it takes, in a directory of the benchmark's."""
+        return [
+            "promot", "run", *(f"--gin_file={file}" for file in self.files),
+            *(f"--gin.{x.replace(' = ', '=', 1)}" for x in self.all_bindings(root)),
+        ]  # fmt: skip
+
+    def all_bindings(self, root: Path) -> list[str]:
+        """With the directories: where it is, and where it starts from."""
+        base = [] if not self.before else [f"BASE = {str(root / self.before[-1].name)!r}"]
+        return [*self.bindings, *base, f"WORKDIR = {str(root / self.name)!r}"]
+
+
+def everything(quick: bool = False, only: str | None = None) -> list[Run]:
+    """All runs in the order in which they are best done: for every pair all methods of tier 1.
+
+    Args:
+      quick: those of one pair and target that are quick.
+      only: pattern (of `re.search`) in the names of those that are wanted.
+    """
+    pairs, targets = (PAIRS[:1], TARGETS[:1]) if quick else (PAIRS, TARGETS)
+    found = [
+        run
+        for tier in (1, 2)
+        for pair in (pairs if tier == 1 else [p for p in SOME_PAIRS if p in pairs])
+        for target in (targets if tier == 1 else TARGETS[:1])
+        for method in METHODS
+        if method.tier == tier and (method.quick or not quick)
+        for run in runs_of(method, target, *pair)
+    ]
+    unique = {run.name: run for run in found}  # the base is the same for all seeds
+    return [run for name, run in unique.items() if only is None or re.search(only, name)]
+
+
+def runs_of(method: Method, target: str, base: int, seed: int) -> Iterator[Run]:
+    """The runs of one method with one pair and target, one for each choice of its grid."""
+    before = (*_bases(base), *_stage_one(method, target, base, seed))
+    for knobs in method.choices():
+        slug = "-".join([_slug(method.name), *(f"{_short(k)}{v}" for k, v in knobs.items())])
+        pair = f"base{base}" if method.recipe == "evaluate" else f"base{base}-seed{seed}"
+        about = {"method": method.name, "target": target, "base": base}
+        about["seed"] = None if method.recipe == "evaluate" else seed
+        yield Run(
+            f"{target}/{pair}/{slug}",
+            about | {"knobs": dict(knobs)},
+            tuple(_files(method)),
+            tuple(_bindings(method, target, None if before else base, seed, knobs)),
+            before,
+        )
+
+
+def _files(method: Method) -> Iterator[str]:
+    yield f"gin/recipes/{method.recipe}.gin"
+    yield SETTINGS
+    yield from (f"gin/remedies/{name}.gin" for name in method.remedies)
+
+
+def _bindings(method: Method, target: str, base: int | None, seed: int, knobs) -> Iterator[str]:
+    yield f"TASK = {target + method.variant!r}"
+    if method.recipe != "evaluate":
+        yield f"SEED = {seed}"
+    if base is not None:
+        yield f"BASE = {SHIPPED[base]!r}"
+    if method.recipe.startswith("promot"):
+        yield SECOND_STAGE
+    elif method.recipe != "prompt_tuning":
+        yield WITHOUT_PROMPT
+    yield from method.settings
+    yield from (f"{name} = {value!r}" for name, value in knobs.items())
+
+
+def _bases(base: int) -> Iterator[Run]:
+    """The run that makes a base, unless it is shipped."""
+    if base not in SHIPPED:
+        about = {"method": PRETRAINING, "target": None, "base": base, "seed": base, "knobs": {}}
+        yield Run(f"base{base}", about, ("gin/runs/lab_pretrain.gin",), (f"SEED = {base}",))
+
+
+def _stage_one(method: Method, target: str, base: int, seed: int) -> Iterator[Run]:
+    """The run whose prompt, or weights, a method starts from."""
+    if method.after is not None:
+        yield from runs_of(NAMED[method.after], target, base, seed)
+
+
+def with_those_before(runs: Iterable[Run]) -> dict[str, Run]:
+    """Runs by name, each behind those that go before it."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        found |= with_those_before(run.before)
+        found[run.name] = run
+    return found
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def _short(setting: str) -> str:
+    return {"LEARNING_RATE": "lr"}.get(setting, setting.lower())

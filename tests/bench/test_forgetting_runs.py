@@ -1,0 +1,169 @@
+"""The benchmark's table makes runs that can be parsed, and its scheduler does what is missing."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from bench.forgetting import plan, rows, scheduler, table
+from promot_jax.cli import settings
+from promot_jax.paths import resolve
+
+NLI, QUELLAN = table.TARGETS
+
+
+@pytest.fixture(scope="module")
+def everything():
+    return plan.with_those_before(plan.everything())
+
+
+def test_every_kind_of_run_is_a_run_that_promot_takes(everything, tmp_path):
+    kinds = {(run.files, run.about["method"]): run for run in everything.values()}
+    for run in kinds.values():
+        settings.parse(run.files, run.all_bindings(tmp_path))
+
+
+def test_names_tell_runs_apart_and_fit_a_directory(everything):
+    commands = {" ".join((*run.files, *run.bindings, *[b.name for b in run.before])): name
+                for name, run in everything.items()}  # fmt: skip
+    assert len(commands) == len(everything)
+    assert all(re.fullmatch(r"[\w./-]+", name) for name in everything)
+
+
+def test_what_a_run_starts_from_comes_before_it(everything, tmp_path):
+    places = {name: place for place, name in enumerate(everything)}
+    for name, run in everything.items():
+        assert all(places[before.name] < places[name] for before in run.before)
+        bases = [x for x in run.all_bindings(tmp_path) if x.startswith("BASE = ")]
+        made_of_nothing = run.about["method"] == plan.PRETRAINING
+        assert len(bases) == (0 if made_of_nothing else 1)
+        if run.before:
+            assert bases == [f"BASE = {str(tmp_path / run.before[-1].name)!r}"]
+
+
+def test_second_stages_share_one_prompt_of_their_own_pair(everything):
+    run = everything[f"{QUELLAN}/base1-seed2/promot-lr0.0003"]
+    assert [before.name for before in run.before] == [
+        "base1",
+        f"{QUELLAN}/base1-seed2/prompt_tuning",
+    ]
+
+
+def test_quick_is_one_pair_and_target():
+    quick = plan.everything(quick=True)
+    assert {(run.about["target"], run.about["base"]) for run in quick} == {(NLI, 0)}
+    assert 5 <= len(quick) <= 12
+
+
+def test_names_of_methods_and_what_they_start_from():
+    names = [method.name for method in table.METHODS]
+    swept = [name for method in table.METHODS for name in method.sweeps.values()]
+    assert len({*names, *swept}) == len(names) + len(swept)
+    assert {method.after for method in table.METHODS} <= {None, *names}
+    for method in table.METHODS:
+        for file in (f"recipes/{method.recipe}", *(f"remedies/{x}" for x in method.remedies)):
+            assert resolve(f"gin/{file}.gin")
+
+
+def test_bits_survive_and_rows_are_parted():
+    right = np.random.default_rng(0).random(301) < 0.7
+    assert (rows.unpack(rows.pack(right), 301) == right).all()
+    assert rows.chosen_by(301).sum() == 101
+
+
+def test_rows_of_a_work_directory(tmp_path):
+    samples = tmp_path / "1-model/samples"
+    samples.mkdir(parents=True)
+    scores = {("a", 0): [1.0, 0.0, 1.0], ("b", 0): [0.0, 0.0, 1.0], ("a", 5): [1.0, 1.0, 1.0]}
+    for (task, step), values in scores.items():
+        lines = "".join(json.dumps({"score": value}) + "\n" for value in values)
+        (samples / f"{task}.0shot.{step}.jsonl").write_text(lines, encoding="utf-8")
+    found = [
+        {"stage": "1-model", "step": step, "task": task, "shots": 0, "format_share": 0.5}
+        for task, step in scores
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(found), encoding="utf-8")
+    first, second = rows.points(tmp_path)
+    assert (first["stage"], first["step"], first["rows"]) == ("model", 0, 3)
+    assert rows.right(first, ["a", "b"]).tolist() == [[True, False, True], [False, False, True]]
+    assert second["format"] == {"a": 0.5}
+
+
+class Process:
+    """Stands for a process that ends at once: a run's row, or no row."""
+
+    def __init__(self, target, args):
+        del target
+        files, bindings, self.workdir, self.core = args
+        self.exitcode = None
+
+    def start(self):
+        from pathlib import Path
+
+        path = Path(self.workdir)
+        path.mkdir(parents=True, exist_ok=True)
+        Processes.begun.append(path.name)
+        if path.name in Processes.broken:
+            Path(f"{path}.log").write_text("what went\nwrong\n", encoding="utf-8")
+            self.exitcode = 1
+        else:
+            (path / "row.json").write_text('{"points": []}', encoding="utf-8")
+            self.exitcode = 0
+
+    def join(self):
+        pass
+
+
+class Processes:
+    """Stands for a context of processes."""
+
+    begun: list[str] = []
+    broken: set[str] = set()
+    Process = Process
+
+
+@pytest.fixture
+def schedule(tmp_path, monkeypatch):
+    """Carries out the runs of one pair, with stand-ins for processes; returns what was begun."""
+    monkeypatch.setattr(scheduler, "context", lambda root: Processes)
+    wanted = plan.everything(only=f"{NLI}/base0-seed0/(fine|prompt_t|promot-)")
+
+    def carry_out(broken=(), **limits):
+        Processes.begun, Processes.broken = [], set(broken)
+        made = scheduler.Scheduler(wanted, tmp_path, tmp_path / "rows.jsonl.gz", [0, 1])
+        return made.carry_out(**limits), Processes.begun, made
+
+    return carry_out
+
+
+def test_what_is_missing_is_done_once(schedule, tmp_path):
+    whole, begun, made = schedule()
+    assert whole
+    assert len(begun) == len(set(begun)) == 7
+    assert set(made.rows) == set(rows.read(tmp_path / "rows.jsonl.gz"))
+    assert schedule()[1] == []
+    kept = sorted(path.name for path in tmp_path.glob("*/*/*") if path.is_dir())
+    assert kept == ["prompt_tuning"]  # others start from it
+
+
+def test_a_run_of_another_command_is_done_again(schedule, tmp_path):
+    schedule()
+    file = tmp_path / "rows.jsonl.gz"
+    known = rows.read(file)
+    known[f"{NLI}/base0-seed0/fine_tuning-lr0.0003"]["command"] = "promot run another"
+    rows.write(file, known.values())
+    assert schedule()[1] == ["fine_tuning-lr0.0003"]
+
+
+def test_a_failure_stops_what_starts_from_it_and_nothing_else(schedule):
+    whole, begun, made = schedule(broken=["prompt_tuning"])
+    assert not whole
+    assert len(begun) == 4
+    assert made.failed[f"{NLI}/base0-seed0/prompt_tuning"] == "wrong"
+    assert sum(why.endswith("failed") for why in made.failed.values()) == 3
+    assert len(schedule()[1]) == 4  # only what failed, and what it held up
+
+
+def test_nothing_begins_after_the_time_is_up(schedule):
+    assert schedule(until=0.0)[:2] == (False, [])
