@@ -169,7 +169,8 @@ def _unrolled(unit: tuple[str, int]) -> str:
 
 
 def _layer(path: str, number: int, first: Mapping[str, int], last: Mapping[str, int]) -> int:
-    """The layer of an array, from 1."""
+    """The layer of an array, from 1; LoRA lies where its kernel does."""
+    path = path.replace("lora/", "params/", 1) if path.startswith("lora/") else path
     stack = next((stack for stack in first if path.startswith(f"{stack}/")), None)
     if stack is None:
         return 1

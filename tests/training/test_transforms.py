@@ -18,6 +18,8 @@ DEPTHS = {  # of a T5 with an encoder of three layers and a decoder of two: laye
     "params/decoder/relpos_bias/rel_embedding": 3 / 4,
     "params/decoder/layers_0/mlp/wo/kernel": 3 / 4,
     "params/decoder/layers_1/mlp/wo/kernel": 1,
+    "lora/decoder/layers_0/mlp/wo/b": 3 / 4,
+    "lora/decoder/layers_1/mlp/wo/b": 1,
     "params/decoder/decoder_norm/scale": 1,
     "params/decoder/logits_dense/kernel": 1,
 }
