@@ -1,9 +1,9 @@
 """From the rows of runs to what the page says: points, retention at levels, comparisons.
 
 A method's points with one (base, seed) and target are those of all its runs, at every evaluation:
-of its last training, or of a stage behind it that goes back on the way to the base. The base model
-itself is no point: it was not tuned. Validation rows place the points (`statistics.at_level`), and
-everything that is returned is of test rows.
+of its last training, or of a stage behind it that goes back on the way to the base. What was not
+tuned at all is no point, or every method would keep what lies between it and the base. Validation
+rows place the points (`statistics.at_level`), and everything that is returned is of test rows.
 """
 
 import functools
@@ -63,6 +63,8 @@ def points(rows: Iterable[Mapping[str, Any]]) -> Points:
         if method is None or method.recipe == "evaluate":
             continue
         for point in row["points"]:
+            if point["step"] == 0 and method.after is None:
+                continue
             name = method.sweeps.get(point["stage"], method.name)
             pair = (row["base"], row["seed"])
             found[row["target"], name][pair].append(_point(row, point, method.variant))

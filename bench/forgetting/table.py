@@ -106,6 +106,16 @@ METHODS = [
     promot("ProMoT, joint", recipe="promot_joint", grid={"LEARNING_RATE": (3e-4, 1e-3)}),
     Method("text tag", variant="_tagged", grid={"LEARNING_RATE": (3e-4, 1e-3)}, needs=SWITCH),
     Method(
+        "LoRA",
+        remedies=("lora",),
+        grid={"LORA_RANK": (4, 16, 64), "LORA_LEARNING_RATE": (1e-3, 3e-3)},
+    ),
+    promot(
+        "ProMoT + LoRA",
+        ("lora",),
+        grid={"LORA_RANK": (16,), "LORA_LEARNING_RATE": (1e-3, 3e-3)},
+    ),
+    Method(
         "replay",
         remedies=("replay",),
         settings=("REPLAY_TASK = 'lab_pretrain'",),

@@ -9,7 +9,7 @@ from bench.forgetting.analysis import HELD_OUT, RELATED
 NLI = "lab_nli"
 
 
-def point(target, kept, stage="model", step=0, scored=NLI, chosen=None, **more):
+def point(target, kept, stage="model", step=9, scored=NLI, chosen=None, **more):
     """300 rows a task; `chosen`: the shares of validation rows, where they differ from test's."""
 
     def bits(share, on_validation):
@@ -64,6 +64,13 @@ def test_points_behind_a_training_count_for_a_method_of_their_own():
     found = analysis.points(made)
     assert len(found[NLI, "fine-tuning"][0, 0]) == 3
     assert found[NLI, "fine-tuning + WiSE-FT"][0, 0][0].about["coefficient"] == 0.5
+
+
+def test_what_was_not_tuned_is_no_point():
+    begun = [point(0.0, 1.0, step=0), *FT]
+    found = analysis.points([row("fine-tuning", begun), row("ProMoT", begun)])
+    assert len(found[NLI, "fine-tuning"][0, 0]) == 3
+    assert len(found[NLI, "ProMoT"][0, 0]) == 4  # its prompt was tuned
 
 
 def test_a_variant_is_scored_as_it_was_asked():
