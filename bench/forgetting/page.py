@@ -68,12 +68,16 @@ def runs(results: Results) -> Iterator[str]:
                         and r["target"] == target})  # fmt: skip
         bases = len({base for base, _ in pairs})
         yield (
-            f"- {IN_WORDS[target]}: {count[target]} runs, {len(pairs)} pairs of a base and a seed"
-            f" ({bases} base{'s' * (bases > 1)})."
+            f"- {IN_WORDS[target]}: {_many(count[target], 'run')},"
+            f" {_many(len(pairs), 'pair')} of a base and a seed ({_many(bases, 'base')})."
         )
     for name in ("machine", "version"):
         found = sorted({row[name] for row in results.rows})
         yield f"- {name}{'s' * (len(found) > 1)}: {', '.join(f'`{each}`' for each in found)}."
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def bases(results: Results) -> Iterator[str]:
