@@ -11,13 +11,17 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 # The published version of uv that `make lock` was last run with.
 UV := uv==0.13.9
 
-.PHONY: demo real test parity lint format lock clean install
+.PHONY: demo real forgetting test parity lint format lock clean install
 
 demo: install
 	$(PY) -m bench.demo $(DEMO_ARGS)
 
 real: install
 	$(PY) -m bench.real $(REAL_ARGS)
+
+# FORGETTING_ARGS=--quick takes minutes; the whole takes hours and goes on where it stopped.
+forgetting: install
+	$(PY) -m bench.forgetting $(FORGETTING_ARGS)
 
 test: install
 	PYTHONWARNDEFAULTENCODING=1 $(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests

@@ -45,6 +45,14 @@ class Run(NamedTuple):
         base = [] if not self.before else [f"BASE = {str(root / self.before[-1].name)!r}"]
         return [*self.bindings, *base, f"WORKDIR = {str(root / self.name)!r}"]
 
+    def drift_from(self, root: Path) -> tuple[str, str, str] | None:
+        """The base that it all begins with, the target, and the task that is tuned on."""
+        base, target = self.about["base"], self.about["target"]
+        if target is None:
+            return None
+        scored = f"{target}{NAMED[self.about['method']].variant}"
+        return SHIPPED.get(base, str(root / f"base{base}")), target, scored
+
 
 def everything(quick: bool = False, only: str | None = None) -> list[Run]:
     """All runs in the order in which they are best done: for every pair all methods of tier 1.

@@ -100,7 +100,8 @@ class Scheduler:
         workdir = self.root / run.name
         if run.name in self.rows and not self.has_row(run):  # what is there is of other settings
             shutil.rmtree(workdir, ignore_errors=True)
-        arguments = (run.files, run.all_bindings(self.root), str(workdir), core)
+        drift_from = run.drift_from(self.root)
+        arguments = (run.files, run.all_bindings(self.root), str(workdir), core, drift_from)
         process = processes.Process(target=work, args=arguments)
         process.start()
         self.running[core] = (run, process)

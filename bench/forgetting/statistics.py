@@ -136,7 +136,7 @@ def compare(
     # Satterthwaite; the rows' own degrees are very many.
     of_sum = degrees * ((outer + inner) / outer) ** 2 if outer else differences.size
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, of_sum)) * error
-    paired = float(stats.ttest_1samp(means, 0.0).pvalue) if means.std() else None
+    paired = float(stats.ttest_1samp(means, 0.0).pvalue) if np.ptp(means) > 1e-12 else None
     p = 2 * float(stats.t.sf(abs(mean) / error, degrees))
     return Difference(mean, mean - reach, mean + reach, p, paired, pairs)
 

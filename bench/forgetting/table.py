@@ -58,22 +58,84 @@ class Method(NamedTuple):
             yield dict(zip(self.grid, values, strict=True))
 
 
+SWITCH = "a switch at inference"
+OLD = "old data"
+TEXT = "unlabelled text"
+AT = {"LEARNING_RATE": (3e-4,)}
+# Ways back to the base, behind one training: each but the last leaves the tuned weights.
+BACK = {
+    "wise_ft": "fine-tuning + WiSE-FT",
+    "lines": "fine-tuning + LiNeS",
+    "half_reset": "fine-tuning + half reset",
+}
+GO_BACK = (
+    "WISE_FT = [0.3, 0.5, 0.7, 0.85, 1.0]",
+    "WISE_FT_KEEP = 1.0",
+    "LINES = [0.0, 0.5, 1.0]",
+    "LINES_KEEP = 1.0",
+    "HALF_RESET = [0.5, 0.75]",
+    "AFTER = [@model/wise_ft/run.Stage(), @model/lines/run.Stage(), @model/half_reset/run.Stage()]",
+)
+
+
 def promot(name: str, remedies: tuple[str, ...] = (), **more) -> Method:
     """ProMoT's second stage, behind the prompt that was tuned on the target."""
     given = {"recipe": "promot", "after": "prompt tuning", "needs": SWITCH} | more
     return Method(name, remedies=remedies, **given)
 
 
-SWITCH = "a switch at inference"
-AT = {"LEARNING_RATE": (3e-4,)}
-
 METHODS = [
     Method("base", "evaluate", quick=True),
     Method("prompt tuning", "prompt_tuning", needs=SWITCH, quick=True),
-    Method("fine-tuning", grid={"LEARNING_RATE": RATES}, quick=True),
-    promot("ProMoT", grid={"LEARNING_RATE": RATES}, quick=True),
+    Method(
+        "fine-tuning",
+        remedies=tuple(BACK),
+        grid={"LEARNING_RATE": RATES},
+        settings=GO_BACK,
+        sweeps=BACK,
+        quick=True,
+    ),
+    promot(
+        "ProMoT",
+        ("wise_ft",),
+        grid={"LEARNING_RATE": RATES},
+        settings=GO_BACK[:2],
+        sweeps={"wise_ft": "ProMoT + WiSE-FT"},
+        quick=True,
+    ),
     promot("ProMoT, joint", recipe="promot_joint", grid={"LEARNING_RATE": (3e-4, 1e-3)}),
     Method("text tag", variant="_tagged", grid={"LEARNING_RATE": (3e-4, 1e-3)}, needs=SWITCH),
+    Method(
+        "LoRA",
+        remedies=("lora",),
+        grid={"LORA_RANK": (4, 16, 64), "LORA_LEARNING_RATE": (1e-3, 3e-3)},
+    ),
+    promot(
+        "ProMoT + LoRA",
+        ("lora",),
+        grid={"LORA_RANK": (16,), "LORA_LEARNING_RATE": (1e-3, 3e-3)},
+    ),
+    Method(
+        "replay",
+        remedies=("replay",),
+        settings=("REPLAY_TASK = 'lab_pretrain'",),
+        grid=AT | {"REPLAY_RATE": (0.01, 0.05, 0.2)},
+        needs=OLD,
+    ),
+    Method(
+        "replay of text",
+        remedies=("replay",),
+        settings=("REPLAY_TASK = 'lab_repeat'",),
+        grid=AT | {"REPLAY_RATE": (0.05, 0.2)},
+        needs=TEXT,
+    ),
+    promot(
+        "ProMoT + replay",
+        ("replay",),
+        settings=("REPLAY_TASK = 'lab_pretrain'",),
+        grid={"LEARNING_RATE": (3e-4, 1e-3), "REPLAY_RATE": (0.01,)},
+        needs=f"{OLD}, {SWITCH}",
+    ),
     # What explains ProMoT: prompts that know less.
     Method("prompt, shuffled labels", "prompt_tuning", variant="_shuffled", tier=2),
     Method("prompt, swapped labels", "prompt_tuning", variant="_swapped", tier=2),

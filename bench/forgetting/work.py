@@ -19,7 +19,7 @@ ROW = "row.json"
 # What takes seconds to import; TensorFlow comes with `promot_jax.data`, and is quiet then.
 PRELOADED = [
     "bench.forgetting.work", "promot_jax.data", "promot_jax.cli.settings",
-    "promot_jax.run.running", "bench.forgetting.rows", "tasks.lab",
+    "promot_jax.run.running", "bench.forgetting.drift", "tasks.lab",
 ]  # fmt: skip
 
 
@@ -46,8 +46,21 @@ def cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def work(files: Sequence[str], bindings: Sequence[str], workdir: str, core: int) -> None:
-    """Carries a run out, in a process made for it; what it says goes to a file beside it."""
+def work(
+    files: Sequence[str],
+    bindings: Sequence[str],
+    workdir: str,
+    core: int,
+    drift_from: tuple[str, str, str] | None,
+) -> None:
+    """Carries a run out, in a process made for it; what it says goes to a file beside it.
+
+    Args:
+      files, bindings: its settings.
+      workdir: its WORKDIR.
+      core: the processor that it has.
+      drift_from: base, target and scored task of `drift.measure`; None: nothing is measured.
+    """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
     path = Path(workdir)
@@ -57,7 +70,7 @@ def work(files: Sequence[str], bindings: Sequence[str], workdir: str, core: int)
     os.dup2(log, 2)
     import absl.logging
 
-    from bench.forgetting import rows
+    from bench.forgetting import drift, rows
     from promot_jax.cli import settings
     from promot_jax.run import run
     from promot_jax.training import Interrupted
@@ -70,5 +83,8 @@ def work(files: Sequence[str], bindings: Sequence[str], workdir: str, core: int)
     except Interrupted as error:
         print(error)
         sys.exit(os.EX_TEMPFAIL)
-    found = {"points": rows.points(path), "measured": {"cpu_seconds": time.process_time() - begun}}
+    measured = {"cpu_seconds": time.process_time() - begun}
+    if drift_from is not None and (stage := drift.last_training(path)) is not None:
+        measured |= drift.measure(stage, *drift_from)
+    found = {"points": rows.points(path), "measured": measured}
     (path / ROW).write_text(json.dumps(found), encoding="utf-8")

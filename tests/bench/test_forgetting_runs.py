@@ -95,7 +95,7 @@ class Process:
 
     def __init__(self, target, args):
         del target
-        files, bindings, self.workdir, self.core = args
+        files, bindings, self.workdir, self.core, drift_from = args
         self.exitcode = None
 
     def start(self):

@@ -194,7 +194,8 @@ def parse_bench(module: str, arguments: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Parsed):
         patch.setattr(argparse.ArgumentParser, "parse_args", parse)
         patch.setattr(sys, "argv", [module, *arguments])
-        importlib.import_module(module).main()
+        package = importlib.util.find_spec(module).submodule_search_locations is not None
+        importlib.import_module(f"{module}.__main__" if package else module).main()
 
 
 def answers(path: Path) -> list[str]:

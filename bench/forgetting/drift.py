@@ -1,0 +1,149 @@
+"""How far a tuned model is from the base, measured on what a run leaves.
+
+distance         |theta - theta0| / |theta0| over all parameters, with LoRA merged
+changed          share of the parameters that are not what they were
+kl               mean over target tokens of KL(p0 || p), nats; p0 the base's distribution behind
+                 the right answer's tokens so far, p the tuned model's
+  target           on the target's test rows, asked as in training: with prompt or tag
+  plain            on the same rows without a prompt; the base never has one
+  held_out         on rows of all held-out tasks
+rate_sqrt_loss   sum over the last training's updates of learning rate * sqrt(loss), which
+                 bounds what they can forget (FINCH, arXiv 2605.20005), with the loss of the log
+updates, seconds of the last training, by its log
+"""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from bench.forgetting.analysis import HELD_OUT
+from promot_jax.data import eval_set
+from promot_jax.models import Batch, Model, Variables
+from promot_jax.models.layers import logits_of
+from promot_jax.models.layout import nested
+from promot_jax.models.lora import merged
+from promot_jax.run import LanguageModel
+
+ROWS = 60  # of each task
+MOST = 512  # tokens
+Pairs = tuple[Sequence[np.ndarray], Sequence[np.ndarray]]
+
+
+def measure(stage: Path, base: str, target: str, scored: str) -> dict[str, Any]:
+    """All of it, of a stage's last checkpoint.
+
+    Args:
+      stage: the last training's directory.
+      base: work directory of the model that it all began with.
+      target: the target's task.
+      scored: the same, or the variant of it that was tuned on.
+    """
+    tuned, first = LanguageModel(str(stage)), LanguageModel(base)
+    # With the prompt's vectors, which the base does not look up, and without LoRA.
+    before = {
+        path: first.variables[path] if path in first.variables
+        else jnp.zeros_like(x) if path.startswith("lora/") else x
+        for path, x in tuned.variables.items()
+    }  # fmt: skip
+    plain = _pairs(tuned, [target], None)
+    asked = {
+        "target": _pairs(tuned, [scored], next(iter(tuned.prompts), None)),
+        "plain": plain,
+        "held_out": _pairs(tuned, HELD_OUT, None),
+    }
+    kl = {
+        name: divergence(tuned, before, plain if name == "target" else pairs, pairs)
+        for name, pairs in asked.items()
+    }
+    return distances(first.variables, _merged(tuned)) | {"kl": kl} | of_log(stage)
+
+
+def last_training(workdir: Path) -> Path | None:
+    """The directory of the last stage that made updates; None where none did."""
+    logs = sorted(workdir.glob("*/metrics.jsonl"), key=lambda p: int(p.parent.name.split("-")[0]))
+    return next((log.parent for log in reversed(logs) if log.stat().st_size), None)
+
+
+def _merged(model: LanguageModel) -> Variables:
+    lora = model.description.model.lora
+    return model.variables if lora is None else merged(model.variables, lora)
+
+
+def distances(before: Mapping[str, Array], after: Mapping[str, Array]) -> dict[str, float]:
+    """Of parameters that both have."""
+    paths = [path for path in before if path.startswith("params/")]
+    moved = sum(float(jnp.sum((after[p] - before[p]) ** 2)) for p in paths)
+    size = sum(float(jnp.sum(before[p] ** 2)) for p in paths)
+    changed = sum(int(jnp.sum(after[p] != before[p])) for p in paths)
+    return {
+        "distance": (moved / size) ** 0.5,
+        "changed": changed / sum(before[p].size for p in paths),
+    }
+
+
+def _pairs(model: LanguageModel, tasks: Sequence[str], prompt: str | None) -> Pairs:
+    """Inputs and right answers as ids, of test rows."""
+    ids = model.prompt_ids[prompt] if prompt else None
+    config, inputs, targets = model.description.model, [], []
+    for task in tasks:
+        found = eval_set(
+            task, "test", 0, model.vocabulary, config.vocab_size, ids, MOST, ROWS, kind=config.kind
+        )
+        inputs += found.tokens
+        targets += [model.encode_target(row.inputs, row.targets) for row in found.examples]
+    return inputs, targets
+
+
+def divergence(model: LanguageModel, before: Variables, bare: Pairs, asked: Pairs) -> float:
+    """Mean over target tokens of KL(base || model), asked `bare` and as it was `asked`."""
+    size = len(asked[0])
+    batches = [_batch(model, pairs, size) for pairs in (bare, asked)]
+    network = model.description.module()
+    return float(_divergence(network, before, model.variables, *batches))
+
+
+def _batch(model: LanguageModel, pairs: Pairs, size: int) -> Batch:
+    longest = [max(map(len, rows)) for rows in pairs]
+    batch = model.layout.empty(size, *longest)
+    for row, pair in enumerate(zip(*pairs, strict=True)):
+        model.layout.write(batch, row, [pair])
+    return batch
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _divergence(
+    model: Model, before: Variables, after: Variables, bare: Batch, asked: Batch
+) -> Float[Array, ""]:
+    """All logits at once: for vocabularies as small as the lab's."""
+
+    def log_p(variables, batch):
+        parts = lambda module: (module.hidden(batch), module.head())  # noqa: E731
+        hidden, head = model.apply(nested(variables), method=parts)
+        return jax.nn.log_softmax(logits_of(hidden, head, model.soft_cap))
+
+    old, new = log_p(before, bare), log_p(after, asked)
+    real = asked["decoder_loss_weights"] > 0
+    divergences = jnp.sum(jnp.exp(old) * (old - new), axis=-1)
+    return jnp.sum(jnp.where(real, divergences, 0.0)) / jnp.sum(real)
+
+
+def of_log(stage: Path) -> dict[str, float]:
+    """From metrics.jsonl, which has a line for each of so many updates and goes on with a run."""
+    lines = (stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    logged = [json.loads(line) for line in lines]
+    steps = [0, *(line["step"] for line in logged)]
+    each = zip(np.diff(steps), logged, strict=True)
+    return {
+        "rate_sqrt_loss": float(
+            sum(n * line["learning_rate"] * max(line["loss"], 0) ** 0.5 for n, line in each)
+        ),
+        "updates": logged[-1]["step"],
+        "seconds": logged[-1]["seconds"],
+    }

@@ -1,0 +1,258 @@
+"""docs/forgetting.md and its picture, from the rows of all runs and nothing else.
+
+    python -m bench.forgetting.page
+
+The page's prose is written by hand; what stands between two marks is made here:
+
+    <!-- made: NAME -->
+    ...
+    <!-- end -->
+"""
+
+import argparse
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.forgetting import analysis, front, rows
+from bench.forgetting.analysis import RELATED
+from bench.forgetting.plan import NAMED, TARGETS
+from bench.forgetting.statistics import SHARES, Difference
+from promot_jax.console import say
+from promot_jax.errors import UserError
+
+PAGE = Path("docs/forgetting.md")
+COMMAND = "python -m bench.forgetting.page"
+IN_WORDS = {"lab_nli": "NLI", "lab_translate_quellan": "translation into Quellan"}
+REFERENCE, MIDDLE = "ProMoT", SHARES[1]
+MARKED = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+NONE = "–"
+
+
+class Results:
+    """What the sections are made of."""
+
+    def __init__(self, known: Mapping[str, Mapping[str, Any]]):
+        self.rows = [row for _, row in sorted(known.items())]
+        self.points = analysis.points(self.rows)
+        self.bases = analysis.bases(self.rows)
+        self.targets = [t for t in TARGETS if any(where == t for where, _ in self.points)]
+        self.read = {
+            (target, share): analysis.readings(self.points, target, share)
+            for target in self.targets
+            for share in SHARES
+        }
+
+    def needs(self, method: str) -> str:
+        """What a method, or what stands behind its training, needs."""
+        if method in NAMED:
+            return NAMED[method].needs
+        return next(m.needs for m in NAMED.values() if method in m.sweeps.values())
+
+    def pairs(self, target: str) -> int:
+        """How many (base, seed) of a target there are."""
+        return len(
+            {pair for (where, _), of in self.points.items() if where == target for pair in of}
+        )
+
+
+def runs(results: Results) -> Iterator[str]:
+    """How many rows there are, and where they come from."""
+    count = Counter(row["target"] for row in results.rows)
+    for target in results.targets:
+        pairs = sorted({(r["base"], r["seed"]) for r in results.rows if r["seed"] is not None
+                        and r["target"] == target})  # fmt: skip
+        bases = len({base for base, _ in pairs})
+        yield (
+            f"- {IN_WORDS[target]}: {_many(count[target], 'run')},"
+            f" {_many(len(pairs), 'pair')} of a base and a seed ({_many(bases, 'base')})."
+        )
+    for name in ("machine", "version"):
+        found = sorted({row[name] for row in results.rows})
+        yield f"- {name}{'s' * (len(found) > 1)}: {', '.join(f'`{each}`' for each in found)}."
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def bases(results: Results) -> Iterator[str]:
+    """What the base models score before any tuning."""
+    yield "| base | held out, mean of 8 | related, mean of 4 |"
+    yield "|---|---:|---:|"
+    seen = {base: point for (_, base), point in sorted(results.bases.items())}
+    for base, point in seen.items():
+        held, related = point.held_out().mean(), point.rows_of(RELATED).mean()
+        yield f"| {base} | {held:.3f} | {related:.3f} |"
+
+
+def matched(results: Results) -> Iterator[str]:
+    """The tables at equal target score."""
+    for target in results.targets:
+        every = results.read[target, MIDDLE]
+        tested = analysis.against(every, REFERENCE)
+        order = sorted(every, key=lambda name: -_mean(every[name]))
+        yield f"**{IN_WORDS[target]}**"
+        yield ""
+        heads = [f"kept at {share:.0%}" for share in SHARES]
+        names = ["method", *heads, f"related at {MIDDLE:.0%}", f"format at {MIDDLE:.0%}"]
+        names += [f"less than {REFERENCE} at {MIDDLE:.0%}", "p (Holm)", "reached", "needs"]
+        yield f"| {' | '.join(names)} |"
+        yield "|---|" + "---:|" * 8 + "---|"
+        for method in order:
+            cells = [method, *(_kept(results.read[target, s].get(method, {})) for s in SHARES)]
+            reached = [each for each in every[method].values() if each is not None]
+            cells += [_average(reached, "related"), _average(reached, "format", "{:.1%}")]
+            cells += _tested(tested.get(method))
+            cells += [f"{len(reached)} of {len(every[method])}", results.needs(method)]
+            yield f"| {' | '.join(cells)} |"
+        yield ""
+
+
+def _mean(readings: Mapping[Any, analysis.Reading | None]) -> float:
+    reached = [each.kept for each in readings.values() if each is not None]
+    return float(np.mean(reached)) if reached else -1.0
+
+
+def _kept(readings: Mapping[Any, analysis.Reading | None]) -> str:
+    found = analysis.mean_of(readings)
+    if found is None:
+        return "not reached" if readings else NONE
+    if found.low is None:
+        return f"{found.mean:.3f}"
+    return f"{found.mean:.3f} ({max(found.low, 0):.2f}–{min(found.high, 1):.2f})"
+
+
+def _average(reached: Sequence[analysis.Reading], name: str, how: str = "{:.3f}") -> str:
+    return how.format(np.mean([getattr(each, name) for each in reached])) if reached else NONE
+
+
+def _tested(found: tuple[Difference, float | None] | None) -> list[str]:
+    if found is None:
+        return [NONE, NONE]
+    made, p = found
+    if made.low is None:
+        return [f"{-made.mean:+.3f}", NONE]
+    return [f"{-made.mean:+.3f} ({-made.high:+.2f} to {-made.low:+.2f})", f"{p:.2g}"]
+
+
+def ends(results: Results) -> Iterator[str]:
+    """Every method at the end of its training, at each of its settings."""
+    for target in results.targets:
+        yield f"**{IN_WORDS[target]}**"
+        yield ""
+        yield "| method | settings | target | held out | related | lost | won | format | runs |"
+        yield "|---|---|---:|---:|---:|---:|---:|---:|---:|"
+        for (method, knobs), found in _last_points(results, target).items():
+            changes = [
+                analysis.changes(point, results.bases[target, base])
+                for base, point in found
+                if (target, base) in results.bases
+            ]
+            lost, won = np.mean(changes, axis=0) if changes else (np.nan, np.nan)
+            means = [
+                np.mean([of(point) for _, point in found])
+                for of in (
+                    lambda p: p.test[p.scored].mean(),
+                    lambda p: p.held_out().mean(),
+                    lambda p: p.rows_of(RELATED).mean(),
+                )
+            ]
+            scores = " | ".join(f"{value:.3f}" for value in means)
+            share = np.mean([point.format for _, point in found])
+            yield (
+                f"| {method} | {knobs} | {scores} | {lost:.1%} | {won:.1%} | {share:.1%} |"
+                f" {len(found)} |"
+            )
+        yield ""
+
+
+def _last_points(results: Results, target: str) -> dict[tuple[str, str], list]:
+    """(method, settings) -> base and last point of each pair; ways back have one a coefficient."""
+    last: dict[tuple, tuple[int, analysis.Point]] = {}
+    for (where, method), pairs in results.points.items():
+        for pair, every in pairs.items() if where == target else ():
+            for point in every:
+                about = dict(point.about)
+                step, stage = about.pop("step"), about.pop("stage")
+                key = (method, _settings(about), pair)
+                if key not in last or (stage, step) >= last[key][0]:
+                    last[key] = ((stage, step), point)
+    found: dict[tuple[str, str], list] = {}
+    for (method, knobs, pair), (_, point) in last.items():
+        found.setdefault((method, knobs), []).append((pair[0], point))
+    return found
+
+
+def _settings(about: Mapping[str, Any]) -> str:
+    short = {"LEARNING_RATE": "rate"}
+    said = (f"{short.get(name, name.lower())} {value}" for name, value in about.items())
+    return ", ".join(said) or NONE
+
+
+def costs(results: Results) -> Iterator[str]:
+    """Processor time of each method's runs, in units of plain fine-tuning's."""
+    seconds: dict[str, list[float]] = {}
+    for row in results.rows:
+        seconds.setdefault(row["method"], []).append(row["measured"]["cpu_seconds"])
+    unit = np.mean(seconds.get("fine-tuning", [np.nan]))
+    yield "| method | processor seconds a run, evaluations included | of fine-tuning's | runs |"
+    yield "|---|---:|---:|---:|"
+    for method, values in seconds.items():
+        mean = np.mean(values)
+        yield f"| {method} | {mean:.0f} | {mean / unit:.2f} | {len(values)} |"
+
+
+SECTIONS: Mapping[str, Callable[[Results], Iterator[str]]] = {
+    "runs": runs,
+    "bases": bases,
+    "matched": matched,
+    "ends": ends,
+    "costs": costs,
+}
+
+
+def filled(page: str, results: Results) -> str:
+    """A page with what stands between its marks made anew.
+
+    Raises:
+      UserError: a mark of a name that is none of `SECTIONS`.
+    """
+
+    def section(found: re.Match) -> str:
+        before, name, after = found.groups()
+        if name not in SECTIONS:
+            raise UserError(f"{PAGE}: mark {name!r} is none of {sorted(SECTIONS)}: correct it")
+        lines = "\n".join(SECTIONS[name](results)).rstrip()
+        return f"{before}\n{lines}\n\n{after}"
+
+    return MARKED.sub(section, page)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes the page and its picture."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rows", default=str(rows.ROWS), help=f"default: {rows.ROWS}")
+    parser.add_argument("--page", default=str(PAGE), help=f"default: {PAGE}")
+    args = parser.parse_args(argv)
+    known = rows.read(Path(args.rows))
+    if not known:
+        raise UserError(f"--rows {args.rows!r}: there are no rows: run python -m bench.forgetting")
+    results, page = Results(known), Path(args.page)
+    page.write_text(filled(page.read_text(encoding="utf-8"), results), encoding="utf-8")
+    picture = page.with_name(f"{page.stem}_front.png")
+    front.draw(results.points, results.targets, picture)
+    say(f"{page} and {picture}: made of {len(known)} runs")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"bench.forgetting.page: {error}") from error

@@ -1,0 +1,78 @@
+"""The page and its picture are made from rows, few or many, and from nothing else."""
+
+import numpy as np
+import pytest
+from test_forgetting_analysis import FT, point, row
+
+from bench.forgetting import page, rows
+from promot_jax.errors import UserError
+
+MARKS = "".join(
+    f"\n## {name}\n\n<!-- made: {name} -->\nold\n<!-- end -->\n" for name in page.SECTIONS
+)
+
+
+def made(pairs):
+    """Rows of three methods with so many pairs; fine-tuning keeps 0.4 at 90 %, ProMoT 0.9."""
+    found = [row("base", [point(0.0, 1.0, step=0)], seed=None)]
+    for base, seed in pairs:
+        swept = [point(0.9, 0.6, stage="wise_ft", step=1, coefficient=0.5)]
+        found.append(row("fine-tuning", FT + swept, base, seed, LEARNING_RATE=3e-4))
+        found.append(row("ProMoT", [point(0.92, 0.9)], base, seed, LEARNING_RATE=3e-4))
+    common = {"machine": "a machine", "version": "v1", "measured": {"cpu_seconds": 30.0}}
+    return {each["name"]: each | common for each in found}
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A page made of rows: its text, and whether there is a picture."""
+
+    def write(known, text=MARKS):
+        rows.write(tmp_path / "rows.jsonl.gz", known.values())
+        (tmp_path / "page.md").write_text(text, encoding="utf-8")
+        page.main([f"--rows={tmp_path / 'rows.jsonl.gz'}", f"--page={tmp_path / 'page.md'}"])
+        return (tmp_path / "page.md").read_text(encoding="utf-8"), tmp_path / "page_front.png"
+
+    return write
+
+
+def table(text, method):
+    """The cells of a method's first line."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| {method} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_one_pair_has_means_and_no_intervals(written):
+    text, picture = written(made([(0, 0)]))
+    assert table(text, "ProMoT")[:4] == ["ProMoT", "0.900", "not reached", "not reached"]
+    assert table(text, "fine-tuning")[1] == "0.400"
+    assert "1 pairs" not in text
+    assert "old" not in text
+    assert picture.stat().st_size > 10_000
+
+
+def test_several_pairs_have_intervals_and_tests(written):
+    text, _ = written(made([(base, seed) for base in (0, 1) for seed in range(3)]))
+    cells = table(text, "fine-tuning + WiSE-FT")
+    assert cells[1].startswith("0.600 (")
+    assert table(text, "fine-tuning")[-2] == "6 of 6"
+    assert "7 runs" not in text
+    assert "6 pairs of a base and a seed (2 bases)" in text
+
+
+def test_made_again_the_page_is_the_same(written):
+    known = made([(0, 0), (0, 1)])
+    once, _ = written(known)
+    assert written(known, once)[0] == once
+
+
+def test_a_mark_of_another_name_and_no_rows_are_said(written):
+    with pytest.raises(UserError, match="'matchd' is none of"):
+        written(made([(0, 0)]), "<!-- made: matchd -->\n<!-- end -->")
+    with pytest.raises(UserError, match="there are no rows"):
+        written({})
+
+
+def test_chosen_and_reported_rows_are_apart():
+    chosen = rows.chosen_by(300)
+    assert np.count_nonzero(chosen) == 100
