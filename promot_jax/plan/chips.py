@@ -41,6 +41,7 @@ class Chip:
       source: where this stands.
       compiles: whether XLA compiles for it without having one.
       cores: libtpu's name for how its cores are used.
+      kinds: what JAX calls it, as a device's kind.
     """
 
     flops: float
@@ -53,6 +54,7 @@ class Chip:
     source: str
     compiles: bool = True
     cores: str = "default"
+    kinds: tuple[str, ...] = ()
 
     def has(self, shape: str) -> bool:
         """Whether it can be had in this shape."""
@@ -85,24 +87,31 @@ CHIPS = {
     # Of each link 50 GB/s each way, and six links (table 4).
     "v4": Chip(
         275 * TERA, 32 * GIB, 1200 * GB, 300 * GB, None, CUBES, 4096,
-        "https://arxiv.org/abs/2304.01433", cores=MEGACORE,
+        "https://arxiv.org/abs/2304.01433", cores=MEGACORE, kinds=("TPU v4",),
     ),
     "v5e": Chip(
         197 * TERA, 16 * GIB, 819 * GB, 200 * GB, 6400e9 / 8 / 256, FLAT, 256, f"{TPU}v5e",
+        kinds=("TPU v5 lite", "TPU v5e"),
     ),
     "v5p": Chip(
         459 * TERA, 95 * GIB, 2765 * GB, 600 * GB, 50e9 / 8, (*CUBES, "16x16x16", "16x16x24"), 6144,
-        f"{TPU}v5p", cores=MEGACORE,
+        f"{TPU}v5p", cores=MEGACORE, kinds=("TPU v5", "TPU v5p"),
     ),
     "v6e": Chip(
         918 * TERA, 32 * GIB, 1600 * GB, 400 * GB, 25600e9 / 8 / 256, FLAT, 256, f"{TPU}v6e",
+        kinds=("TPU v6 lite", "TPU v6e"),
     ),
     "h100": Chip(
         989 * TERA, 80 * GB, 3350 * GB, 450 * GB, None, ONE_MACHINE, 8, f"{NVIDIA}h100/",
-        compiles=False,
+        compiles=False, kinds=("NVIDIA H100 80GB HBM3",),  # others of this name are slower
     ),
     "h200": Chip(
         989 * TERA, 141 * GB, 4800 * GB, 450 * GB, None, ONE_MACHINE, 8, f"{NVIDIA}h200/",
-        compiles=False,
+        compiles=False, kinds=("NVIDIA H200",),
     ),
 }  # fmt: skip
+
+
+def chip_of(kind: str) -> Chip | None:
+    """The chip that JAX calls so; None: one of which nothing is known here."""
+    return next((chip for chip in CHIPS.values() if kind in chip.kinds), None)

@@ -135,6 +135,7 @@ def _step(
     stage, owner = frame.run.stages[index], frame.owners[index]
     batch, loss = abstract_batch(frame, stage), stage.loss(frame.layout.model)
     parts = {"parts": stage.train, "owner": owner, "accumulate": stage.accumulate}
+    parts |= {"options": frame.options}
 
     def lower() -> Lowered:
         with use(frame.layout.mesh):

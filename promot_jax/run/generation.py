@@ -1,7 +1,7 @@
 """Token ids in, token ids or scores out, on a mesh; one compilation for each shape."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,15 +21,17 @@ Tokens = Int[np.ndarray, "batch length"]
 class Generator:
     """`generator(variables, tokens, segments, decoding, rows)` -> ids.
 
-    Every host gives and gets all rows.
+    Every host gives and gets all rows. `options` are the compiler's, by XLA's names.
     """
 
-    def __init__(self, model: Model, mesh: Mesh, vocabulary):
+    def __init__(
+        self, model: Model, mesh: Mesh, vocabulary, options: Mapping[str, Any] | None = None
+    ):
         self.mesh = mesh
         self.rows = batch_shards(mesh)
         self._sharding = NamedSharding(mesh, PartitionSpec(BATCH))
         self._vocabulary = vocabulary
-        everywhere = {"out_shardings": replicated(mesh)}
+        everywhere = {"out_shardings": replicated(mesh), "compiler_options": options}
         self._generate = jax.jit(
             lambda variables, tokens, segments, rows, decoding, stop_ids: generate(
                 model, variables, tokens, segments, decoding, stop_ids, rows

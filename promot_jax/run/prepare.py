@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,6 +29,7 @@ from promot_jax.run.base import base_vocabulary
 from promot_jax.run.generation import Generator
 from promot_jax.run.stage import Run, Stage
 from promot_jax.training import assign, check_batch, check_parts, make_mesh
+from promot_jax.training.compiling import options_of
 from promot_jax.training.optimizers import matches
 from promot_jax.training.variables import EMBEDDING, Layout, check_base
 
@@ -80,12 +82,14 @@ class Frame:
       layout: its model on its mesh.
       owners: for each stage, path of what it trains -> the index of its part.
       transformed: for each stage, what it transforms.
+      options: the compiler's.
     """
 
     run: Run
     layout: Layout
     owners: Sequence[Mapping[str, int]]
     transformed: Sequence[Transformed | None]
+    options: Mapping[str, Any]
 
     def trained(self, index: int) -> Stage:
         """A stage, or where it transforms, the one whose weights it transforms."""
@@ -94,7 +98,7 @@ class Frame:
 
     def generator(self) -> Generator:
         """What answers in evaluations."""
-        return Generator(self.layout.model, self.layout.mesh, self.run.vocabulary)
+        return Generator(self.layout.model, self.layout.mesh, self.run.vocabulary, self.options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +109,7 @@ class Context:
     layout: Layout
     generator: Generator
     stages: list[Prepared]
+    options: Mapping[str, Any]
 
 
 def frame(settings: Run, mesh: Mesh) -> Frame:
@@ -122,7 +127,8 @@ def frame(settings: Run, mesh: Mesh) -> Frame:
         )
     owners = [_owner(stage, paths, mesh) for stage in settings.stages]
     changed = [_transformed(settings, owners, index) for index in range(len(owners))]
-    return Frame(settings, layout, owners, changed)
+    options = options_of(settings.compiler_options, mesh)
+    return Frame(settings, layout, owners, changed, options)
 
 
 def _owner(stage: Stage, paths: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh) -> dict[str, int]:
@@ -176,7 +182,7 @@ def prepare(settings: Run) -> Context:
         _check_memory(stage, framed.layout.abstract(), owner)
     stages = [_prepare_stage(framed, index, ids) for index in range(len(settings.stages))]
     say_what_prompts_reach(settings)
-    return Context(settings, framed.layout, framed.generator(), stages)
+    return Context(settings, framed.layout, framed.generator(), stages, framed.options)
 
 
 def _prepare_stage(framed: Frame, index: int, ids: Mapping[str, np.ndarray]) -> Prepared:

@@ -17,6 +17,7 @@ from promot_jax.models import Config, Lora, Model, Prompt, loss
 from promot_jax.paths import absolute, expand, is_name, is_url
 from promot_jax.run.transform import Transform
 from promot_jax.training import Part
+from promot_jax.training.compiling import Options
 from promot_jax.training.step import Loss
 from promot_jax.vocabularies import Vocabulary
 
@@ -197,6 +198,7 @@ class Run:
       base_places: where the bases that `base` itself refers to may lie, if they were moved.
       data_cache: directory in which the tokens of large tasks are kept; None: `token_cache` beside
         the work directory, or, where that is a bucket, in the home directory's cache.
+      compiler_options: of steps and evaluations, see `training.compiling`.
     """
 
     workdir: str
@@ -215,6 +217,7 @@ class Run:
     base_places: Sequence[str] = ()
     data_cache: str | None = None
     after: Sequence[Stage] = ()
+    compiler_options: Options = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         check_types(self)

@@ -109,6 +109,7 @@ class TrainingStage(StageRun):
             pause=self._pause,
             save=self._stop,
             saving=lambda: self.saving,
+            options=self.context.options,
         )
 
     def _stop(self, state: State, frozen: Variables, seconds: float) -> None:

@@ -61,6 +61,7 @@ class Plan:
       pause: does what is due, with the state after so many updates and the frozen variables.
       save: saves at once, for a stop on a signal.
       saving: seconds for which saving has held up the loop so far.
+      options: of the compiler, by XLA's names.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Plan:
     pause: Callable[[State, Variables, float], None]
     save: Callable[[State, Variables, float], None]
     saving: Callable[[], float] = lambda: 0.0
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Interrupted(Exception):
@@ -89,7 +91,8 @@ class Diverged(RuntimeError):
 def compile_step(plan: Plan, state: State, frozen: Variables, batch: Batch) -> Compiled:
     """The compiled step of a stage, see `lower_step`."""
     settings = {"parts": plan.parts, "owner": plan.owner, "accumulate": plan.accumulate}
-    compiled = lower_step(state, frozen, batch, loss=plan.loss, **settings).compile()
+    settings |= {"loss": plan.loss, "options": plan.options}
+    compiled = lower_step(state, frozen, batch, **settings).compile()
     give_back_freed_memory()
     return compiled
 
@@ -103,16 +106,19 @@ def lower_step(
     parts: Sequence[Part],
     owner: Mapping[str, int],
     accumulate: int,
+    options: Mapping[str, Any] | None = None,
 ) -> Lowered:
     """The donating step for arguments of these shapes and layouts, which it keeps.
 
-    The arguments may be abstract: `jax.ShapeDtypeStruct`s with shardings.
+    The arguments may be abstract: `jax.ShapeDtypeStruct`s with shardings. `options` are the
+    compiler's.
     """
     step = functools.partial(
         train_step, loss=loss, parts=parts, owner=dict(owner), accumulate=accumulate
     )
     layout = jax.tree.map(lambda x: x.sharding, state)
-    return jax.jit(step, donate_argnums=0, out_shardings=(layout, None)).lower(state, frozen, batch)
+    how = {"donate_argnums": 0, "out_shardings": (layout, None), "compiler_options": options}
+    return jax.jit(step, **how).lower(state, frozen, batch)
 
 
 def train(

@@ -7,7 +7,7 @@ from jax.sharding import SingleDeviceSharding
 from jaxlib import _hlo
 
 from promot_jax.models import T5Config, build
-from promot_jax.plan.chips import CHIPS
+from promot_jax.plan.chips import CHIPS, chip_of
 from promot_jax.plan.costs import Collective, Cost, flops
 from promot_jax.plan.hlo import Module
 from promot_jax.plan.roofline import roofline
@@ -99,3 +99,10 @@ def test_every_chip_says_where_it_stands():
         assert all(chip.has(shape) for shape in chip.shapes)
     assert CHIPS["v4"].has("4x8x12") and not CHIPS["v4"].has("4x8x10")
     assert not CHIPS["v5e"].has("32x32") and not CHIPS["v4"].has("64x64x64")
+
+
+def test_chips_are_known_by_what_jax_calls_them():
+    kinds = [kind for chip in CHIPS.values() for kind in chip.kinds]
+    assert len(set(kinds)) == len(kinds) and all(chip.kinds for chip in CHIPS.values())
+    assert chip_of("NVIDIA H200") is CHIPS["h200"] and chip_of("TPU v5 lite") is CHIPS["v5e"]
+    assert chip_of("cpu") is chip_of("NVIDIA H100 PCIe") is None
