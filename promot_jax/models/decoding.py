@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from promot_jax.errors import UserError, check_types
 from promot_jax.models.layout import Variables, logical_axes, nested
-from promot_jax.models.model import Model
+from promot_jax.models.model import START, Model
 from promot_jax.models.placing import by_row, in_rows, lay_out, weights_stay
 
 NEVER = -1e7  # log-probability of what must not happen; finite, so that sums stay numbers
@@ -146,7 +146,10 @@ def generate_all(
     def ends(tokens):
         return jnp.any(tokens[..., None] == stops, axis=-1)
 
-    logits = _of_rows(logits)
+    if logits is None:
+        logits, cache = step(jnp.full(len(inputs), START), cache, 0)
+    else:
+        logits = _of_rows(logits)
     if decoding.beams > 1:
         axis = int(model.config.scan_layers)
         return _beam_search(step, ends, logits, cache, decoding, axis)

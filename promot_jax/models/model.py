@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from promot_jax.models.config import Config
 
 Batch = dict[str, Array]
+START = 0  # what an encoder-decoder's outputs are behind: T5's padding
 Cache = Any  # a tree of arrays, the batch along their first axis, or behind that of scanned layers
 
 
@@ -45,18 +46,19 @@ class Model(Protocol):
         inputs: Int[Array, "batch inputs"],
         segments: Int[Array, "batch inputs"],
         length: int,
-    ) -> tuple[Float[Array, "batch vocab"], Cache, Cache]:
+    ) -> tuple[Float[Array, "batch vocab"] | None, Cache, Cache]:
         """Reads inputs, padded on the right (segment 0).
 
         Returns:
-          The logits of the first output token; the cache of outputs of up to `length` tokens, which
-          follows a beam; and what is kept of the inputs, the same for all beams of a row.
+          The logits of the first output token, or None where `decode_step` makes them, as those of
+          number 0 behind `START`; the cache of outputs of up to `length` tokens, which follows a
+          beam; and what is kept of the inputs, the same for all beams of a row.
         """
 
     def decode_step(
         self, token: Int[Array, " rows"], cache: Cache, kept: Cache, index: Int[Array, ""]
     ) -> tuple[Float[Array, "rows vocab"], Cache]:
-        """Logits of output token number `index` (from 1), behind `token`; and the new cache.
+        """Logits of output token number `index`, behind `token`; and the new cache.
 
         Rows are those of the inputs, or several beams of each, one behind the other; what is kept
         of the inputs has one row for all of them.

@@ -31,8 +31,6 @@ from promot_jax.models.model import Batch, Cache
 from promot_jax.models.placing import HIDDEN, constrain
 from promot_jax.models.t5_layers import Attention, RelativeBias, relative_buckets
 
-START = 0  # the decoder's first input: T5's padding
-
 
 class EncoderLayer(nn.Module):
     """Self-attention and MLP, each behind a norm and added to the residual stream."""
@@ -83,9 +81,12 @@ class DecoderLayer(nn.Module):
     ):
         """While decoding, `cache` holds keys and values up to `index`, `cross` those of `encoded`.
 
-        The first step of decoding has no `cross` yet and returns it.
+        With a cache, but no `cross` yet, all that is done is to make it.
         """
         config, key = self.config, fold(dropout_key, layer)
+        crossing = Attention(config, name="encoder_decoder_attention")
+        if cache is not None and cross is None:
+            return x, (cache, crossing.keys_values(encoded))
         if config.relpos_per_layer:
             bias = RelativeBias(config, name="relpos_bias")(buckets)
         attention = Attention(config, name="self_attention")
@@ -95,12 +96,11 @@ class DecoderLayer(nn.Module):
             write = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, index, axis=2)  # noqa: E731
             kv = cache = jax.tree.map(write, cache, kv)
         x = x + dropout(attention(h, kv, bias, mask, fold(key, 0)), config.dropout_rate, key, 2)
-        attention = Attention(config, name="encoder_decoder_attention")
         h = RMSNorm(config, name="pre_cross_attention_layer_norm")(x)
-        cross = attention.keys_values(encoded) if cross is None else cross
+        cross = crossing.keys_values(encoded) if cross is None else cross
         # The beams of an input lie one behind the other, and read one copy of it.
         h = h.reshape(len(cross["key"]), -1, h.shape[-1])
-        h = attention(h, cross, None, cross_mask, fold(key, 1)).reshape(x.shape)
+        h = crossing(h, cross, None, cross_mask, fold(key, 1)).reshape(x.shape)
         x = constrain(self, x + dropout(h, config.dropout_rate, key, 3), HIDDEN)
         h = RMSNorm(config, name="pre_mlp_layer_norm")(x)
         h = MLP(config, config.mlp_activations, config.dropout_rate, name="mlp")(h, fold(key, 2))
@@ -220,33 +220,32 @@ class T5(nn.Module):
         inputs: Int[Array, "batch inputs"],
         segments: Int[Array, "batch inputs"],
         length: int,
-    ) -> tuple[Float[Array, "batch vocab"], Cache, Cache]:
+    ) -> tuple[None, Cache, Cache]:
         """See `Model`; what is kept are the segments, and keys and values of the encoder's output.
 
         The cache is as `Stack` has it, for `length` positions.
         """
         encoded = self.encode(inputs, segments)
-        start = jnp.full(inputs.shape[0], START)
         caches = (self._empty_cache(inputs.shape[0], length), None)
-        logits, (cache, cross) = self._step(start, encoded, segments, caches, 0)
-        return logits, cache, (cross, segments)
+        _, (cache, cross) = self._decode(encoded[:, :1], encoded, segments, caches, 0)
+        return None, cache, (cross, segments)
 
     def decode_step(
         self, token: Int[Array, " batch"], cache: Cache, kept: Cache, index: Int[Array, ""]
     ) -> tuple[Float[Array, "batch vocab"], Cache]:
         """See `Model`."""
         cross, segments = kept
-        logits, (cache, _) = self._step(token, None, segments, (cache, cross), index)
-        return logits, cache
+        x, (cache, _) = self._decode(
+            self.embed(token[:, None]), None, segments, (cache, cross), index
+        )
+        return self.logits(x)[:, 0], cache
 
-    def _step(self, token, encoded, segments, caches, index):
-        """Logits after `token` at position `index`; the first step has no cross cache yet."""
+    def _decode(self, x, encoded, segments, caches, index):
+        """The decoder at position `index`, or, without a cross cache, what makes that."""
         length = jax.tree.leaves(caches[0])[0].shape[-2]
         mask = (jnp.arange(length) <= index)[None, None, None]
         cross_mask = (segments > 0)[:, None, None]
-        x = self.embed(token[:, None])
-        x, caches = self.decoder(x, encoded, mask, cross_mask, None, caches, index)
-        return self.logits(x)[:, 0], caches
+        return self.decoder(x, encoded, mask, cross_mask, None, caches, index)
 
     def _empty_cache(self, batch: int, length: int) -> Cache:
         config = self.config

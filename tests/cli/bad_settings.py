@@ -82,6 +82,11 @@ TRAINING = [
     ),
     Bad("batch and mesh", run(BATCH_SIZE=3), ["batch_size = 3", "set a multiple of 2"]),
     Bad("mesh and devices", run(MESH={"data": 3}), ["MESH = {'data': 3}", "2 devices"]),
+    Bad(
+        "unknown option of the compiler",
+        run(COMPILER_OPTIONS={"cpu": {"xla_cpu_no_such_thing": True}}),
+        ["COMPILER_OPTIONS", "xla_cpu_no_such_thing = True", "leave it out"],
+    ),
     Bad("unknown mesh axis", run(MESH={"model": 2}), ["'model'", "data, fsdp, tensor"]),
     Bad(
         "mesh and model",
@@ -160,7 +165,9 @@ VALUES = {
     "STEPS": (2.5, "a whole number"), "LEARNING_RATE": ("x", "a number or a function"),
     "BATCH_SIZE": ("x", "a whole number"), "INPUT_LENGTH": (64.0, "a whole number"),
     "OPTIMIZER": ("adam", "a function"), "Z_LOSS": (-1, "0 or more"), "BEAMS": (1.5, "a whole"),
-    "MESH": ({"data": "x"}, "a mapping to a whole number"), "SEED": (-1, "a whole number from 0"),
+    "MESH": ({"data": "x"}, "a mapping to a whole number"),
+    "COMPILER_OPTIONS": ({"cpu": {"xla": None}}, "a mapping to a mapping"),
+    "SEED": (-1, "a whole number from 0"),
     "BASE": (3, "a text"), "WORKDIR": (3, "a text"), "MODEL": ("t5", "a T5Config"),
     "VOCABULARY": ("x", "a Vocabulary"), "EVAL_SPLIT": (3, "a text or a mapping to a text"),
     "TRAIN_SHOTS": ((1.5,), "a whole number or a list"), "PACKING": ("x", "True or False"),

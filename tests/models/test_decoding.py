@@ -10,6 +10,7 @@ from tiny_models import batch_of, tiny, variables_of
 
 from promot_jax.errors import UserError
 from promot_jax.models import Decoding, nested, stack_layers
+from promot_jax.models.model import START
 from tests.t5_batches import all_answers, answers, segments_of, with_segments
 
 LENGTH = 7
@@ -150,10 +151,9 @@ def test_one_beam_is_greedy(model, variables, inputs, greedy):
     @jax.jit
     def one_beam(variables):
         tree = nested(variables)
-        logits, cache, kept = model.apply(
-            tree, inputs, segments_of(inputs), LENGTH, method="prefill"
-        )
+        _, cache, kept = model.apply(tree, inputs, segments_of(inputs), LENGTH, method="prefill")
         step = lambda *now: model.apply(tree, now[0], now[1], kept, now[2], method="decode_step")  # noqa: E731
+        logits, cache = step(np.full(len(inputs), START), cache, 0)
         return room._beam_search(step, lambda ids: ids == EOS, logits, cache, settings)
 
     ids, _ = one_beam(variables)
