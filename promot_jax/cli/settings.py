@@ -28,6 +28,8 @@ HINTS = {
     "FIRST_TASK": "the task tuned on before TASK",
     "REPLAY_TASK": "the task that is replayed: a name, or a list of names",
     "BASE": "a work directory to start from",
+    "EWC_TASK": "a task that is not to be forgotten",
+    "KL_TASK": "a task that is not to be forgotten",
 }
 
 

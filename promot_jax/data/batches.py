@@ -147,6 +147,8 @@ class Batches:
     """`batches(step)`: the global batch of a step, as numpy arrays with T5X's names.
 
     Attributes:
+      data: what it was made of.
+      size: rows of a global batch.
       digests: task -> digest of its token ids, and its rate: equal, where the data is.
       report: what was read: rows, too_long (examples dropped or trimmed), examples (trained on),
         unwritable (examples whose target the vocabulary cannot write), units (rows of a batch that
@@ -175,7 +177,8 @@ class Batches:
         Raises:
           UserError: anything about the data that training would stumble over.
         """
-        self._data, self._tasks, mixed = data, {}, {}
+        self.data, self.size = data, data.batch_size
+        self._tasks, mixed = {}, {}
         for part, shares in data.parts():
             mixed |= shares
             prompts = _prompts(part, list(shares), prompt_ids or {})
@@ -198,7 +201,7 @@ class Batches:
 
     def __call__(self, step: int, rows: slice | None = None) -> dict[str, np.ndarray]:
         """The batch of a step, or the given rows of it: [rows, length] int32, weights float32."""
-        data = self._data
+        data = self.data
         places = range(data.batch_size)[rows if rows is not None else slice(None)]
         first = operator.index(step) * data.batch_size
         batch = self._layout.empty(len(places), data.input_length, data.target_length, data.packing)

@@ -28,6 +28,7 @@ from promot_jax.models.layout import (
 from promot_jax.models.lora import Lora
 from promot_jax.models.loss import cross_entropy, loss
 from promot_jax.models.model import Batch, Model
+from promot_jax.models.objective import KL, Objective
 from promot_jax.models.prompts import (
     Prompt,
     check_init,
@@ -41,9 +42,16 @@ from promot_jax.models.prompts import (
 )
 from promot_jax.models.scoring import score
 from promot_jax.models.t5 import T5
+from promot_jax.models.token_weights import DFT, EAFT, FLOW, STM, TALR, Token, TokenWeight
 
 __all__ = [
+    "DFT",
+    "EAFT",
+    "FLOW",
+    "KL",
+    "STM",
     "T5",
+    "TALR",
     "Batch",
     "Config",
     "Decoder",
@@ -51,9 +59,12 @@ __all__ = [
     "Decoding",
     "Lora",
     "Model",
+    "Objective",
     "Prompt",
     "RopeScaling",
     "T5Config",
+    "Token",
+    "TokenWeight",
     "Variables",
     "abstract",
     "build",

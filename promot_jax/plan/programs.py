@@ -14,14 +14,17 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.stages import Lowered
 
+from promot_jax.data import TrainData
 from promot_jax.data.layouts import make_layout
 from promot_jax.data.lengths import padded_length, rows_at_once
 from promot_jax.evaluation import Evaluation
 from promot_jax.models import Batch, Variables
+from promot_jax.models.names import matches
 from promot_jax.plan.rows import Rows
 from promot_jax.run.prepare import Frame, in_context
 from promot_jax.run.stage import Stage
-from promot_jax.training import State, begin, replicated, thaw, use
+from promot_jax.run.terms import Distance
+from promot_jax.training import Reference, State, begin, replicated, thaw, use
 from promot_jax.training.loop import lower_step
 from promot_jax.training.mesh import BATCH
 from promot_jax.training.transforms import lower, places
@@ -133,21 +136,27 @@ def _step(
     frame: Frame, index: int, name: str, state: State, frozen: Variables, times: int
 ) -> Program:
     stage, owner = frame.run.stages[index], frame.owners[index]
-    batch, loss = abstract_batch(frame, stage), stage.loss(frame.layout.model)
-    parts = {"parts": stage.train, "owner": owner, "accumulate": stage.accumulate}
-    parts |= {"options": frame.options}
+    batch, loss = abstract_batches(frame, stage), stage.loss(frame.layout.model)
+    reference = abstract_reference(frame, index)
+    beside = () if reference is None else (reference,)
+    settings = {"parts": stage.train, "owner": owner, "accumulate": stage.accumulate}
+    settings |= {"penalties": stage.penalties, "sam_radius": stage.sam_radius}
+    settings |= {"options": frame.options}
 
     def lower() -> Lowered:
         with use(frame.layout.mesh):
-            return lower_step(state, frozen, batch, loss=loss, **parts)
+            return lower_step(state, frozen, batch, *beside, loss=loss, **settings)
 
     # Which of several prompts is trained, and how fast, makes no difference.
-    arrays = [_shapes(tree) for tree in (state.trained, state.optimizer, frozen, batch)]
-    terms = stage.accumulate, stage.label_smoothing, stage.z_loss
+    trees = (state.trained, state.optimizer, frozen, batch, reference)
+    arrays = [_shapes(tree) for tree in trees]
+    terms = stage.accumulate, stage.label_smoothing, stage.z_loss, stage.terms, stage.token_weights
+    filters = [part.filters for part in stage.train]
+    terms = [repr(each) for each in (*terms, filters, stage.sam_radius > 0)]
     key = ("step", frame.layout.model.config, *arrays, *terms)
     data = stage.data
     size = f"{data.batch_size} x {data.input_length} + {data.target_length}"
-    variables = a_chip((state.trained, frozen))
+    variables = a_chip((state.trained, frozen, reference))
     given = a_chip(batch)
     taken = variables + a_chip((state.optimizer, state.key, state.step)) + given
     # The next batch lies there as well.
@@ -175,9 +184,31 @@ def _shapes(tree: Any) -> tuple[str, ...]:
     return tuple(sorted(described))
 
 
-def abstract_batch(frame: Frame, stage: Stage) -> Batch:
-    """A stage's global batch."""
-    data, sharding = stage.data, NamedSharding(frame.layout.mesh, PartitionSpec(BATCH))
+def abstract_reference(frame: Frame, index: int) -> Reference | None:
+    """What a stage compares itself with."""
+    stage, shapes = frame.run.stages[index], frame.layout.abstract()
+    if not stage.compares:
+        return None
+    float32 = lambda x: x.update(dtype=np.dtype(np.float32))  # noqa: E731
+    paths = sorted(frame.owners[index])
+    importance = {
+        term.name: {p: float32(shapes[p]) for p in paths if matches(term.pattern, p)}
+        for term in stage.terms
+        if isinstance(term, Distance) and term.data is not None
+    }
+    return Reference({path: shapes[path] for path in paths}, importance)
+
+
+def abstract_batches(frame: Frame, stage: Stage) -> Batch:
+    """A stage's global batch, with those of its terms in it."""
+    batch = abstract_batch(frame, stage.data)
+    further = {name: abstract_batch(frame, data) for name, data in stage.further.items()}
+    return batch | ({"further": further} if further else {})
+
+
+def abstract_batch(frame: Frame, data: TrainData) -> Batch:
+    """A global batch."""
+    sharding = NamedSharding(frame.layout.mesh, PartitionSpec(BATCH))
     layout = make_layout(frame.run.model.kind, frame.run.vocabulary)
     arrays = layout.empty(1, data.input_length, data.target_length, data.packing)
     return {

@@ -19,10 +19,13 @@ with epy.lazy_api_imports(globals()):
     from promot_jax.run.inference import LanguageModel, Score
     from promot_jax.run.running import run
     from promot_jax.run.stage import Run, Stage
+    from promot_jax.run.terms import Distance, Divergence
     from promot_jax.run.transform import Transform
 
 __all__ = [
     "Answering",
+    "Distance",
+    "Divergence",
     "LanguageModel",
     "Run",
     "Score",

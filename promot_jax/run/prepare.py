@@ -17,18 +17,20 @@ from promot_jax.console import say
 from promot_jax.data import (
     Batches,
     TaskInfo,
+    TrainData,
     import_modules,
     in_format,
     task_info,
 )
-from promot_jax.errors import UserError, check_memory
+from promot_jax.errors import UserError, check_memory, near
 from promot_jax.evaluation import Evaluation, Evaluator
 from promot_jax.models import Config, build, check_init, prompt_ids
 from promot_jax.paths import expand, is_url
 from promot_jax.run.base import base_vocabulary
 from promot_jax.run.generation import Generator
 from promot_jax.run.stage import Run, Stage
-from promot_jax.training import assign, check_batch, check_parts, make_mesh
+from promot_jax.run.terms import Distance
+from promot_jax.training import assign, check_batch, check_parts, local_rows, make_mesh
 from promot_jax.training.compiling import options_of
 from promot_jax.training.optimizers import matches
 from promot_jax.training.variables import EMBEDDING, Layout, check_base
@@ -62,6 +64,8 @@ class Prepared:
       transformed: what it transforms, if it does.
       trained: the stage whose learning rates its scores belong to: itself, or that whose weights it
         transforms.
+      further: batches of terms that have data of their own, by name.
+      importance: rows one by one, of terms that ask how much each weight matters, by name.
     """
 
     stage: Stage
@@ -71,6 +75,20 @@ class Prepared:
     owner: Mapping[str, int]
     transformed: Transformed | None
     trained: Stage
+    further: Mapping[str, Batches] = dataclasses.field(default_factory=dict)
+    importance: Mapping[str, Batches] = dataclasses.field(default_factory=dict)
+
+    def batch(self, mesh: Mesh, step: int) -> dict[str, Any]:
+        """This host's rows of a step's batch; under "further" those of terms with own data."""
+        rows = lambda batches: batches(step, local_rows(mesh, batches.size))  # noqa: E731
+        further = {name: rows(batches) for name, batches in self.further.items()}
+        return rows(self.batches) | ({"further": further} if further else {})
+
+    @property
+    def data(self) -> dict[str, Batches]:
+        """All that it reads to train, by the name of the term that reads it; "": the stage."""
+        own = {} if self.batches is None else {"": self.batches}
+        return own | {**self.further, **self.importance}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +155,15 @@ def _owner(stage: Stage, paths: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh) 
         return {}
     owner = assign(stage.train, paths)
     check_parts(stage.train, owner, paths, stage.steps)
-    setting = f"stage {stage.name!r}: TrainData.batch_size"
-    check_batch(mesh, stage.data.batch_size, setting, stage.accumulate)
+    for name, data in {"": stage.data, **stage.further}.items():
+        setting = f"stage {stage.name!r}: {name and f'{name}: '}TrainData.batch_size"
+        check_batch(mesh, data.batch_size, setting, stage.accumulate)
+    for penalty in stage.penalties:
+        if not any(matches(penalty.pattern, path) for path in owner):
+            raise UserError(
+                f"stage {stage.name!r}: Distance.pattern = {penalty.pattern!r} matches none of the"
+                f" arrays that it trains{near(penalty.pattern, list(owner))}"
+            )
     return owner
 
 
@@ -189,10 +214,17 @@ def _prepare_stage(framed: Frame, index: int, ids: Mapping[str, np.ndarray]) -> 
     settings, changed = framed.run, framed.transformed[index]
     stage = settings.stages[index]
     reads = settings.vocabulary, settings.model.vocab_size
-    batches = None
-    if stage.steps:
-        cache = token_cache(settings)
-        batches = Batches(stage.data, *reads, ids, settings.model.kind, cache)
+
+    def read(data: TrainData) -> Batches:
+        return Batches(data, *reads, ids, settings.model.kind, token_cache(settings))
+
+    batches = read(stage.data) if stage.steps else None
+    further = {name: read(data) for name, data in stage.further.items() if stage.steps}
+    importance = {
+        term.name: read(dataclasses.replace(term.data, batch_size=1, packing=False))
+        for term in stage.terms
+        if stage.steps and isinstance(term, Distance) and term.data is not None
+    }
     target = target_format(settings.targets)
     evaluators = [
         Evaluator(in_context(evaluation, settings.model), *reads, ids, target, settings.model.kind)
@@ -200,7 +232,9 @@ def _prepare_stage(framed: Frame, index: int, ids: Mapping[str, np.ndarray]) -> 
     ]
     directory, owner = f"{index + 1}-{stage.name}", framed.owners[index]
     trained = framed.trained(index)
-    return Prepared(stage, directory, batches, evaluators, owner, changed, trained)
+    return Prepared(
+        stage, directory, batches, evaluators, owner, changed, trained, further, importance
+    )
 
 
 def token_cache(settings: Run) -> str:
@@ -228,13 +262,13 @@ def check_context(settings: Run) -> None:
     if model.context is None:
         return
     for stage in settings.stages:
-        data = stage.data
-        if data is not None and data.input_length + data.target_length > model.context:
-            raise UserError(
-                f"stage {stage.name!r}: INPUT_LENGTH = {data.input_length} and TARGET_LENGTH ="
-                f" {data.target_length} are more than the model's context of {model.context}: set"
-                " less"
-            )
+        for data in (stage.data, *(term.data for term in stage.terms)):
+            if data is not None and data.input_length + data.target_length > model.context:
+                raise UserError(
+                    f"stage {stage.name!r}: INPUT_LENGTH = {data.input_length} and TARGET_LENGTH ="
+                    f" {data.target_length} are more than the model's context of {model.context}:"
+                    " set less"
+                )
         for asked in stage.evaluations:
             least = (asked.input_length or 1) + asked.decoding.max_length
             if least > model.context:
@@ -270,7 +304,7 @@ def _check_memory(stage: Stage, paths, owner) -> None:
     """Raises UserError where parameters, and gradients of what is trained, are more than memory."""
     if not stage.steps or jax.default_backend() != "cpu":
         return  # an accelerator says at once what it cannot hold
-    arrays = [*paths.values(), *(paths[path] for path in owner)]
+    arrays = [*paths.values(), *[paths[path] for path in owner] * (1 + stage.compares)]
     needed = sum(x.size * x.dtype.itemsize for x in arrays) // jax.process_count()
     check_memory(needed, f"MODEL in stage {stage.name!r}, with gradients of what it trains,")
 
@@ -279,9 +313,11 @@ def data_digests(stages: Sequence[Prepared]) -> dict[str, str]:
     """What rows -> their digest, of all that is trained and scored on."""
     found = {}
     for each in stages:
-        for task, value in (each.batches.digests if each.batches else {}).items():
-            split = each.batches.report["tasks"][task]["split"]
-            found[f"training rows of {task}/{split} ({each.directory})"] = value
+        for name, batches in each.data.items():
+            where = f"{each.directory}, {name}" if name else each.directory
+            for task, value in batches.digests.items():
+                split = batches.report["tasks"][task]["split"]
+                found[f"training rows of {task}/{split} ({where})"] = value
         for evaluator in each.evaluators:
             for (task, split, shots), value in evaluator.digests.items():
                 found[f"rows of {task}/{split} with {shots} shots ({each.directory})"] = value

@@ -13,13 +13,17 @@ from typing import Any
 from promot_jax.data import TrainData, task_names
 from promot_jax.errors import UserError, check_range, check_types
 from promot_jax.evaluation import Evaluation
-from promot_jax.models import Config, Lora, Model, Prompt, loss
+from promot_jax.models import Config, Lora, Model, Prompt, TokenWeight, loss
+from promot_jax.models.token_weights import OF_REFERENCE
 from promot_jax.paths import absolute, expand, is_name, is_url
+from promot_jax.run.terms import Distance, Divergence, Term, in_force
 from promot_jax.run.transform import Transform
-from promot_jax.training import Part
+from promot_jax.training import Part, Penalty
 from promot_jax.training.compiling import Options
 from promot_jax.training.step import Loss
 from promot_jax.vocabularies import Vocabulary
+
+REFERENCES = ("before", "base")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +37,12 @@ class Stage:
       steps: updates.
       label_smoothing: share of the target probability given to the other tokens.
       z_loss: weight of log(Z)^2.
+      terms: of the loss beside the cross entropy; None among them is nothing.
+      token_weights: how much each target token counts, multiplied; None among them is nothing.
+      reference: what terms, weights and filters compare with: the weights 'before' the stage, or
+        those of the 'base' that the run began with. It is held only if one of them asks.
+      sam_radius: of sharpness-aware minimisation, which takes the gradient that far up the slope;
+        0: none.
       accumulate: parts in which a batch goes through, to save memory.
       evaluations: what is measured.
       evaluate_every: updates between evaluations, the first one before training; None: at the end.
@@ -54,6 +64,10 @@ class Stage:
     steps: int = 0
     label_smoothing: float = 0.1
     z_loss: float = 1e-4
+    terms: Sequence[Term | None] = ()
+    token_weights: Sequence[TokenWeight | None] = ()
+    reference: str = "before"
+    sam_radius: float = 0.0
     accumulate: int = 1
     evaluations: Sequence[Evaluation] = ()
     evaluate_every: int | None = None
@@ -66,6 +80,9 @@ class Stage:
 
     def __post_init__(self):
         check_types(self)
+        object.__setattr__(self, "terms", in_force(self.terms))
+        weights = tuple(weight for weight in self.token_weights if weight is not None)
+        object.__setattr__(self, "token_weights", weights)
         here = f"Stage {self.name!r}"
         if not is_name(self.name) or " " in self.name:
             raise UserError(
@@ -83,6 +100,9 @@ class Stage:
             if value is not None and value <= 0:
                 raise UserError(f"{here}: {name} = {value}: set more than 0, or None")
         check_range(f"{here}: z_loss", self.z_loss, 0, 1e6)
+        check_range(f"{here}: sam_radius", self.sam_radius, 0, 1e6)
+        if self.reference not in REFERENCES:
+            raise UserError(f"{here}: reference = {self.reference!r}: set 'before' or 'base'")
         check_range(f"{here}: steps", self.steps, 0, 2**31 - 1)
         if not 0 <= self.label_smoothing < 1:
             raise UserError(
@@ -138,9 +158,36 @@ class Stage:
         """The tasks that `select` names."""
         return task_names(self.select or ())
 
+    @property
+    def divergences(self) -> tuple[Divergence, ...]:
+        """The terms that compare distributions of tokens."""
+        return tuple(term for term in self.terms if isinstance(term, Divergence))
+
+    @property
+    def penalties(self) -> tuple[Penalty, ...]:
+        """The terms that compare weights."""
+        return tuple(term.penalty for term in self.terms if isinstance(term, Distance))
+
+    @property
+    def further(self) -> dict[str, TrainData]:
+        """The data of which each batch has a batch of its own beside the stage's, by name."""
+        return {term.name: term.data for term in self.divergences if term.data is not None}
+
+    @property
+    def compares(self) -> bool:
+        """Whether anything asks for a reference."""
+        weights = any(weight.needs & OF_REFERENCE for weight in self.token_weights)
+        filters = any(each.reference for part in self.train for each in part.filters)
+        return bool(self.terms) or weights or filters
+
     def loss(self, model: Model) -> Loss:
-        """What it minimises."""
-        terms = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
+        """What it minimises, penalties apart."""
+        terms: dict[str, Any] = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
+        terms["token_weights"] = self.token_weights
+        terms["divergences"] = tuple(term.kl for term in self.divergences if term.data is None)
+        terms["further"] = tuple(
+            (term.name, term.kl) for term in self.divergences if term.data is not None
+        )
         return functools.partial(loss, model, **terms)
 
     def evaluates(self, step: int) -> bool:

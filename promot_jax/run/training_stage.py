@@ -5,18 +5,21 @@ import time
 import jax
 
 from promot_jax.console import say
+from promot_jax.data import Batches
 from promot_jax.hosts import of_first
 from promot_jax.models import Variables
 from promot_jax.run.agreement import counted
+from promot_jax.run.beginning import beginning
+from promot_jax.run.reference import reference_of
 from promot_jax.run.stage import selecting_score
 from promot_jax.run.stage_run import StageRun
 from promot_jax.training import (
     Diverged,
     Interrupted,
     Plan,
+    Reference,
     State,
     begin,
-    local_rows,
     thaw,
     train,
 )
@@ -29,11 +32,16 @@ class TrainingStage(StageRun):
     def __init__(self, *about, **more):
         super().__init__(*about, **more)
         self.begun, self.saved, self.saving = time.time_ns(), time.monotonic(), 0.0
+        self.anchor: Reference | None = None
 
     def run(self, before: Variables | None) -> Variables:
         """Trains to the end."""
         self.leave_if_asked()
         step = self.checkpoints.latest()
+        if before is None and (step is None or self.stage.compares):
+            before = self.began()
+        if self.stage.compares:
+            self.anchor = self._compared_with(before)
         state, frozen, seconds = self._fresh(before) if step is None else self._resume(step)
         begun = int(state.step)
         self.begin_logs(begun)
@@ -53,9 +61,15 @@ class TrainingStage(StageRun):
         # A checkpoint from before something was unfrozen does not hold it.
         return frozen | stored if state.trained.keys() <= stored.keys() else self.whole(best)
 
-    def _fresh(self, before: Variables | None) -> tuple[State, Variables, float]:
+    def _compared_with(self, before: Variables) -> Reference:
+        """What the stage compares itself with; `before`: what it began with."""
+        if self.stage.reference == "base" and self.index:
+            before, _ = beginning(self.context)
+        return reference_of(self.context, self.prepared, before)
+
+    def _fresh(self, before: Variables) -> tuple[State, Variables, float]:
         mesh, seed = self.context.layout.mesh, self.context.run.seed + self.index
-        return begin(mesh, seed), self.began() if before is None else before, 0.0
+        return begin(mesh, seed), before, 0.0
 
     def _resume(self, step: int) -> tuple[State, Variables, float]:
         # What is due at this very step is unfrozen by the loop: the checkpoint was made before.
@@ -93,15 +107,14 @@ class TrainingStage(StageRun):
         return f"{said}, and {' '.join(flags)} to begin at this stage"
 
     def _plan(self) -> Plan:
-        stage = self.stage
-        rows = local_rows(self.context.layout.mesh, stage.data.batch_size)
+        stage, mesh = self.stage, self.context.layout.mesh
         return Plan(
             name=self.name,
             steps=stage.steps,
             loss=stage.loss(self.context.layout.model),
             parts=stage.train,
             owner=self.prepared.owner,
-            batches=lambda step: self.prepared.batches(step, rows),
+            batches=lambda step: self.prepared.batch(mesh, step),
             batch_size=stage.data.batch_size,
             accumulate=stage.accumulate,
             log_every=stage.log_every,
@@ -110,6 +123,9 @@ class TrainingStage(StageRun):
             save=self._stop,
             saving=lambda: self.saving,
             options=self.context.options,
+            reference=self.anchor,
+            penalties=stage.penalties,
+            sam_radius=stage.sam_radius,
         )
 
     def _stop(self, state: State, frozen: Variables, seconds: float) -> None:
@@ -166,15 +182,20 @@ class TrainingStage(StageRun):
     def begin_logs(self, step: int) -> None:
         """Also says what it trains on."""
         super().begin_logs(step)
-        data = self.stage.data
-        for task, report in self.prepared.batches.report["tasks"].items():
-            rows = f"{task}/{report['split']}"
-            said = f"{self.name}: {report['examples']} examples of {rows}"
-            if report["more_than_max_rows"]:
-                said += f" (no more than max_rows = {data.max_rows} of its rows)"
-            if report["too_long"]:
-                said += f", {report['too_long']} too long ({data.too_long})"
-            texts = (x if len(x) <= 60 else f"{x[:57]}..." for x in report["first"])
-            say(f"{said}, such as {' -> '.join(map(repr, texts))}")
-            if report["lost"]:
-                say(f"{self.name}: {rows}: {report['lost']}")
+        for name, batches in self.prepared.data.items():
+            _say_rows(f"{self.name}: {name}" if name else self.name, batches)
+
+
+def _say_rows(who: str, batches: Batches) -> None:
+    data = batches.data
+    for task, report in batches.report["tasks"].items():
+        rows = f"{task}/{report['split']}"
+        said = f"{who}: {report['examples']} examples of {rows}"
+        if report["more_than_max_rows"]:
+            said += f" (no more than max_rows = {data.max_rows} of its rows)"
+        if report["too_long"]:
+            said += f", {report['too_long']} too long ({data.too_long})"
+        texts = (x if len(x) <= 60 else f"{x[:57]}..." for x in report["first"])
+        say(f"{said}, such as {' -> '.join(map(repr, texts))}")
+        if report["lost"]:
+            say(f"{who}: {rows}: {report['lost']}")

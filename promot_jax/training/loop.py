@@ -39,6 +39,7 @@ from promot_jax.process import patient
 from promot_jax.training.logs import Bar, MetricsLog
 from promot_jax.training.mesh import place_batch, use
 from promot_jax.training.optimizers import Part
+from promot_jax.training.reference import Penalty, Reference
 from promot_jax.training.step import Loss, State, thaw, train_step
 
 STILL = 10  # updates without a gradient that are worth a line
@@ -62,6 +63,9 @@ class Plan:
       save: saves at once, for a stop on a signal.
       saving: seconds for which saving has held up the loop so far.
       options: of the compiler, by XLA's names.
+      reference: what the stage compares itself with, if it does.
+      penalties: on the distance from it.
+      sam_radius: of SAM; 0: none.
     """
 
     name: str
@@ -78,6 +82,14 @@ class Plan:
     save: Callable[[State, Variables, float], None]
     saving: Callable[[], float] = lambda: 0.0
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reference: Reference | None = None
+    penalties: Sequence[Penalty] = ()
+    sam_radius: float = 0.0
+
+    @property
+    def beside(self) -> tuple[Reference, ...]:
+        """The step's argument behind the batch, where there is one."""
+        return () if self.reference is None else (self.reference,)
 
 
 class Interrupted(Exception):
@@ -90,9 +102,9 @@ class Diverged(RuntimeError):
 
 def compile_step(plan: Plan, state: State, frozen: Variables, batch: Batch) -> Compiled:
     """The compiled step of a stage, see `lower_step`."""
-    settings = {"parts": plan.parts, "owner": plan.owner, "accumulate": plan.accumulate}
-    settings |= {"loss": plan.loss, "options": plan.options}
-    compiled = lower_step(state, frozen, batch, **settings).compile()
+    names = ("loss", "parts", "owner", "accumulate", "penalties", "sam_radius", "options")
+    settings = {name: getattr(plan, name) for name in names}
+    compiled = lower_step(state, frozen, batch, *plan.beside, **settings).compile()
     give_back_freed_memory()
     return compiled
 
@@ -101,24 +113,20 @@ def lower_step(
     state: State,
     frozen: Variables,
     batch: Batch,
-    *,
-    loss: Loss,
-    parts: Sequence[Part],
+    *reference: Reference,
     owner: Mapping[str, int],
-    accumulate: int,
     options: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> Lowered:
     """The donating step for arguments of these shapes and layouts, which it keeps.
 
     The arguments may be abstract: `jax.ShapeDtypeStruct`s with shardings. `options` are the
-    compiler's.
+    compiler's, `settings` those of `train_step`.
     """
-    step = functools.partial(
-        train_step, loss=loss, parts=parts, owner=dict(owner), accumulate=accumulate
-    )
+    step = functools.partial(train_step, owner=dict(owner), **settings)
     layout = jax.tree.map(lambda x: x.sharding, state)
     how = {"donate_argnums": 0, "out_shardings": (layout, None), "compiler_options": options}
-    return jax.jit(step, **how).lower(state, frozen, batch)
+    return jax.jit(step, **how).lower(state, frozen, batch, *reference)
 
 
 def train(
@@ -156,7 +164,7 @@ def train(
                 state, frozen = thaw(state, frozen, plan.parts, plan.owner)
                 run_step = compile_step(plan, state, frozen, batch)
             with jax.transfer_guard("disallow"):  # nothing is copied to a device unawares
-                state, metrics = run_step(state, frozen, batch)
+                state, metrics = run_step(state, frozen, batch, *plan.beside)
             came_on()
             step += 1
             batch = _batch(plan, mesh, step)

@@ -10,6 +10,7 @@ gradients goes between them.
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -169,17 +170,22 @@ def local_rows(mesh: Mesh, batch_size: int) -> slice:
     return slice(min(starts), max(stops))
 
 
-def place_batch(
-    mesh: Mesh, batch: Mapping[str, Shaped[np.ndarray, "rows length"]], batch_size: int
-) -> dict[str, Shaped[Array, "batch length"]]:
-    """Global arrays, cut along the batch axis, from the `local_rows` of a batch."""
-    sharding, first = NamedSharding(mesh, PartitionSpec(BATCH)), local_rows(mesh, batch_size).start
+def place_batch(mesh: Mesh, batch: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
+    """Global arrays, cut along the batch axis, from the `local_rows` of a batch.
 
-    def place(rows):
+    A batch may have further ones in it, of other sizes.
+    """
+    sharding, local = NamedSharding(mesh, PartitionSpec(BATCH)), local_rows(mesh, batch_size)
+
+    def place(rows: Shaped[np.ndarray, "rows length"]) -> Shaped[Array, "batch length"]:
+        # Of every batch hosts have the same share.
+        size = len(rows) * batch_size // (local.stop - local.start)
+        begin = local.start * size // batch_size
+
         def cut(index):
-            start, stop, _ = index[0].indices(batch_size)
-            return rows[start - first : stop - first]
+            start, stop, _ = index[0].indices(size)
+            return rows[start - begin : stop - begin]
 
-        return jax.make_array_from_callback((batch_size, *rows.shape[1:]), sharding, cut)
+        return jax.make_array_from_callback((size, *rows.shape[1:]), sharding, cut)
 
-    return {name: place(rows) for name, rows in batch.items()}
+    return jax.tree.map(place, dict(batch))

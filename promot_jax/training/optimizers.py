@@ -16,8 +16,8 @@ import optax
 
 from promot_jax.errors import UserError, check_range, check_types, check_values
 from promot_jax.models.names import hint, matches
+from promot_jax.training.filters import STACK, Filter, Schedule
 
-Schedule = Callable[[int], float]
 Optimizer = Callable[[Schedule], optax.GradientTransformation]
 
 
@@ -111,6 +111,8 @@ class Part:
       unfreeze: the step of the stage from which on the part is trained.
       clip_norm: largest norm of the part's whole gradient; a longer one is scaled down to it. None:
         any.
+      filters: what changes the updates behind the optimizer, in turn; None among them is nothing.
+      frozen: patterns of what is left frozen all the same.
 
     Raises:
       UserError: a value of the wrong type or out of range.
@@ -121,9 +123,13 @@ class Part:
     optimizer: Optimizer = adafactor
     unfreeze: int = 0
     clip_norm: float | None = None
+    filters: Sequence[Filter | None] = ()
+    frozen: Sequence[str] = ()
 
     def __post_init__(self):
         check_types(self)
+        object.__setattr__(self, "filters", tuple(x for x in self.filters if x is not None))
+        object.__setattr__(self, "frozen", tuple(self.frozen))
         given = {"unfreeze": self.unfreeze, "clip_norm": self.clip_norm}
         if not callable(self.learning_rate):
             given["learning_rate"] = self.learning_rate
@@ -145,17 +151,14 @@ class Part:
         """The highest learning rate in a stage of so many steps, at a hundred places of it."""
         return max(self.rate(step) for step in range(0, steps + 1, max(1, steps // 100)))
 
-    def transformation(self) -> optax.GradientTransformation:
+    def transformation(self) -> optax.GradientTransformationExtraArgs:
         """The optimizer; each layer of a scanned stack is treated as an array of its own."""
-        constant = (
-            optax.constant_schedule(self.learning_rate)
-            if not callable(self.learning_rate)
-            else None
-        )
-        optimizer = per_layer(self.optimizer(constant or self.learning_rate))
-        if self.clip_norm is None:
-            return optimizer
-        return optax.chain(optax.clip_by_global_norm(self.clip_norm), optimizer)
+        rate = self.learning_rate
+        schedule = rate if callable(rate) else optax.constant_schedule(rate)
+        steps = [per_layer(self.optimizer(schedule)), *(each(schedule) for each in self.filters)]
+        if self.clip_norm is not None:
+            steps.insert(0, optax.clip_by_global_norm(self.clip_norm))
+        return steps[0] if len(steps) == 1 else optax.chain(*steps)
 
 
 def check_parts(
@@ -176,7 +179,8 @@ def check_parts(
 
         def update(params, part=part):
             optimizer = part.transformation()
-            return optimizer.update(params, optimizer.init(params), params)
+            extra = {"value": jnp.zeros(()), "grad": params, "reference": params}
+            return optimizer.update(params, optimizer.init(params), params, **extra)
 
         try:
             rates = [part.rate(step) for step in (part.unfreeze, max(part.unfreeze, steps - 1))]
@@ -195,27 +199,63 @@ def check_parts(
             )
 
 
-def per_layer(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+def per_layer(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """Vectorises an optimizer over the layers of scanned stacks.
 
     Adafactor's clipping, scale and factors are statistics of whole arrays: over a stack they would
-    mix the layers, and scanned training would differ from unrolled.
+    mix the layers, and scanned training would differ from unrolled. Of optax's extra arguments,
+    those that mirror the parameters are vectorised too.
     """
-    vectorised = optax.GradientTransformation(
-        jax.vmap(optimizer.init), lambda *args: jax.vmap(optimizer.update)(*args)
-    )
-    stack_of = lambda path: path.split("/layers/")[0] if "/layers/" in path else ""  # noqa: E731
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def of_layers(updates, state, params, **extra):
+        stacked = {name: x for name, x in extra.items() if isinstance(x, dict)}
+        rest = {name: x for name, x in extra.items() if name not in stacked}
+        run = lambda u, s, p, more: optimizer.update(u, s, p, **more, **rest)  # noqa: E731
+        return jax.vmap(run)(updates, state, params, stacked)
+
+    vectorised = optax.GradientTransformationExtraArgs(jax.vmap(optimizer.init), of_layers)
+    stack_of = lambda path: path.split(STACK)[0] if STACK in path else ""  # noqa: E731
 
     def split(params):
         labels = {path: stack_of(path) for path in params}
         return optax.partition(
-            {s: vectorised if s else optimizer for s in set(labels.values())}, labels
+            {s: vectorised if s else optimizer for s in set(labels.values())},
+            labels,
+            mask_compatible_extra_args=True,
         )
 
-    return optax.GradientTransformation(
+    return optax.GradientTransformationExtraArgs(
         lambda params: split(params).init(params),
-        lambda updates, state, params: split(params).update(updates, state, params),
+        lambda updates, state, params, **extra: split(params).update(
+            updates, state, params, **extra
+        ),
     )
+
+
+def _thawed(part: Part, covered: Sequence[str]) -> list[str]:
+    """What of the covered paths is not to stay frozen.
+
+    Raises:
+      UserError: a pattern of `frozen` matches none of them, or all are frozen.
+    """
+    left = list(covered)
+    for pattern in part.frozen:
+        if not any(matches(pattern, path) for path in covered):
+            layered = "layers_" in pattern and any(STACK in path for path in covered)
+            fix = (
+                "scan_layers = True keeps all layers of a stack in one array: set it False"
+                if layered
+                else f"{part.pattern!r} covers {covered[0]}, ..."
+            )
+            raise UserError(f"Part.frozen = {pattern!r} matches no array: {fix}")
+        left = [path for path in left if not matches(pattern, path)]
+    if not left:
+        raise UserError(
+            f"Part.frozen = {list(part.frozen)} leaves nothing of {part.pattern!r} to be trained:"
+            " take a pattern out"
+        )
+    return left
 
 
 def assign(parts: Sequence[Part], paths: Iterable[str]) -> dict[str, int]:
@@ -228,6 +268,7 @@ def assign(parts: Sequence[Part], paths: Iterable[str]) -> dict[str, int]:
     owner: dict[str, int] = {}
     for index, part in enumerate(parts):
         covered = [path for path in paths if matches(part.pattern, path)]
+        covered = _thawed(part, covered) if covered else []
         if not covered:
             raise UserError(
                 f"Part.pattern = {part.pattern!r} matches no array"

@@ -18,10 +18,10 @@ from promot_jax.models import Variables
 from promot_jax.models.t5 import Batch
 from promot_jax.training.mesh import replicated
 from promot_jax.training.optimizers import Part
+from promot_jax.training.reference import Penalty, Reference, penalized
 
-Loss = Callable[
-    [Variables, Batch, PRNGKeyArray], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]
-]
+# (variables, batch, dropout key), and `reference` where there is one -> loss sum and other sums
+Loss = Callable[..., tuple[Float[Array, ""], dict[str, Float[Array, ""]]]]
 
 
 @jax.tree_util.register_dataclass
@@ -49,18 +49,24 @@ def gradients(
     batch: Batch,
     key: PRNGKeyArray,
     accumulate: int,
+    reference: Reference | None = None,
+    penalties: Sequence[Penalty] = (),
 ) -> tuple[Variables, dict[str, Float[Array, ""]]]:
     """The gradient of the mean loss over the batch's target tokens, and the sums it comes from.
 
     With `accumulate` > 1 the batch goes through in that many parts; gradients and tokens are summed
     in float32 and divided once, which equals the large batch however the tokens are spread.
+
+    Penalties are added once, behind the division. What the loss compares with is `reference`.
     """
+    more = {} if reference is None else {"reference": reference.variables}
 
     def part(batch, key):
-        fun = lambda trained: loss(trained | frozen, batch, key)  # noqa: E731
+        fun = lambda trained: loss(trained | frozen, batch, key, **more)  # noqa: E731
         (total, sums), grads = jax.value_and_grad(fun, has_aux=True)(trained)
         return grads, sums | {"loss": total}
 
+    batch = balanced(batch)
     if accumulate == 1:
         grads, sums = part(batch, key)
     else:
@@ -77,35 +83,89 @@ def gradients(
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), shapes)
         (grads, sums), _ = jax.lax.scan(body, zeros, (jnp.arange(accumulate), rows))
     tokens = jnp.maximum(sums["tokens"], 1.0)
-    return {path: (g / tokens).astype(trained[path].dtype) for path, g in grads.items()}, sums
+    grads = {path: g / tokens for path, g in grads.items()}
+    if penalties:
+        fun = lambda trained: penalized(trained, reference, penalties)  # noqa: E731
+        (total, values), pull = jax.value_and_grad(fun, has_aux=True)(trained)
+        grads = {path: g + pull[path] for path, g in grads.items()}
+        sums |= {name: x * tokens for name, x in values.items()}
+        sums["loss"] += total * tokens
+    return {path: g.astype(trained[path].dtype) for path, g in grads.items()}, sums
+
+
+def balanced(batch: Batch) -> Batch:
+    """Weighs further batches so that one division by the batch's own target tokens is right.
+
+    Of the whole batch, before it is cut: a part of it may have any share of the tokens.
+    """
+    if "further" not in batch:
+        return batch
+    count = lambda batch: jnp.sum(batch["decoder_loss_weights"])  # noqa: E731
+    tokens = jnp.maximum(count(batch), 1.0)
+
+    def scaled(other):
+        scale = tokens / jnp.maximum(count(other), 1.0)
+        return other | {"decoder_loss_weights": other["decoder_loss_weights"] * scale}
+
+    return batch | {"further": {name: scaled(x) for name, x in batch["further"].items()}}
+
+
+def sharp_gradients(
+    gradient: Callable[[Variables], tuple[Variables, dict[str, Float[Array, ""]]]],
+    trained: Variables,
+    radius: float,
+) -> tuple[Variables, dict[str, Float[Array, ""]]]:
+    """The gradient at theta + radius * g / |g|, and the sums at theta (SAM, arXiv 2010.01412).
+
+    g is the gradient at theta, its norm that over all that is trained.
+    """
+    grads, sums = gradient(trained)
+    scale = radius / jnp.maximum(optax.global_norm(grads), 1e-12)
+    up = lambda x, g: (x + scale * g).astype(x.dtype)  # noqa: E731
+    return gradient({path: up(x, grads[path]) for path, x in trained.items()})[0], sums
 
 
 def train_step(
     state: State,
     frozen: Variables,
     batch: Batch,
+    reference: Reference | None = None,
     *,
     loss: Loss,
     parts: Sequence[Part],
     owner: dict[str, int],
     accumulate: int,
+    penalties: Sequence[Penalty] = (),
+    sam_radius: float = 0.0,
 ) -> tuple[State, dict[str, Float[Array, ""]]]:
-    """One update; the metrics are those before it, loss per target token."""
+    """One update; the metrics are those before it, loss per target token.
+
+    Optimizers that take optax's extra arguments get `value`, the loss per target token, `grad`,
+    and `reference`, the variables of the reference where there is one.
+    """
     key = jax.random.fold_in(state.key, state.step)
-    grads, sums = gradients(loss, state.trained, frozen, batch, key, accumulate)
-    trained, optimizer = {}, {}
-    for name, old in state.optimizer.items():
-        mine = {path: x for path, x in state.trained.items() if owner[path] == int(name)}
-        updates, optimizer[name] = (
-            parts[int(name)]
-            .transformation()
-            .update({path: grads[path] for path in mine}, old, mine)
-        )
-        trained |= optax.apply_updates(mine, updates)
+
+    def gradient(trained):
+        return gradients(loss, trained, frozen, batch, key, accumulate, reference, penalties)
+
+    if sam_radius:
+        grads, sums = sharp_gradients(gradient, state.trained, sam_radius)
+    else:
+        grads, sums = gradient(state.trained)
     tokens = sums["tokens"]
     metrics = {
         name: value / jnp.maximum(tokens, 1.0) for name, value in sums.items() if name != "tokens"
     }
+    trained, optimizer = {}, {}
+    for name, old in state.optimizer.items():
+        mine = {path: x for path, x in state.trained.items() if owner[path] == int(name)}
+        grad = {path: grads[path] for path in mine}
+        extra = {"value": metrics["loss"], "grad": grad}
+        if reference is not None:
+            extra["reference"] = {path: reference.variables[path] for path in mine}
+        transformation = parts[int(name)].transformation()
+        updates, optimizer[name] = transformation.update(grad, old, mine, **extra)
+        trained |= optax.apply_updates(mine, updates)
     metrics |= {"tokens": tokens, "gradient_norm": optax.global_norm(grads)}
     return State(state.step + 1, trained, optimizer, state.key), metrics
 

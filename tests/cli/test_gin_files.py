@@ -216,7 +216,8 @@ def test_remedies_compose_with_every_recipe(remedy):
     """Also what each adds is scored as the stage that tunes the model."""
     for recipe in TUNING:
         files = [f"gin/recipes/{recipe}.gin", "gin/runs/lab.gin", str(remedy)]
-        given = [x for x in ["REPLAY_TASK = 'lab_summary'"] if remedy.stem == "replay"]
+        needs = {"replay": "REPLAY_TASK", "ewc": "EWC_TASK", "kl_task": "KL_TASK"}
+        given = [f"{needs[remedy.stem]} = 'lab_summary'"] if remedy.stem in needs else []
         run = made(files, LAB + LOCAL + given + ONLY_SOME * recipe.startswith("sequential"))
         assert run.method == recipe
         model = next(stage for stage in run.stages if stage.name == "model")

@@ -9,10 +9,7 @@ from hypothesis import strategies as st
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from tiny_models import batch_of, tiny, variables_of
 
-from promot_jax.models import cross_entropy, loss, nested
-from promot_jax.models import loss as exported
-
-MODULE = __import__("sys").modules[exported.__module__]
+from promot_jax.models import Objective, chunks, cross_entropy, loss, nested
 
 
 def plain(hidden, head, targets, weights, label_smoothing, z_loss):
@@ -39,11 +36,12 @@ def example(batch, length, vocab=23, embed=5, seed=0):
 @pytest.fixture
 def chunk_tokens(monkeypatch):
     """Sets how many positions have their logits at once."""
-    return lambda count: monkeypatch.setattr(MODULE, "CHUNK_TOKENS", count)
+    return lambda count: monkeypatch.setattr(chunks, "CHUNK_TOKENS", count)
 
 
 def check(arrays, label_smoothing, z_loss):
-    ours = lambda *a: cross_entropy(*a, label_smoothing, z_loss)[0]  # noqa: E731
+    objective = Objective(label_smoothing, z_loss)
+    ours = lambda *a: cross_entropy(*a, None, objective)[0]  # noqa: E731
     theirs = lambda *a: plain(*a, label_smoothing, z_loss)  # noqa: E731
     value, gradients = jax.jit(jax.value_and_grad(ours, argnums=(0, 1)))(*arrays)
     expected, expected_gradients = jax.jit(jax.value_and_grad(theirs, argnums=(0, 1)))(*arrays)
@@ -69,14 +67,14 @@ def test_chunks_change_nothing(chunk_tokens, chunk, label_smoothing, z_loss):
 )
 def test_any_shape(shape, chunk, label_smoothing, z_loss, seed):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MODULE, "CHUNK_TOKENS", chunk)
+        patch.setattr(chunks, "CHUNK_TOKENS", chunk)
         check(example(*shape, vocab=11, embed=3, seed=seed), label_smoothing, z_loss)
 
 
 def test_sums(chunk_tokens):
     chunk_tokens(6)
     hidden, head, targets, weights = example(3, 5)
-    _, sums = cross_entropy(hidden, head, targets, weights, 0.1, 1e-2)
+    _, sums = cross_entropy(hidden, head, targets, weights, None, Objective(0.1, 1e-2))
     logits = hidden @ head
     log_z = jax.nn.logsumexp(logits, axis=-1)
     np.testing.assert_allclose(sums["z_loss"], 1e-2 * np.sum(log_z**2 * weights), rtol=1e-5)
@@ -90,7 +88,8 @@ def test_the_least_loss_is_zero():
     wanted[4] = 1 - smoothing
     one = np.ones((1, 1, 1), np.float32)
     total, _ = cross_entropy(
-        one, np.log(wanted)[None], np.full((1, 1), 4), np.ones((1, 1)), smoothing, 0.0
+        *(one, np.log(wanted)[None], np.full((1, 1), 4), np.ones((1, 1))),
+        *(None, Objective(smoothing)),
     )
     assert abs(total) < 1e-6
 
@@ -115,7 +114,8 @@ def products(jaxpr, shape) -> int:
 def test_a_frozen_head_has_no_gradient(chunk_tokens, chunk):
     chunk_tokens(chunk)
     hidden, head, targets, weights = example(3, 5)
-    total = lambda hidden, head: cross_entropy(hidden, head, targets, weights, 0.1, 1e-4)[0]  # noqa: E731
+    objective = Objective(0.1, 1e-4)
+    total = lambda h, w: cross_entropy(h, w, targets, weights, None, objective)[0]  # noqa: E731
     both = jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(hidden, head)
     frozen = jax.make_jaxpr(jax.grad(total))(hidden, head)
     assert products(both.jaxpr, head.shape) == 1
@@ -125,7 +125,7 @@ def test_a_frozen_head_has_no_gradient(chunk_tokens, chunk):
 def test_all_logits_never_exist(chunk_tokens):
     chunk_tokens(6)
     arrays = example(3, 8)
-    total = lambda *a: cross_entropy(*a, 0.1, 1e-4)[0]  # noqa: E731
+    total = lambda *a: cross_entropy(*a, None, Objective(0.1, 1e-4))[0]  # noqa: E731
     text = str(jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(*arrays))
     assert "[3,2,23]" in text and "[3,8,23]" not in text and "[24,23]" not in text
 

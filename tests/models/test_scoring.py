@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_models import batch_of, tiny, variables_of
 
-from promot_jax.models import Decoding, nested, score, scoring
+from promot_jax.models import Decoding, chunks, nested, score
 from tests.t5_batches import answers
 
 MODEL = tiny()
@@ -25,7 +25,7 @@ def variables():
 
 @pytest.mark.parametrize("chunk", [4096, 12, 1])
 def test_the_full_softmax_says_the_same(variables, batch, chunk, monkeypatch):
-    monkeypatch.setattr(scoring, "CHUNK_TOKENS", chunk)
+    monkeypatch.setattr(chunks, "CHUNK_TOKENS", chunk)
     targets = batch["decoder_target_tokens"]
     found, _ = jax.jit(lambda v: score(MODEL, v, batch))(variables)
     log_p = jax.nn.log_softmax(MODEL.apply(nested(variables), batch))
