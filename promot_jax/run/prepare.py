@@ -4,8 +4,10 @@
 """
 
 import dataclasses
+import functools
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -26,6 +28,7 @@ from promot_jax.models import Config, build, check_init, prompt_ids
 from promot_jax.paths import expand, is_url
 from promot_jax.run.base import base_vocabulary
 from promot_jax.run.generation import Generator
+from promot_jax.run.made import answer_length, here_now
 from promot_jax.run.stage import Run, Stage
 from promot_jax.training import assign, check_batch, check_parts, make_mesh
 from promot_jax.training.optimizers import matches
@@ -54,7 +57,10 @@ class Prepared:
     Attributes:
       stage: the settings.
       directory: its name.
-      batches: what it trains on; None: it does not train.
+      batches: what it trains on, or what of it is there before the run; None: nothing.
+      later: reads all of it, where a stage before it makes some.
+      length: most tokens of an answer that it generates.
+      inputs: digest of what it answers.
       evaluators: what it measures.
       owner: path of what it trains -> the index of its part.
       transformed: what it transforms, if it does.
@@ -69,6 +75,9 @@ class Prepared:
     owner: Mapping[str, int]
     transformed: Transformed | None
     trained: Stage
+    later: Callable[[], Batches] | None
+    length: int | None
+    inputs: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,10 +192,12 @@ def _prepare_stage(framed: Frame, index: int, ids: Mapping[str, np.ndarray]) -> 
     settings, changed = framed.run, framed.transformed[index]
     stage = settings.stages[index]
     reads = settings.vocabulary, settings.model.vocab_size
-    batches = None
+    batches = later = None
     if stage.steps:
-        cache = token_cache(settings)
-        batches = Batches(stage.data, *reads, ids, settings.model.kind, cache)
+        more = *reads, ids, settings.model.kind, token_cache(settings)
+        there = here_now(settings, index)
+        batches = None if there is None else Batches(there, *more)
+        later = None if there is stage.data else functools.partial(Batches, stage.data, *more)
     target = target_format(settings.targets)
     evaluators = [
         Evaluator(in_context(evaluation, settings.model), *reads, ids, target, settings.model.kind)
@@ -194,7 +205,18 @@ def _prepare_stage(framed: Frame, index: int, ids: Mapping[str, np.ndarray]) -> 
     ]
     directory, owner = f"{index + 1}-{stage.name}", framed.owners[index]
     trained = framed.trained(index)
-    return Prepared(stage, directory, batches, evaluators, owner, changed, trained)
+    made = (answer_length(settings, index), _inputs(stage)) if stage.generate else (None, None)
+    return Prepared(stage, directory, batches, evaluators, owner, changed, trained, later, *made)
+
+
+def _inputs(stage: Stage) -> str:
+    """The digest of what a stage answers."""
+    stage.generate.check_name()
+    stage.generate.infos()
+    found = hashlib.blake2b(digest_size=8)
+    for line in stage.generate.lines():
+        found.update(line.encode())
+    return found.hexdigest()
 
 
 def token_cache(settings: Run) -> str:
@@ -221,8 +243,13 @@ def check_context(settings: Run) -> None:
     model = settings.model
     if model.context is None:
         return
-    for stage in settings.stages:
+    for index, stage in enumerate(settings.stages):
         data = stage.data
+        if stage.generate and (length := answer_length(settings, index)) >= model.context:
+            raise UserError(
+                f"stage {stage.name!r}: Generate.length = {length} has no room in the model's"
+                f" context of {model.context}: set less"
+            )
         if data is not None and data.input_length + data.target_length > model.context:
             raise UserError(
                 f"stage {stage.name!r}: INPUT_LENGTH = {data.input_length} and TARGET_LENGTH ="
@@ -273,6 +300,8 @@ def data_digests(stages: Sequence[Prepared]) -> dict[str, str]:
     """What rows -> their digest, of all that is trained and scored on."""
     found = {}
     for each in stages:
+        if each.inputs is not None:
+            found[f"inputs of {each.stage.generate.name} ({each.directory})"] = each.inputs
         for task, value in (each.batches.digests if each.batches else {}).items():
             split = each.batches.report["tasks"][task]["split"]
             found[f"training rows of {task}/{split} ({each.directory})"] = value

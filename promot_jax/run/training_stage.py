@@ -1,10 +1,12 @@
 """A stage that trains: begun or resumed, evaluated and saved when due, and its best checkpoint."""
 
+import functools
 import time
 
 import jax
 
 from promot_jax.console import say
+from promot_jax.data import Batches
 from promot_jax.hosts import of_first
 from promot_jax.models import Variables
 from promot_jax.run.agreement import counted
@@ -29,6 +31,12 @@ class TrainingStage(StageRun):
     def __init__(self, *about, **more):
         super().__init__(*about, **more)
         self.begun, self.saved, self.saving = time.time_ns(), time.monotonic(), 0.0
+
+    @functools.cached_property
+    def batches(self) -> Batches:
+        """What it trains on; what a stage before it has made is read now."""
+        later = self.prepared.later
+        return self.prepared.batches if later is None else later()
 
     def run(self, before: Variables | None) -> Variables:
         """Trains to the end."""
@@ -101,7 +109,7 @@ class TrainingStage(StageRun):
             loss=stage.loss(self.context.layout.model),
             parts=stage.train,
             owner=self.prepared.owner,
-            batches=lambda step: self.prepared.batches(step, rows),
+            batches=lambda step: self.batches(step, rows),
             batch_size=stage.data.batch_size,
             accumulate=stage.accumulate,
             log_every=stage.log_every,
@@ -166,7 +174,7 @@ class TrainingStage(StageRun):
         """Also says what it trains on."""
         super().begin_logs(step)
         data = self.stage.data
-        for task, report in self.prepared.batches.report["tasks"].items():
+        for task, report in self.batches.report["tasks"].items():
             rows = f"{task}/{report['split']}"
             said = f"{self.name}: {report['examples']} examples of {rows}"
             if report["more_than_max_rows"]:
