@@ -11,7 +11,7 @@ ones win:
     4. all others (meshes, held-out tasks, settings of one's own), in the order they are given
 
 Two files of the first four kinds that set one thing differently are refused: neither can be meant.
-So are any two that both set one of `WHOLE`, lists of which the later one would drop the earlier's.
+So are any two that both set one of `WHOLE`, of which the later one would drop the earlier's.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from promot_jax.errors import UserError, near
 from promot_jax.files import text_lines
 from promot_jax.paths import INSTALLED_AT, as_path, expand, real, resolve
 
-WHOLE = {"AFTER"}
+WHOLE = {"BEFORE", "AFTER", "model/data.TrainData.replay"}
 MAKES_A_RUN = {"run.Run.workdir", "run.Run.stages"}
 
 

@@ -64,7 +64,7 @@ def file_task(
         held out: those whose input has a low digest, so a row's side never changes, and rows with
         the same input are on the same side.
       test: path of the test rows, if any.
-      inputs: template of the input over the columns.
+      inputs: template of the input over the columns; "": rows are plain text, their targets.
       targets: template of the target over the columns.
       metric: a name in `promot_jax.data.metrics`, such as 'exact_match' or 'bleu', a SeqIO metric
         function, or a list of these.
@@ -109,6 +109,13 @@ def file_task(
     add_task(name, FileSource(parts), [], metric_fns, _strip, info=info)
     _REGISTERED[name] = arguments, state
     return name
+
+
+def forget_file_task(name: str, group: str) -> None:
+    """Takes a file task of a group out of the registry, for another one of its name."""
+    if name in _REGISTERED and _REGISTERED[name][0]["group"] == group:
+        del _REGISTERED[name]
+        seqio.TaskRegistry.remove(name)
 
 
 def file_source(
@@ -217,7 +224,8 @@ def _read_both(path: str, templates: Mapping[str, str]) -> dict[str, Part]:
 
 
 def _digest(row: Row) -> int:
-    digest = hashlib.blake2b(row["inputs"].encode(), digest_size=8).digest()
+    text = row["inputs"] or row["targets"]
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 

@@ -56,7 +56,8 @@ class RowFile:
     ):
         """Args:
           path: ends in .jsonl, .csv or .tsv.
-          templates: "inputs" and "targets" -> template over the columns.
+          templates: "inputs" and "targets" -> template over the columns; "inputs" may be "", where
+            rows have none.
           lists: columns that must hold a list of at least one text.
           choices: column -> the values that it may have.
           head: rows that are looked at to know whether the first line is a header; None: all.
@@ -67,7 +68,8 @@ class RowFile:
         self.path, self._lists, self._choices = path, lists, choices
         self._lock, self._error, self._header, self._skip = threading.Lock(), None, None, 0
         self._templates = {
-            name: Template(text, f"template {name} =") for name, text in templates.items()
+            name: Template(text, f"template {name} =", may_be_empty=name == "inputs")
+            for name, text in templates.items()
         }
         self._columns = list(dict.fromkeys(n for t in self._templates.values() for n in t.columns))
         readers = {".jsonl": _jsonl, ".csv": _csv, ".tsv": _tsv}
@@ -138,19 +140,12 @@ class RowFile:
         for column in self._columns:
             if column not in row:
                 raise ValueError(f"no {column!r}")
-            value = row[column]
-            finite = not isinstance(value, float) or math.isfinite(value)  # 1e999 is infinite
-            if not isinstance(value, str | int | float) or not finite:
-                raise ValueError(f"{column!r} is {json.dumps(value)[:40]}, not text")
-            if isinstance(value, str) and "\0" in value:
-                raise ValueError(f"{column!r} has a NUL character")
-            if value in MISSING:
-                raise ValueError(f"{column!r} is {value!r}, a missing value")
+            check_value(column, row[column])
         for column in self._lists:
             _check_list(row, column)
         texts = {key: template.fill(row) for key, template in self._templates.items()}
         for key, text in texts.items():
-            if not text.strip():
+            if not text.strip() and self._templates[key].columns:
                 raise ValueError(f"{key} is empty")
         chosen = {name: _choice(row, name, allowed) for name, allowed in self._choices.items()}
         return row | texts | chosen
@@ -161,6 +156,17 @@ class RowFile:
         if len(row) != len(self._header):
             return ValueError(f"{len(row)} columns instead of {len(self._header)}")
         return dict(zip(self._header, row, strict=True))
+
+
+def check_value(column: str, value: Any) -> None:
+    """Raises ValueError where a column's value is none that a row can have."""
+    finite = not isinstance(value, float) or math.isfinite(value)  # 1e999 is infinite
+    if not isinstance(value, str | int | float) or not finite:
+        raise ValueError(f"{column!r} is {json.dumps(value)[:40]}, not text")
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError(f"{column!r} has a NUL character")
+    if value in MISSING:
+        raise ValueError(f"{column!r} is {value!r}, a missing value")
 
 
 def read_rows(

@@ -84,7 +84,7 @@ def add_task(
     Raises:
       UserError: the name is taken, or has characters that SeqIO does not allow.
     """
-    if name in seqio.TaskRegistry.names() or name in seqio.MixtureRegistry.names():
+    if is_registered(name):
         raise UserError(f"the task name {name!r} is already registered; choose another name")
     try:
         task = seqio.TaskRegistry.add(
@@ -99,6 +99,11 @@ def add_task(
         raise UserError(f"task name {name!r}: {error}") from error
     _INFO[task] = info or TaskInfo()
     return task
+
+
+def is_registered(name: str) -> bool:
+    """Whether there is a task or mixture of this name."""
+    return any(name in each.names() for each in (seqio.TaskRegistry, seqio.MixtureRegistry))
 
 
 def get_task(name: str) -> seqio.Task | seqio.Mixture:

@@ -20,11 +20,18 @@ class Template:
       columns: the names in it, each once, in order.
     """
 
-    def __init__(self, text: str, setting: str = "template", known: Iterable[str] | None = None):
+    def __init__(
+        self,
+        text: str,
+        setting: str = "template",
+        known: Iterable[str] | None = None,
+        may_be_empty: bool = False,
+    ):
         """Args:
           text: the template.
           setting: what it is called in messages.
           known: the names that it may have; None: any.
+          may_be_empty: no text at all, for what has none, is a template too.
 
         Raises:
           UserError: a single brace, no column at all, or one that is not known.
@@ -41,7 +48,7 @@ class Template:
             end = found.end()
         self._parts.append((text[end:], None))
         self.columns = list(dict.fromkeys(name for _, name in self._parts if name is not None))
-        if not self.columns:
+        if not self.columns and not (may_be_empty and not text):
             raise UserError(
                 f"{setting} {text!r:.200} must name columns, such as 'question: {{question}}'"
             )

@@ -23,6 +23,7 @@ from promot_jax.report.text import one_line
 
 Raw = Mapping[str, Any]
 RUN = "run.json"
+ROWS = "generated.jsonl"  # of a stage that generates
 # What `promot eval` writes into its settings; gin breaks a long value off its name.
 CHECKPOINT = re.compile(
     r"^CHECKPOINT = (?:\\\n\s*)?['\"](?P<stage>.+)/(?P<step>\d+) of (?P<written>\d+)['\"]$", re.M
@@ -58,7 +59,7 @@ def gather(root: Path) -> Source:
         source.rows = read_rows(root)
         parse_rows(source.rows)  # what is wrong in them is named before anything is made of them
     if about:
-        _add_base(source, about)
+        _add_base(source, root, about)
         for folder in _evaluations(root, about):
             _add_evaluation(source, root, folder, about)
     if not source.rows:
@@ -101,9 +102,13 @@ def _about(root: Path) -> dict[str, Any] | None:
     return about
 
 
-def _add_base(source: Source, about: Mapping[str, Any]) -> None:
-    """The base's rows: those of step 0 without a prompt, where training began there."""
-    first, rows = about["stages"][:1], source.rows
+def _add_base(source: Source, root: Path, about: Mapping[str, Any]) -> None:
+    """The base's rows: those of step 0 without a prompt, where training began there.
+
+    A stage that only generates changes nothing.
+    """
+    rows = source.rows
+    first = [name for name in about["stages"] if not (root / name / ROWS).exists()][:1]
     before = [r for r in rows if [r.get("stage")] == first and not r.get("step")]
     who = {"method": BASE, "stage": "", "step": 0, "selected": True}
     who |= {"seed": None, "learning_rate": None}

@@ -16,6 +16,7 @@ with epy.lazy_api_imports(globals()):
         own_prompts,
         prompt_per_task,
     )
+    from promot_jax.run.generate import Generate
     from promot_jax.run.inference import LanguageModel, Score
     from promot_jax.run.running import run
     from promot_jax.run.stage import Run, Stage
@@ -26,6 +27,7 @@ __all__ = [
     "Answering",
     "Distance",
     "Divergence",
+    "Generate",
     "LanguageModel",
     "Run",
     "Score",

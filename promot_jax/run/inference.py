@@ -23,7 +23,7 @@ from jaxtyping import Int
 from promot_jax import vocabularies
 from promot_jax.convert import load_checkpoint
 from promot_jax.data import Batch, by_length, padded_length
-from promot_jax.data.layouts import cut, make_layout, padded
+from promot_jax.data.layouts import TEMPLATE, cut, make_layout, padded
 from promot_jax.data.lengths import FULL_LENGTH
 from promot_jax.errors import UserError, check_range, near
 from promot_jax.files import fingerprint
@@ -35,7 +35,7 @@ from promot_jax.training import digest, make_mesh
 from promot_jax.training.bases import Bases
 from promot_jax.training.description import Description
 from promot_jax.training.variables import Layout, load, stage_directory
-from promot_jax.vocabularies import decode
+from promot_jax.vocabularies import Vocabulary, decode
 
 GREEDY = Decoding()
 BATCH_SIZE, MOST_ROWS = 64, 1024
@@ -98,27 +98,52 @@ class LanguageModel:
         """
         if input_length < 1:
             raise UserError(f"input_length = {input_length}: set at least 1")
-        devices, self.input_length = make_mesh(mesh), input_length
+        devices = make_mesh(mesh)
         if (as_path(resolve(path)) / "config.json").exists():
-            self.description, files, self.variables = load_checkpoint(path, devices)
-            self.vocabulary = vocabularies.build(self.description.vocabulary, files)
-            model = self.description.module()
+            description, files, variables = load_checkpoint(path, devices)
+            vocabulary = vocabularies.build(description.vocabulary, files)
         else:
             workdir, _ = stage_directory(path)
-            self.description = Description.read(workdir)
-            self.vocabulary = self.description.load_vocabulary(workdir)
-            model = self.description.module()
-            self.variables: Variables = load(
-                path, Layout(model, devices), bases=Bases(tuple(bases))
-            )
+            description = Description.read(workdir)
+            vocabulary = description.load_vocabulary(workdir)
+            layout = Layout(description.module(), devices)
+            variables = load(path, layout, bases=Bases(tuple(bases)))
         check_range("lora", lora, -10, 10)
-        if lora != 1 and model.config.lora is None:
+        if lora != 1 and description.model.lora is None:
             raise UserError(f"lora = {lora}: {path!r} has no LoRA: leave it out")
-        self.variables = scaled(self.variables, lora)
-        self.generator = Generator(model, devices, self.vocabulary)
-        self.layout = make_layout(model.config.kind, self.vocabulary)
-        prompts = [Prompt(name, length) for name, length in self.description.prompts]
-        self.prompt_ids = prompt_ids(prompts, model.config.vocab_size)
+        variables = scaled(variables, lora)
+        generator = Generator(description.module(), devices, vocabulary)
+        self._take(description, vocabulary, variables, generator, input_length)
+
+    @classmethod
+    def of(
+        cls,
+        description: Description,
+        vocabulary: Vocabulary,
+        variables: Variables,
+        generator: Generator,
+        template: str = TEMPLATE,
+    ) -> "LanguageModel":
+        """A model that is in memory already; `template`: how an answer follows its input."""
+        model = cls.__new__(cls)
+        model._take(description, vocabulary, variables, generator, INPUT_LENGTH, template)
+        return model
+
+    def _take(
+        self,
+        description: Description,
+        vocabulary: Vocabulary,
+        variables: Variables,
+        generator: Generator,
+        input_length: int,
+        template: str = TEMPLATE,
+    ) -> None:
+        self.description, self.vocabulary = description, vocabulary
+        self.variables, self.generator, self.input_length = variables, generator, input_length
+        config = description.model
+        self.layout = make_layout(config.kind, vocabulary, template)
+        prompts = [Prompt(name, length) for name, length in description.prompts]
+        self.prompt_ids = prompt_ids(prompts, config.vocab_size)
         self.prompts = tuple(self.prompt_ids)
 
     def generate(

@@ -136,7 +136,7 @@ class Output:
         with naming("--output", path, "written"), contextlib.ExitStack() as held:
             self._file = held.enter_context(path.open("ab+"))
             _lock(self._file, path)
-            if self._file.tell():
+            if self._file.tell() or self._begun(maker):
                 self._check_maker(maker)
                 self._progress = held.enter_context(progress.open("rb+"))
                 self._read_progress()
@@ -153,6 +153,13 @@ class Output:
 
     def _write_maker(self, maker: Mapping[str, Any]) -> None:
         write_atomically(self._made_by, json.dumps(seal(maker)) + "\n")
+
+    def _begun(self, maker: Mapping[str, Any]) -> bool:
+        """Whether this maker has begun an output whose first window is not whole yet."""
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            beside(self.path)[1].lstat()
+            return unseal(parse_json(self._made_by.read_bytes())) == dict(maker)
+        return False
 
     def _check_maker(self, maker: Mapping[str, Any]) -> None:
         """Raises UserError where an output was begun by another maker.

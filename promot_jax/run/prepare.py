@@ -4,8 +4,10 @@
 """
 
 import dataclasses
+import functools
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from promot_jax.models import Config, build, check_init, prompt_ids
 from promot_jax.paths import expand, is_url
 from promot_jax.run.base import base_vocabulary
 from promot_jax.run.generation import Generator
+from promot_jax.run.made import answer_length, here_now
 from promot_jax.run.stage import Run, Stage
 from promot_jax.run.terms import Distance
 from promot_jax.training import assign, check_batch, check_parts, local_rows, make_mesh
@@ -58,7 +61,10 @@ class Prepared:
     Attributes:
       stage: the settings.
       directory: its name.
-      batches: what it trains on; None: it does not train.
+      batches: what it trains on, or what of it is there before the run; None: nothing.
+      later: reads all of it, where a stage before it makes some.
+      length: most tokens of an answer that it generates.
+      inputs: digest of what it answers.
       evaluators: what it measures.
       owner: path of what it trains -> the index of its part.
       transformed: what it transforms, if it does.
@@ -75,14 +81,23 @@ class Prepared:
     owner: Mapping[str, int]
     transformed: Transformed | None
     trained: Stage
-    further: Mapping[str, Batches] = dataclasses.field(default_factory=dict)
-    importance: Mapping[str, Batches] = dataclasses.field(default_factory=dict)
+    later: Callable[[], Batches] | None
+    length: int | None
+    inputs: str | None
+    further: Mapping[str, Batches]
+    importance: Mapping[str, Batches]
 
     def batch(self, mesh: Mesh, step: int) -> dict[str, Any]:
         """This host's rows of a step's batch; under "further" those of terms with own data."""
         rows = lambda batches: batches(step, local_rows(mesh, batches.size))  # noqa: E731
         further = {name: rows(batches) for name, batches in self.further.items()}
         return rows(self.batches) | ({"further": further} if further else {})
+
+    def complete(self) -> "Prepared":
+        """With all that it trains on: what a stage before it has made is read now."""
+        if self.later is None:
+            return self
+        return dataclasses.replace(self, batches=self.later(), later=None)
 
     @property
     def data(self) -> dict[str, Batches]:
@@ -218,7 +233,11 @@ def _prepare_stage(framed: Frame, index: int, ids: Mapping[str, np.ndarray]) -> 
     def read(data: TrainData) -> Batches:
         return Batches(data, *reads, ids, settings.model.kind, token_cache(settings))
 
-    batches = read(stage.data) if stage.steps else None
+    batches = later = None
+    if stage.steps:
+        there = here_now(settings, index)
+        batches = None if there is None else read(there)
+        later = None if there is stage.data else functools.partial(read, stage.data)
     further = {name: read(data) for name, data in stage.further.items() if stage.steps}
     importance = {
         term.name: read(dataclasses.replace(term.data, batch_size=1, packing=False))
@@ -232,9 +251,19 @@ def _prepare_stage(framed: Frame, index: int, ids: Mapping[str, np.ndarray]) -> 
     ]
     directory, owner = f"{index + 1}-{stage.name}", framed.owners[index]
     trained = framed.trained(index)
-    return Prepared(
-        stage, directory, batches, evaluators, owner, changed, trained, further, importance
-    )
+    made = (answer_length(settings, index), _inputs(stage)) if stage.generate else (None, None)
+    how = directory, batches, evaluators, owner, changed, trained, later, *made
+    return Prepared(stage, *how, further, importance)
+
+
+def _inputs(stage: Stage) -> str:
+    """The digest of what a stage answers."""
+    stage.generate.check_name()
+    stage.generate.infos()
+    found = hashlib.blake2b(digest_size=8)
+    for line in stage.generate.lines():
+        found.update(line.encode())
+    return found.hexdigest()
 
 
 def token_cache(settings: Run) -> str:
@@ -261,7 +290,12 @@ def check_context(settings: Run) -> None:
     model = settings.model
     if model.context is None:
         return
-    for stage in settings.stages:
+    for index, stage in enumerate(settings.stages):
+        if stage.generate and (length := answer_length(settings, index)) >= model.context:
+            raise UserError(
+                f"stage {stage.name!r}: Generate.length = {length} has no room in the model's"
+                f" context of {model.context}: set less"
+            )
         for data in (stage.data, *(term.data for term in stage.terms)):
             if data is not None and data.input_length + data.target_length > model.context:
                 raise UserError(
@@ -313,6 +347,8 @@ def data_digests(stages: Sequence[Prepared]) -> dict[str, str]:
     """What rows -> their digest, of all that is trained and scored on."""
     found = {}
     for each in stages:
+        if each.inputs is not None:
+            found[f"inputs of {each.stage.generate.name} ({each.directory})"] = each.inputs
         for name, batches in each.data.items():
             where = f"{each.directory}, {name}" if name else each.directory
             for task, value in batches.digests.items():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from promot_jax.paths import as_path
 from promot_jax.run.beginning import beginning, check_base
+from promot_jax.run.generating_stage import GeneratingStage
 from promot_jax.run.prepare import Context, data_digests, prepare
 from promot_jax.run.stage import Run
 from promot_jax.run.stage_run import StageRun
@@ -54,4 +55,6 @@ def _stage_run(context: Context, index: int, *about) -> StageRun:
     stage = context.stages[index].stage
     if stage.transform is not None:
         return TransformStage(context, index, *about)
+    if stage.generate is not None:
+        return GeneratingStage(context, index, *about)
     return (TrainingStage if stage.steps else StageRun)(context, index, *about)

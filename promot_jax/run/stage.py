@@ -16,6 +16,7 @@ from promot_jax.evaluation import Evaluation
 from promot_jax.models import Config, Lora, Model, Prompt, TokenWeight, loss
 from promot_jax.models.token_weights import OF_REFERENCE
 from promot_jax.paths import absolute, expand, is_name, is_url
+from promot_jax.run.generate import Generate
 from promot_jax.run.terms import Distance, Divergence, Term, in_force
 from promot_jax.run.transform import Transform
 from promot_jax.training import Part, Penalty
@@ -56,6 +57,7 @@ class Stage:
       log_every: updates between lines of metrics.jsonl.
       transform: what is made, without training, of weights that were trained before; its
         coefficients are all evaluated.
+      generate: what the model writes, as it is when the stage begins, for a later stage.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Stage:
     select: str | Sequence[str] | None = None
     log_every: int = 10
     transform: Transform | None = None
+    generate: Generate | None = None
 
     def __post_init__(self):
         check_types(self)
@@ -134,13 +137,16 @@ class Stage:
 
     def _check_kind(self, here: str) -> None:
         """Raises UserError where a stage is two things, or could not choose."""
+        for name in ("transform", "generate"):
+            if getattr(self, name) is not None and (self.steps or self.train):
+                raise UserError(
+                    f"{here}: it has {name}, and steps = {self.steps} and train: set no steps and"
+                    " no parts, and train in another stage"
+                )
         if self.transform is None:
             return
-        if self.steps or self.train:
-            raise UserError(
-                f"{here}: it has a transform, and steps = {self.steps} and train: set no steps and"
-                " no parts, and train in another stage"
-            )
+        if self.generate is not None:
+            raise UserError(f"{here}: it has transform and generate: take a stage for each")
         several = len(self.transform.first) > 1 and self.transform.keep is None
         if several and not self.evaluates(0):
             raise UserError(
@@ -232,7 +238,8 @@ class Run:
       model: architecture.
       vocabulary: the model's.
       stages: what happens.
-      after: stages behind them, `stages` in the end: a way to add some to any recipe's.
+      before: stages in front of them, and
+      after: behind them, all in `stages` in the end: a way to add some to any recipe's.
       target: the task, mixture or tasks tuned on; their answer format is what format shares count.
       base: work directory (or stage directory in one) whose best checkpoint the run starts from;
         None: random weights.
@@ -263,6 +270,7 @@ class Run:
     base_checkpoint: str | None = None
     base_places: Sequence[str] = ()
     data_cache: str | None = None
+    before: Sequence[Stage] = ()
     after: Sequence[Stage] = ()
     compiler_options: Options = dataclasses.field(default_factory=dict)
 
@@ -278,7 +286,8 @@ class Run:
             raise UserError(f"Run.method = {self.method!r}: set a short name without slashes")
         if not self.stages:
             raise UserError("Run.stages is empty: give at least one Stage")
-        object.__setattr__(self, "stages", (*self.stages, *self.after))
+        object.__setattr__(self, "stages", (*self.before, *self.stages, *self.after))
+        object.__setattr__(self, "before", ())
         object.__setattr__(self, "after", ())
         if self.model.lora is None:
             for asked in (each for stage in self.stages for each in stage.evaluations):

@@ -1,5 +1,6 @@
 """A stage that trains: begun or resumed, evaluated and saved when due, and its best checkpoint."""
 
+import functools
 import time
 
 import jax
@@ -10,6 +11,7 @@ from promot_jax.hosts import of_first
 from promot_jax.models import Variables
 from promot_jax.run.agreement import counted
 from promot_jax.run.beginning import beginning
+from promot_jax.run.prepare import Prepared
 from promot_jax.run.reference import reference_of
 from promot_jax.run.stage import selecting_score
 from promot_jax.run.stage_run import StageRun
@@ -33,6 +35,11 @@ class TrainingStage(StageRun):
         super().__init__(*about, **more)
         self.begun, self.saved, self.saving = time.time_ns(), time.monotonic(), 0.0
         self.anchor: Reference | None = None
+
+    @functools.cached_property
+    def complete(self) -> Prepared:
+        """With all that it trains on."""
+        return self.prepared.complete()
 
     def run(self, before: Variables | None) -> Variables:
         """Trains to the end."""
@@ -114,7 +121,7 @@ class TrainingStage(StageRun):
             loss=stage.loss(self.context.layout.model),
             parts=stage.train,
             owner=self.prepared.owner,
-            batches=lambda step: self.prepared.batch(mesh, step),
+            batches=lambda step: self.complete.batch(mesh, step),
             batch_size=stage.data.batch_size,
             accumulate=stage.accumulate,
             log_every=stage.log_every,
@@ -182,7 +189,7 @@ class TrainingStage(StageRun):
     def begin_logs(self, step: int) -> None:
         """Also says what it trains on."""
         super().begin_logs(step)
-        for name, batches in self.prepared.data.items():
+        for name, batches in self.complete.data.items():
             _say_rows(f"{self.name}: {name}" if name else self.name, batches)
 
 

@@ -4,7 +4,7 @@ WORKDIR/config.gin              the settings that it was begun with
 WORKDIR/run.json                model, vocabulary, prompts, stages: enough to load it without gin
 WORKDIR/data.json               digests of all rows that it trains and is scored on
 WORKDIR/sentencepiece.model     the vocabulary; or tokenizer.json, chat_template.jinja; or none
-WORKDIR/<k>-<stage>/            checkpoints/ metrics.jsonl tensorboard/ samples/
+WORKDIR/<k>-<stage>/            checkpoints/ metrics.jsonl tensorboard/ samples/; generated.jsonl
 WORKDIR/results.json            one row a score
 WORKDIR/claim.json              in a bucket: who runs in it (`promot_jax.lease`)
 """
@@ -31,6 +31,7 @@ from promot_jax.training.description import CLAIM, CONFIG, RESTORE, RUN, Descrip
 from promot_jax.vocabularies import FILES
 
 RESULTS, DATA = "results.json", "data.json"
+ANSWERS = "answers.jsonl"  # of a stage that generates
 PROBE = ".writable"  # is written to a bucket, and removed
 KINDS = {  # field of a row of results.json -> types it may have
     "stage": (str,),
@@ -83,7 +84,7 @@ def continued(run: Run) -> Run:
 def check(run: Run, config: str | None, data: Mapping[str, str]) -> bool:
     """Whether the work directory has this run's work already; touches nothing of it.
 
-    A run that left neither scores nor a checkpoint may be replaced by another.
+    A run that left neither scores nor a checkpoint nor answers may be replaced by another.
 
     Args:
       run: the settings.
@@ -135,7 +136,8 @@ def _check_writable(run: Run, root: Path) -> None:
 
 def _begun(root: Path) -> bool:
     """Whether there is anything to lose."""
-    return (root / RESULTS).exists() or any(root.glob("*/checkpoints/[0-9]*"))
+    work = ("*/checkpoints/[0-9]*", f"*/{ANSWERS}")
+    return (root / RESULTS).exists() or any(any(root.glob(each)) for each in work)
 
 
 def _check_free(root: Path) -> None:

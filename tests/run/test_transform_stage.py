@@ -221,7 +221,7 @@ def test_settings_that_cannot_be(how, says):
 
 def test_stages_that_cannot_be(task, tmp_path):
     stage, trained = back("back", task), tiny_run.stage("model", "params", 1, task)
-    with pytest.raises(UserError, match="has a transform, and steps = 1"):
+    with pytest.raises(UserError, match="has transform, and steps = 1"):
         dataclasses.replace(trained, transform=Transform())
     with pytest.raises(UserError, match="no evaluations to choose by"):
         several = Transform(coefficients=(0, 1))

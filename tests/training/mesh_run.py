@@ -9,10 +9,12 @@ import functools
 import importlib
 import io
 import json
+import math
 import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from tiny_training import (
     DECODER,
     T5,
@@ -160,12 +162,40 @@ def elastic(directory: Path) -> dict:
     return out
 
 
+def without_training(directory: Path) -> dict:
+    """What stages leave that generate and that transform, on one device and on a mesh of 8: the
+    rows, and the root mean square of each array."""
+    import tiny_run
+
+    from promot_jax.run import Generate, Stage, Transform, run
+
+    preparing = importlib.import_module("promot_jax.run.prepare")
+    task, found = tiny_run.write_task(directory / "rows"), {}
+    made = Stage("made", generate=Generate("made_rows", rows=16, batch_size=8))
+    how = {"optimizer": adamw, "evaluations": [], "select": None}
+    model = tiny_run.stage("model", "params", 1, task, **how)
+    back = Stage("back", transform=Transform(coefficients=0.25))
+    for name, mesh in {"one": {"data": 1}, "fsdp_tensor": MESHES["fsdp_tensor"]}.items():
+        devices = jax.devices()[: math.prod(mesh.values())]
+        preparing.make_mesh = functools.partial(make_mesh, devices=devices)
+        stages = {"stages": [made, model, back], "mesh": mesh}
+        work = run(tiny_run.settings(str(directory / f"stages-{name}"), task, **stages))
+        with contextlib.closing(Checkpoints(work / "3-back/checkpoints")) as checkpoints:
+            arrays = checkpoints.variables(1, checkpoints.shapes(1))
+        found[name] = {
+            "rows": (work / "1-made/generated.jsonl").read_text(encoding="utf-8"),
+            "weights": {p: float(jnp.sqrt(jnp.mean(x**2))) for p, x in sorted(arrays.items())},
+        }
+    return found
+
+
 def main(directory: Path) -> None:
     assert jax.device_count() == 8
     directory.mkdir(exist_ok=True)
     task = write_tsv(directory)
     found = {kind: measure(kind, task, directory) for kind in ASKED}
-    print(json.dumps(found | {"lora": of_lora(task), "run": elastic(directory)}))
+    found |= {"lora": of_lora(task), "run": elastic(directory)}
+    print(json.dumps(found | {"stages": without_training(directory)}))
 
 
 if __name__ == "__main__":

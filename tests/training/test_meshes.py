@@ -54,6 +54,12 @@ def test_a_run_goes_on_on_other_devices(trained):
         assert [line.partition(" on a mesh of ")[2] for line in lines] == ([mesh] if mesh else [])
 
 
+def test_stages_that_do_not_train_do_as_on_one_device(trained):
+    one, mesh = (trained["stages"][name] for name in ("one", "fsdp_tensor"))
+    assert len(one["rows"].splitlines()) > 10 and mesh["rows"] == one["rows"]
+    assert mesh["weights"] == pytest.approx(one["weights"], rel=1e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_digests_are_those_of_one_device(trained, kind):
     assert len(set(trained[kind]["digests"])) == 1
