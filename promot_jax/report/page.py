@@ -153,6 +153,8 @@ def _caption(results: Results, remarks: Sequence[str]) -> str:
     if results.groups:
         held = [r for line in results.lines for c in line.finals for r in c.held_rows()]
         how = "with prompt if only scored so" if any(r.prompt for r in held) else "no prompt"
+        without = sorted({r.method for r in held if r.lora == 0} - {BASE})
+        how += f" ({', '.join(without)}: and no LoRA)" if without else ""
         parts.append(
             f"Held-out mean: plain mean over tasks and shots, {how}. Format share: share of"
             " held-out outputs that lie in the target task's answer format."

@@ -28,7 +28,8 @@ class Row:
 
     `too_long` rows were shortened, which left all rows with `mean_shots` shots on average. The
     targets of `unwritable` rows are nothing that the vocabulary can write: with all others right
-    the score is `ceiling`. A `coefficient` is that of a stage that transforms weights.
+    the score is `ceiling`. A `coefficient` is that of a stage that transforms weights. `lora` is
+    what a model's LoRA was multiplied by, None of a model that has none.
     """
 
     method: str
@@ -50,6 +51,7 @@ class Row:
     unwritable: int
     ceiling: float | None
     coefficient: float | None = None
+    lora: float | None = None
 
     @property
     def key(self) -> Key:
@@ -132,6 +134,7 @@ def _row(raw: Mapping[str, Any], top: float) -> Row:
         unwritable=_whole(raw, "unwritable"),
         ceiling=None if math.isnan(ceiling) else ceiling,
         coefficient=_number(raw, "coefficient", 0, 1),
+        lora=_number(raw, "lora", -10, 10),
     )
 
 

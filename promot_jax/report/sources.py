@@ -157,7 +157,7 @@ def _add_evaluation(source: Source, root: Path, folder: Path, about: Mapping[str
     if other:
         source.notes.append(
             f"{other} of {len(rows)} scores of {name} are not here: the same tasks with as many"
-            f" shots have other scores already; see {name}/report.html."
+            f" shots have other scores already, or LoRA another scale; see {name}/report.html."
         )
 
 
@@ -165,13 +165,18 @@ def _new(
     known: Sequence[Raw], rows: Sequence[Raw], stage: str, step: int,
     goals: Sequence[str], asked: Sequence[str],
 ) -> tuple[list[Raw], int]:  # fmt: skip
-    """The rows of an evaluation that are not known, as the run's own; how many are known otherwise.
+    """The rows of an evaluation that are not known, as the run's own; how many are known otherwise,
+    or were asked with another scale of LoRA than the run's of their kind.
 
     `goals` and `asked`: the targets of the run and of the evaluation.
     """
     key = operator.itemgetter("task", "shots", "prompt", "metric")
     rows, known = ([_filled(row) for row in each] for each in (rows, known))
     ours = [row for row in known if row["stage"] == stage]
+    scales = {row["group"] == TARGET: row["lora"] for row in ours}
+    alike = lambda row: scales.get(row["task"] in (goals or asked), row["lora"]) == row["lora"]  # noqa: E731
+    odd = sum(not alike(row) for row in rows)
+    rows = [row for row in rows if alike(row)]
     same = [row for row in ours if row["step"] == step]
     have = {key(row): row["value"] for row in same}
     who = {name: ours[0][name] for name in ("method", "seed", "learning_rate")} if ours else {}
@@ -181,12 +186,12 @@ def _new(
     added = [
         row | {"group": _group(row, goals or asked)} | who for row in rows if key(row) not in have
     ]
-    return added, sum(have.get(key(row), row["value"]) != row["value"] for row in rows)
+    return added, odd + sum(have.get(key(row), row["value"]) != row["value"] for row in rows)
 
 
 def _filled(row: Raw) -> dict[str, Any]:
     """A row that is about to be changed, checked before, with all that may be absent."""
-    absent = dict.fromkeys(("seed", "learning_rate", "metric"))
+    absent = dict.fromkeys(("seed", "learning_rate", "metric", "lora"))
     absent |= {"stage": "", "step": 0, "shots": 0, "prompt": False, "selected": False}
     return absent | {name: value for name, value in row.items() if name != "check"}
 

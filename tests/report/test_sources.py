@@ -135,6 +135,19 @@ def test_evaluations_add_other_tasks_and_shots_of_the_same_checkpoint(tmp_path):
     assert summary(str(run))[1][-1] == source.notes[0]
 
 
+def test_scores_with_another_scale_of_lora_are_not_mixed_in(tmp_path):
+    """The page says where held-out tasks were answered without it."""
+    scale = lambda r: float(r["group"] == "target")  # noqa: E731
+    run = workdir(tmp_path, [seal(r | {"lora": scale(r)}) for r in RUN])
+    checkpoint(run)
+    more = [held(shots=4, lora=0.0), held(shots=1, lora=1.0), row(task="nli", shots=1, lora=0.0)]
+    evaluation(run, more)
+    source = gather(run)
+    assert {(r["task"], r["shots"]) for r in source.rows} == {("nli", 0), ("qa", 0), ("qa", 4)}
+    assert "2 of 3 scores of evaluation are not here" in source.notes[0]
+    assert "no prompt (promot: and no LoRA)" in report(str(run)).read_text(encoding="utf-8")
+
+
 def test_an_evaluation_of_an_earlier_step_is_not_in_the_table(tmp_path):
     run = workdir(tmp_path)
     evaluation(run, [held(shots=4, value=0.6)], of=f"2-model/0 of {WRITTEN}")
