@@ -55,7 +55,7 @@ class Run(NamedTuple):
 
 
 def everything(quick: bool = False, only: str | None = None) -> list[Run]:
-    """All runs in the order in which they are best done: for every pair all methods of tier 1.
+    """All runs in the order in which they are best done: for each pair all methods.
 
     Args:
       quick: those of one pair and target that are quick.
@@ -64,11 +64,11 @@ def everything(quick: bool = False, only: str | None = None) -> list[Run]:
     pairs, targets = (PAIRS[:1], TARGETS[:1]) if quick else (PAIRS, TARGETS)
     found = [
         run
-        for tier in (1, 2)
-        for pair in (pairs if tier == 1 else [p for p in SOME_PAIRS if p in pairs])
-        for target in (targets if tier == 1 else TARGETS[:1])
+        for pair in pairs
+        for target in targets
         for method in METHODS
-        if method.tier == tier and (method.quick or not quick)
+        if method.quick or not quick
+        if method.tier == 1 or (target == TARGETS[0] and pair in SOME_PAIRS)
         for run in runs_of(method, target, *pair)
     ]
     unique = {run.name: run for run in found}  # the base is the same for all seeds
