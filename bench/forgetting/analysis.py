@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from bench.forgetting import rows as kept_rows
-from bench.forgetting.plan import NAMED
+from bench.forgetting.plan import BASE, NAMED
 from bench.forgetting.statistics import Difference, at_level, compare, holm, level
 from tasks.lab_more import RELATED as RELATED_SKILLS
 from tasks.lab_world import PRETRAINING
@@ -60,7 +60,7 @@ def points(rows: Iterable[Mapping[str, Any]]) -> Points:
     found: Points = defaultdict(lambda: defaultdict(list))
     for row in rows:
         method = NAMED.get(row["method"])
-        if method is None or method.recipe == "evaluate":
+        if method is None or method.name == BASE:
             continue
         for point in row["points"]:
             if point["step"] == 0 and method.after is None:
@@ -76,7 +76,7 @@ def bases(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], Point]:
     return {
         (row["target"], row["base"]): _point(row, row["points"][0], "")
         for row in rows
-        if row["method"] == "base"
+        if row["method"] == BASE
     }
 
 

@@ -33,6 +33,7 @@ from promot_jax.run import LanguageModel
 
 ROWS = 60  # of each task
 MOST = 512  # tokens
+FEW = 10  # updates
 Pairs = tuple[Sequence[np.ndarray], Sequence[np.ndarray]]
 
 
@@ -138,12 +139,13 @@ def of_log(stage: Path) -> dict[str, float]:
     """From metrics.jsonl, which has a line for each of so many updates and goes on with a run."""
     lines = (stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     logged = [json.loads(line) for line in lines]
-    steps = [0, *(line["step"] for line in logged)]
-    each = zip(np.diff(steps), logged, strict=True)
+    steps = np.diff([0, *(line["step"] for line in logged)])
+    rates = [line["learning_rate"] for line in logged]
+    losses = [max(line["loss"], 0.0) for line in logged]
     return {
-        "rate_sqrt_loss": float(
-            sum(n * line["learning_rate"] * max(line["loss"], 0) ** 0.5 for n, line in each)
-        ),
+        "rate_sqrt_loss": float(np.sum(steps * rates * np.sqrt(losses))),
+        "first_loss": float(np.mean(losses[:FEW])),
+        "last_loss": float(np.mean(losses[-FEW:])),
         "updates": logged[-1]["step"],
         "seconds": logged[-1]["seconds"],
     }

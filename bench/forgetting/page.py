@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.forgetting import analysis, front, rows
+from bench.forgetting import analysis, explain, front, rows
 from bench.forgetting.analysis import RELATED
 from bench.forgetting.plan import NAMED, TARGETS
 from bench.forgetting.statistics import SHARES, Difference
@@ -194,6 +194,22 @@ def _settings(about: Mapping[str, Any]) -> str:
     return ", ".join(said) or NONE
 
 
+def ladder(results: Results) -> Iterator[str]:
+    """What explains ProMoT, on the first target, of whose ladder there are runs."""
+    for target in results.targets[:1]:
+        readings = {share: results.read[target, share] for share in SHARES}
+        yield from explain.ladder(readings, [r for r in results.rows if r["target"] == target])
+
+
+def predictors(results: Results) -> Iterator[str]:
+    """What predicts what is kept."""
+    for target in results.targets:
+        yield f"**{IN_WORDS[target]}**"
+        yield ""
+        yield from explain.predictors([r for r in results.rows if r["target"] == target])
+        yield ""
+
+
 def costs(results: Results) -> Iterator[str]:
     """Processor time of each method's runs, in units of plain fine-tuning's."""
     seconds: dict[str, list[float]] = {}
@@ -211,6 +227,8 @@ SECTIONS: Mapping[str, Callable[[Results], Iterator[str]]] = {
     "runs": runs,
     "bases": bases,
     "matched": matched,
+    "ladder": ladder,
+    "predictors": predictors,
     "ends": ends,
     "costs": costs,
 }

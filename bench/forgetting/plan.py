@@ -12,7 +12,7 @@ SHIPPED = {0: "promot_jax/assets/lab/base"}  # seed of pre-training -> its base
 SECOND_STAGE = "run.Run.stages = [@model/run.Stage()]"
 WITHOUT_PROMPT = "INPUT_LENGTH = 32"  # there is no prompt that the rows need room for
 NAMED = {method.name: method for method in METHODS}
-PRETRAINING = "pretraining"
+BASE, PRETRAINING = "base", "pretraining"
 STARTED_FROM = {PRETRAINING, *(method.after for method in METHODS)}
 
 
@@ -55,7 +55,7 @@ class Run(NamedTuple):
 
 
 def everything(quick: bool = False, only: str | None = None) -> list[Run]:
-    """All runs in the order in which they are best done: for every pair all methods of tier 1.
+    """All runs in the order in which they are best done: for each pair all methods.
 
     Args:
       quick: those of one pair and target that are quick.
@@ -64,11 +64,11 @@ def everything(quick: bool = False, only: str | None = None) -> list[Run]:
     pairs, targets = (PAIRS[:1], TARGETS[:1]) if quick else (PAIRS, TARGETS)
     found = [
         run
-        for tier in (1, 2)
-        for pair in (pairs if tier == 1 else [p for p in SOME_PAIRS if p in pairs])
-        for target in (targets if tier == 1 else TARGETS[:1])
+        for pair in pairs
+        for target in targets
         for method in METHODS
-        if method.tier == tier and (method.quick or not quick)
+        if method.quick or not quick
+        if method.tier == 1 or (target == TARGETS[0] and pair in SOME_PAIRS)
         for run in runs_of(method, target, *pair)
     ]
     unique = {run.name: run for run in found}  # the base is the same for all seeds
@@ -80,9 +80,10 @@ def runs_of(method: Method, target: str, base: int, seed: int) -> Iterator[Run]:
     before = (*_bases(base), *_stage_one(method, target, base, seed))
     for knobs in method.choices():
         slug = "-".join([_slug(method.name), *(f"{_short(k)}{v}" for k, v in knobs.items())])
-        pair = f"base{base}" if method.recipe == "evaluate" else f"base{base}-seed{seed}"
+        of_base = method.name == BASE  # which has no seed of its own
+        pair = f"base{base}" if of_base else f"base{base}-seed{seed}"
         about = {"method": method.name, "target": target, "base": base}
-        about["seed"] = None if method.recipe == "evaluate" else seed
+        about["seed"] = None if of_base else seed
         yield Run(
             f"{target}/{pair}/{slug}",
             about | {"knobs": dict(knobs)},
@@ -106,7 +107,7 @@ def _bindings(method: Method, target: str, base: int | None, seed: int, knobs) -
         yield f"BASE = {SHIPPED[base]!r}"
     if method.recipe.startswith("promot"):
         yield SECOND_STAGE
-    elif method.recipe != "prompt_tuning":
+    elif method.recipe == "finetune":
         yield WITHOUT_PROMPT
     yield from method.settings
     yield from (f"{name} = {value!r}" for name, value in knobs.items())
@@ -120,9 +121,13 @@ def _bases(base: int) -> Iterator[Run]:
 
 
 def _stage_one(method: Method, target: str, base: int, seed: int) -> Iterator[Run]:
-    """The run whose prompt, or weights, a method starts from."""
-    if method.after is not None:
-        yield from runs_of(NAMED[method.after], target, base, seed)
+    """The run that a method starts from."""
+    if method.after is None:
+        return
+    if method.other:
+        target = next(each for each in TARGETS if each != target)
+    runs = list(runs_of(NAMED[method.after], target, base, seed))
+    yield next(run for run in runs if method.of.items() <= run.about["knobs"].items())
 
 
 def with_those_before(runs: Iterable[Run]) -> dict[str, Run]:

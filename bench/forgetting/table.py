@@ -19,7 +19,7 @@ TARGETS = ("lab_nli", "lab_translate_quellan")
 BASES = (0, 1, 2)  # seeds of pre-training; 0 is the base that promot_jax ships
 SEEDS = (0, 1, 2, 3, 4)
 PAIRS = tuple((base, seed) for seed in SEEDS for base in BASES)  # the order in which they are run
-SOME_PAIRS = ((0, 0), (1, 1), (2, 2), (0, 3), (1, 4))
+SOME_PAIRS = PAIRS[:5]
 RATES = (1e-4, 3e-4, 1e-3)
 
 
@@ -32,7 +32,10 @@ class Method(NamedTuple):
       remedies: of gin/remedies, behind it.
       grid: setting -> the values that are tried; all combinations.
       settings: further bindings.
-      after: the method whose prompt it starts from, `recipe` having a second stage then.
+      after: the method whose work directory it starts from: prompt tuning, of which `recipe` is
+        the second stage then, or one that is asked in another way.
+      of: which of that method's runs, where its grid has several.
+      other: that run is the other target's.
       variant: of the target that it is tuned on and scored on, as "_tagged".
       sweeps: stage behind the last training -> the method that its points count for.
       needs: what a user must have: old data, text, a switch at inference.
@@ -46,6 +49,8 @@ class Method(NamedTuple):
     grid: Mapping[str, Sequence] = {}
     settings: tuple[str, ...] = ()
     after: str | None = None
+    of: Mapping[str, object] = {}
+    other: bool = False
     variant: str = ""
     sweeps: Mapping[str, str] = {}
     needs: str = "nothing"
@@ -61,7 +66,9 @@ class Method(NamedTuple):
 SWITCH = "a switch at inference"
 OLD = "old data"
 TEXT = "unlabelled text"
-AT = {"LEARNING_RATE": (3e-4,)}
+AT, HIGH = {"LEARNING_RATE": (3e-4,)}, {"LEARNING_RATE": (3e-4, 1e-3)}
+REPLAY = ("REPLAY_TASK = 'lab_pretrain'",)
+LEFT_ON = ("PROMPT = 'target'", "held_out/evaluation.Evaluation.prompt = 'target'")
 # Ways back to the base, behind one training: each but the last leaves the tuned weights.
 BACK = {
     "wise_ft": "fine-tuning + WiSE-FT",
@@ -84,63 +91,56 @@ def promot(name: str, remedies: tuple[str, ...] = (), **more) -> Method:
     return Method(name, remedies=remedies, **given)
 
 
+def prompt_and_promot(name: str, settings: tuple[str, ...]) -> tuple[Method, Method]:
+    """A stage one of other settings, and ProMoT behind it."""
+    prompt, tuned = f"prompt tuning, {name}", f"ProMoT, {name}"
+    lengths = tuple(each for each in settings if "LENGTH" in each)
+    return (
+        Method(prompt, "prompt_tuning", settings=settings, needs=SWITCH, tier=2),
+        promot(tuned, settings=lengths, after=prompt, grid=AT, tier=2),
+    )
+
+
+# fmt: off
 METHODS = [
     Method("base", "evaluate", quick=True),
     Method("prompt tuning", "prompt_tuning", needs=SWITCH, quick=True),
-    Method(
-        "fine-tuning",
-        remedies=tuple(BACK),
-        grid={"LEARNING_RATE": RATES},
-        settings=GO_BACK,
-        sweeps=BACK,
-        quick=True,
-    ),
-    promot(
-        "ProMoT",
-        ("wise_ft",),
-        grid={"LEARNING_RATE": RATES},
-        settings=GO_BACK[:2],
-        sweeps={"wise_ft": "ProMoT + WiSE-FT"},
-        quick=True,
-    ),
-    promot("ProMoT, joint", recipe="promot_joint", grid={"LEARNING_RATE": (3e-4, 1e-3)}),
-    Method("text tag", variant="_tagged", grid={"LEARNING_RATE": (3e-4, 1e-3)}, needs=SWITCH),
-    Method(
-        "LoRA",
-        remedies=("lora",),
-        grid={"LORA_RANK": (4, 16, 64), "LORA_LEARNING_RATE": (1e-3, 3e-3)},
-    ),
-    promot(
-        "ProMoT + LoRA",
-        ("lora",),
-        grid={"LORA_RANK": (16,), "LORA_LEARNING_RATE": (1e-3, 3e-3)},
-    ),
-    Method(
-        "replay",
-        remedies=("replay",),
-        settings=("REPLAY_TASK = 'lab_pretrain'",),
-        grid=AT | {"REPLAY_RATE": (0.01, 0.05, 0.2)},
-        needs=OLD,
-    ),
-    Method(
-        "replay of text",
-        remedies=("replay",),
-        settings=("REPLAY_TASK = 'lab_repeat'",),
-        grid=AT | {"REPLAY_RATE": (0.05, 0.2)},
-        needs=TEXT,
-    ),
-    promot(
-        "ProMoT + replay",
-        ("replay",),
-        settings=("REPLAY_TASK = 'lab_pretrain'",),
-        grid={"LEARNING_RATE": (3e-4, 1e-3), "REPLAY_RATE": (0.01,)},
-        needs=f"{OLD}, {SWITCH}",
-    ),
-    # What explains ProMoT: prompts that know less.
-    Method("prompt, shuffled labels", "prompt_tuning", variant="_shuffled", tier=2),
-    Method("prompt, swapped labels", "prompt_tuning", variant="_swapped", tier=2),
+    Method("fine-tuning", remedies=tuple(BACK), grid={"LEARNING_RATE": RATES}, settings=GO_BACK,
+           sweeps=BACK, quick=True),
+    promot("ProMoT", ("wise_ft",), grid={"LEARNING_RATE": RATES}, settings=GO_BACK[:2],
+           sweeps={"wise_ft": "ProMoT + WiSE-FT"}, quick=True),
+    promot("ProMoT, joint", recipe="promot_joint", grid=HIGH),
+    Method("text tag", variant="_tagged", grid=HIGH, needs=SWITCH),
+    Method("LoRA", remedies=("lora",),
+           grid={"LORA_RANK": (4, 16, 64), "LORA_LEARNING_RATE": (1e-3, 3e-3)}),
+    promot("ProMoT + LoRA", ("lora",),
+           grid={"LORA_RANK": (16,), "LORA_LEARNING_RATE": (1e-3, 3e-3)}),
+    Method("replay", remedies=("replay",), settings=REPLAY,
+           grid=AT | {"REPLAY_RATE": (0.01, 0.05, 0.2)}, needs=OLD),
+    Method("replay of text", remedies=("replay",), settings=("REPLAY_TASK = 'lab_repeat'",),
+           grid=AT | {"REPLAY_RATE": (0.05, 0.2)}, needs=TEXT),
+    promot("ProMoT + replay", ("replay",), settings=REPLAY,
+           grid=HIGH | {"REPLAY_RATE": (0.01,)}, needs=f"{OLD}, {SWITCH}"),
+
+    # What explains ProMoT: prompts that know less, or other things.
     promot("ProMoT, random prompt", after=None, grid=AT, tier=2),
     Method("words of each row's own", variant="_marked", grid=AT, needs=SWITCH, tier=2),
-    promot("ProMoT, shuffled labels", after="prompt, shuffled labels", grid=AT, tier=2),
-    promot("ProMoT, swapped labels", after="prompt, swapped labels", grid=AT, tier=2),
+    promot("ProMoT, the other target's prompt", other=True, grid=AT, tier=2),
+    Method("prompt tuning, shuffled labels", "prompt_tuning", variant="_shuffled", tier=2),
+    promot("ProMoT, shuffled labels", after="prompt tuning, shuffled labels", grid=AT, tier=2),
+    Method("prompt tuning, swapped labels", "prompt_tuning", variant="_swapped", tier=2),
+    promot("ProMoT, swapped labels", after="prompt tuning, swapped labels", grid=AT, tier=2),
+    *prompt_and_promot("1 vector", ("PROMPT_LENGTH = 1",)),
+    *prompt_and_promot("5 vectors", ("PROMPT_LENGTH = 5",)),
+    *prompt_and_promot("100 vectors", (
+        "PROMPT_LENGTH = 100", "INPUT_LENGTH = 128", "EVAL_INPUT_LENGTH = 128")),
+    *prompt_and_promot("50 steps", ("PROMPT_STEPS = 50", "PROMPT_EVALUATE_EVERY = 50")),
+    *prompt_and_promot("200 steps", ("PROMPT_STEPS = 200", "PROMPT_EVALUATE_EVERY = 200")),
+    *prompt_and_promot("500 steps", ("PROMPT_STEPS = 500", "PROMPT_EVALUATE_EVERY = 500")),
+    # As many updates as both of ProMoT's stages.
+    Method("fine-tuning, 2100 steps", grid={"LEARNING_RATE": (3e-5, 1e-4)},
+           settings=("STEPS = 2100", "EVALUATE_EVERY = 525"), tier=2),
+    Method("ProMoT, prompt left on", "evaluate", after="ProMoT", of={"LEARNING_RATE": 3e-4},
+           settings=LEFT_ON, tier=2),
 ]
+# fmt: on

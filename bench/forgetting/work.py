@@ -59,7 +59,7 @@ def work(
       files, bindings: its settings.
       workdir: its WORKDIR.
       core: the processor that it has.
-      drift_from: base, target and scored task of `drift.measure`; None: nothing is measured.
+      drift_from: base, target and scored task of `drift.measure`; None: it makes a base.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
@@ -84,7 +84,9 @@ def work(
         print(error)
         sys.exit(os.EX_TEMPFAIL)
     measured = {"cpu_seconds": time.process_time() - begun}
-    if drift_from is not None and (stage := drift.last_training(path)) is not None:
+    stage = drift.last_training(path)
+    if drift_from is not None and stage is not None:
         measured |= drift.measure(stage, *drift_from)
-    found = {"points": rows.points(path), "measured": measured}
+    points = rows.points(path) if drift_from is not None else []
+    found = {"points": points, "measured": measured}
     (path / ROW).write_text(json.dumps(found), encoding="utf-8")

@@ -30,7 +30,7 @@ def row(method, points, base=0, seed=0, **knobs):
             "knobs": knobs, "points": points}  # fmt: skip
 
 
-FT = [point(0.5, 0.9), point(0.8, 0.6), point(1.0, 0.2)]
+FT = [point(0.5, 0.9, step=3), point(0.8, 0.6, step=6), point(1.0, 0.2)]
 
 
 def test_a_level_follows_the_best_rate_of_a_base():

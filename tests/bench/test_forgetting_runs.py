@@ -50,6 +50,14 @@ def test_second_stages_share_one_prompt_of_their_own_pair(everything):
     ]
 
 
+def test_a_run_may_start_from_the_other_targets_or_one_of_several(everything):
+    first = f"{NLI}/base0-seed0"
+    other = everything[f"{first}/promot_the_other_target_s_prompt-lr0.0003"]
+    assert other.before[-1].name == f"{QUELLAN}/base0-seed0/prompt_tuning"
+    left_on = everything[f"{first}/promot_prompt_left_on"]
+    assert left_on.before[-1].name == f"{first}/promot-lr0.0003"
+
+
 def test_quick_is_one_pair_and_target():
     quick = plan.everything(quick=True)
     assert {(run.about["target"], run.about["base"]) for run in quick} == {(NLI, 0)}
@@ -127,7 +135,7 @@ class Processes:
 def schedule(tmp_path, monkeypatch):
     """Carries out the runs of one pair, with stand-ins for processes; returns what was begun."""
     monkeypatch.setattr(scheduler, "context", lambda root: Processes)
-    wanted = plan.everything(only=f"{NLI}/base0-seed0/(fine|prompt_t|promot-)")
+    wanted = plan.everything(only=f"{NLI}/base0-seed0/(fine_tuning-lr|prompt_tuning$|promot-)")
 
     def carry_out(broken=(), **limits):
         Processes.begun, Processes.broken = [], set(broken)
@@ -143,8 +151,8 @@ def test_what_is_missing_is_done_once(schedule, tmp_path):
     assert len(begun) == len(set(begun)) == 7
     assert set(made.rows) == set(rows.read(tmp_path / "rows.jsonl.gz"))
     assert schedule()[1] == []
-    kept = sorted(path.name for path in tmp_path.glob("*/*/*") if path.is_dir())
-    assert kept == ["prompt_tuning"]  # others start from it
+    kept = {path.name.partition("-")[0] for path in tmp_path.glob("*/*/*") if path.is_dir()}
+    assert kept == {"prompt_tuning", "promot"}  # others start from them
 
 
 def test_a_run_of_another_command_is_done_again(schedule, tmp_path):

@@ -1,0 +1,112 @@
+"""Sections of the page that explain: the ladder of prompts, and what predicts what is kept."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from bench.forgetting.analysis import HELD_OUT, Reading
+from bench.forgetting.plan import NAMED
+from bench.forgetting.rows import chosen_by, right
+
+# What a run leaves besides its answers -> where it stands among `measured`.
+SCALARS = {
+    "KL on the target, as asked": ("kl", "target"),
+    "KL on the target without prompt": ("kl", "plain"),
+    "KL on held-out rows": ("kl", "held_out"),
+    "distance of the weights": ("distance",),
+    "sum of rate x sqrt(loss)": ("rate_sqrt_loss",),
+    "first loss": ("first_loss",),
+    "share of held-out answers in the target's format": ("format",),
+}
+FEWEST = 5  # runs that a correlation is taken over
+
+
+def is_rung(method: str) -> bool:
+    """Whether a method is one of the ladder: it differs from ProMoT by what it is attached to."""
+    found = NAMED.get(method)
+    return found is not None and not found.remedies and found.recipe in ("finetune", "promot")
+
+
+def ladder(readings: Mapping[float, Mapping[str, Mapping]], rows: list[Mapping]) -> Iterator[str]:
+    """Methods that train alike, by what stands in front of the target's inputs.
+
+    Args:
+      readings: share -> method -> pair -> reading, of one target.
+      rows: of all runs with that target.
+    """
+    shares = sorted(readings)
+    heads = " | ".join(f"kept at {share:.0%}" for share in shares)
+    yield f"| attached in training | first loss | {heads} | target at the end | held out |"
+    yield "|---|---:|" + "---:|" * (len(shares) + 2)
+    names = dict.fromkeys(row["method"] for row in rows)
+    for method in [name for name in names if is_rung(name) or name == "ProMoT"]:
+        at = [row for row in rows if row["method"] == method and _usual(row)]
+        if not at:
+            continue
+        kept = " | ".join(_kept(readings[share].get(method, {})) for share in shares)
+        first = np.mean([row["measured"]["first_loss"] for row in at])
+        target = np.mean([_end(row)[0] for row in at])
+        held = np.mean([_end(row)[1] for row in at])
+        yield f"| {method} | {first:.2f} | {kept} | {target:.3f} | {held:.3f} |"
+
+
+def _usual(row: Mapping[str, Any]) -> bool:
+    return row["knobs"].get("LEARNING_RATE") in (3e-4, None)
+
+
+def _kept(readings: Mapping[Any, Reading | None]) -> str:
+    reached = [each.kept for each in readings.values() if each is not None]
+    if not reached:
+        return "not reached"
+    few = f" ({len(reached)} of {len(readings)})" if len(reached) < len(readings) else ""
+    return f"{np.mean(reached):.3f}{few}"
+
+
+def _end(row: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Target, held-out mean and format share at the end of the training, on test rows."""
+    trained = [point for point in row["points"] if "coefficient" not in point]
+    point = max(trained, key=lambda each: each["step"])
+    scored = row["target"] + NAMED[row["method"]].variant
+    test = ~chosen_by(point["rows"])
+    share = np.mean([point["format"][task] for task in HELD_OUT])
+    target, held = (right(point, tasks)[:, test].mean() for tasks in ([scored], HELD_OUT))
+    return float(target), float(held), float(share)
+
+
+def predictors(rows: list[Mapping]) -> Iterator[str]:
+    """How much of what runs keep each scalar explains, over all runs that trained the model.
+
+    R2 of a straight line in the scalar's logarithm, and of ranks (Spearman's rho, squared).
+    """
+    from scipy import stats
+
+    trained = [row for row in rows if "kl" in row["measured"] and _tunes(row["method"])]
+    if len(trained) < FEWEST:
+        yield f"{len(trained)} runs are too few."
+        return
+    ends = [_end(row) for row in trained]
+    kept = np.array([held for _, held, _ in ends])
+    yield f"| over {len(trained)} runs | R², log | R², ranks |"
+    yield "|---|---:|---:|"
+    for name, path in SCALARS.items():
+        values = np.array(
+            [end[2] if path == ("format",) else _at(row["measured"], path)
+             for row, end in zip(trained, ends, strict=True)]
+        )  # fmt: skip
+        if np.ptp(values) == 0 or np.ptp(kept) == 0:
+            continue
+        logs = np.log(np.maximum(values, 1e-6))
+        line, ranks = stats.pearsonr(logs, kept).statistic, stats.spearmanr(values, kept).statistic
+        yield f"| {name} | {line**2:.2f} | {ranks**2:.2f} |"
+
+
+def _tunes(method: str) -> bool:
+    """Whether it changes the model: a prompt alone keeps everything by construction."""
+    return method in NAMED and NAMED[method].recipe not in ("prompt_tuning", "evaluate")
+
+
+def _at(measured: Mapping[str, Any], path: tuple[str, ...]) -> float:
+    for name in path:
+        measured = measured[name]
+    return float(measured)
