@@ -62,12 +62,7 @@ def export_model(
     config = huggingface.unrolled(description.model)
     kind = huggingface.KINDS[config.kind]
     kind.check_exportable(config, workdir)
-    if dtype not in (None, "float32", "bfloat16"):
-        raise UserError(f"--dtype={dtype}: give float32 or bfloat16 (models overflow float16)")
-    if merge is not None and config.lora is None:
-        raise UserError(f"--merge: {workdir!r} has no LoRA: leave it out")
-    if merge is not None:
-        check_range("--merge", merge, -10, 10)
+    _check(workdir, config, dtype, merge)
     dtype = config.param_dtype if dtype is None else dtype
     vocabulary = description.load_vocabulary(home)
     described = dataclasses.replace(description, model=config)
@@ -81,6 +76,15 @@ def export_model(
         )
         _write_variables(directory, destination, config, variables, dtype, size)
     return Path(expand(destination))
+
+
+def _check(workdir: str, config: Config, dtype: str | None, merge: float | None) -> None:
+    """Raises UserError for options that cannot be."""
+    if dtype not in (None, "float32", "bfloat16"):
+        raise UserError(f"--dtype={dtype}: give float32 or bfloat16 (models overflow float16)")
+    if merge is not None and config.lora is None:
+        raise UserError(f"--merge: {workdir!r} has no LoRA: leave it out")
+    check_range("--merge", 1.0 if merge is None else merge, -10, 10)
 
 
 @contextlib.contextmanager
