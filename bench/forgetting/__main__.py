@@ -7,7 +7,7 @@
     python -m bench.forgetting --only 'lab_nli/base0.*promot'    --list says what there is
     python -m bench.forgetting.page             docs/forgetting.md, of the rows
 
-The runs are those of bench/forgetting/table.py; each leaves a row in rows.jsonl.gz beside it.
+The runs are those of bench/forgetting/table.py; each leaves a row in rows.jsonl.xz beside it.
 """
 
 import argparse

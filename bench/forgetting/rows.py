@@ -13,8 +13,8 @@ look like the target's.
 """
 
 import base64
-import gzip
 import json
+import lzma
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ from jaxtyping import Bool
 from promot_jax.files import read_json
 from tasks.lab_world import TURN
 
-ROWS = Path("bench/forgetting/rows.jsonl.gz")
+ROWS = Path("bench/forgetting/rows.jsonl.xz")
 Row = dict[str, Any]
 
 
@@ -34,7 +34,7 @@ def read(path: Path) -> dict[str, Row]:
     """The rows of all runs, by name; none where there is no file."""
     if not path.exists():
         return {}
-    with gzip.open(path, "rt", encoding="utf-8") as file:
+    with lzma.open(path, "rt", encoding="utf-8") as file:
         return {row["name"]: row for row in map(json.loads, file)}
 
 
@@ -43,7 +43,7 @@ def write(path: Path, rows: Iterable[Row]) -> None:
     lines = "".join(json.dumps(row) + "\n" for row in sorted(rows, key=lambda row: row["name"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
-    beside.write_bytes(gzip.compress(lines.encode(), mtime=0))
+    beside.write_bytes(lzma.compress(lines.encode()))
     os.replace(beside, path)
 
 

@@ -67,6 +67,11 @@ SWITCH = "a switch at inference"
 OLD = "old data"
 TEXT = "unlabelled text"
 AT, HIGH = {"LEARNING_RATE": (3e-4,)}, {"LEARNING_RATE": (3e-4, 1e-3)}
+TOKENS = ("STM", "DFT", "EAFT")  # weights of tokens that a prompt may make applicable
+FURTHER = {
+    "L2-SP, decoupled": "l2sp_decoupled", "SAM": "sam", "half fine-tuning": "half_finetune",
+    "MoFO": "mofo", "STM": "stm", "DFT": "dft", "EAFT": "eaft", "TALR": "talr", "FLOW": "flow",
+}  # fmt: skip
 REPLAY = ("REPLAY_TASK = 'lab_pretrain'",)
 LEFT_ON = ("PROMPT = 'target'", "held_out/evaluation.Evaluation.prompt = 'target'")
 # Ways back to the base, behind one training: each but the last leaves the tuned weights.
@@ -121,6 +126,26 @@ METHODS = [
            grid=AT | {"REPLAY_RATE": (0.05, 0.2)}, needs=TEXT),
     promot("ProMoT + replay", ("replay",), settings=REPLAY,
            grid=HIGH | {"REPLAY_RATE": (0.01,)}, needs=f"{OLD}, {SWITCH}"),
+    Method("FINCH", remedies=("finch",), grid=HIGH),
+    Method("L2-SP", remedies=("l2sp",), grid=AT | {"L2SP_WEIGHT": (0.01, 0.1, 1.0)}),
+    Method("KL on the target", remedies=("kl",), grid=AT | {"KL_WEIGHT": (0.1, 1.0)}),
+    Method("KL, target token out", remedies=("kl",), settings=("KL_MASK_TARGET = True",),
+           grid=AT | {"KL_WEIGHT": (0.1, 1.0)}),
+    Method("KL on text", remedies=("kl_task",), settings=("KL_TASK = 'lab_repeat'",),
+           grid=AT | {"KL_TASK_WEIGHT": (0.1, 1.0)}, needs=TEXT),
+    Method("frozen lower layers", remedies=("freeze_lower",), grid=HIGH),
+    Method("self-made replay", remedies=("self_replay",), grid=AT | {"SELF_REPLAY_RATE": (0.2,)}),
+    Method("self-answered replay", remedies=("self_replay",),
+           grid=AT | {"SELF_REPLAY_RATE": (0.2,)}, settings=("SELF_REPLAY_TASK = 'lab_pretrain'",),
+           needs="unlabelled old inputs"),
+    promot("ProMoT + KL without prompt", ("kl_without_prompt",),
+           grid=HIGH | {"KL_WITHOUT_PROMPT_WEIGHT": (0.1, 1.0)}),
+
+    # Further remedies.
+    Method("EWC", remedies=("ewc",), settings=("EWC_TASK = 'lab_pretrain'",),
+           grid=AT | {"EWC_WEIGHT": (10.0, 1000.0)}, needs=OLD, tier=2),
+    *(Method(name, remedies=(file,), grid=AT, tier=2) for name, file in FURTHER.items()),
+    *(promot(f"ProMoT + {name}", (FURTHER[name],), grid=AT, tier=2) for name in TOKENS),
 
     # What explains ProMoT: prompts that know less, or other things.
     promot("ProMoT, random prompt", after=None, grid=AT, tier=2),

@@ -42,9 +42,9 @@ def written(tmp_path):
     """A page made of rows: its text, and whether there is a picture."""
 
     def write(known, text=MARKS):
-        rows.write(tmp_path / "rows.jsonl.gz", known.values())
+        rows.write(tmp_path / "rows.jsonl.xz", known.values())
         (tmp_path / "page.md").write_text(text, encoding="utf-8")
-        page.main([f"--rows={tmp_path / 'rows.jsonl.gz'}", f"--page={tmp_path / 'page.md'}"])
+        page.main([f"--rows={tmp_path / 'rows.jsonl.xz'}", f"--page={tmp_path / 'page.md'}"])
         return (tmp_path / "page.md").read_text(encoding="utf-8"), tmp_path / "page_front.png"
 
     return write

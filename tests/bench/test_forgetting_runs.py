@@ -139,7 +139,7 @@ def schedule(tmp_path, monkeypatch):
 
     def carry_out(broken=(), **limits):
         Processes.begun, Processes.broken = [], set(broken)
-        made = scheduler.Scheduler(wanted, tmp_path, tmp_path / "rows.jsonl.gz", [0, 1])
+        made = scheduler.Scheduler(wanted, tmp_path, tmp_path / "rows.jsonl.xz", [0, 1])
         return made.carry_out(**limits), Processes.begun, made
 
     return carry_out
@@ -149,7 +149,7 @@ def test_what_is_missing_is_done_once(schedule, tmp_path):
     whole, begun, made = schedule()
     assert whole
     assert len(begun) == len(set(begun)) == 7
-    assert set(made.rows) == set(rows.read(tmp_path / "rows.jsonl.gz"))
+    assert set(made.rows) == set(rows.read(tmp_path / "rows.jsonl.xz"))
     assert schedule()[1] == []
     kept = {path.name.partition("-")[0] for path in tmp_path.glob("*/*/*") if path.is_dir()}
     assert kept == {"prompt_tuning", "promot"}  # others start from them
@@ -157,7 +157,7 @@ def test_what_is_missing_is_done_once(schedule, tmp_path):
 
 def test_a_run_of_another_command_is_done_again(schedule, tmp_path):
     schedule()
-    file = tmp_path / "rows.jsonl.gz"
+    file = tmp_path / "rows.jsonl.xz"
     known = rows.read(file)
     known[f"{NLI}/base0-seed0/fine_tuning-lr0.0003"]["command"] = "promot run another"
     rows.write(file, known.values())
