@@ -9,6 +9,7 @@ import functools
 import re
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import gin
@@ -55,6 +56,7 @@ def parse(files: Sequence[str], bindings: Sequence[str], defaults: Sequence[str]
     text = gin.config_str()
     if "run.Run." not in text:
         raise UserError("no --gin_file makes a run: add a recipe, such as gin/recipes/promot.gin")
+    _check_remedies(files, text)
     used, defined = _macros(text)
     _check_names([f"--gin.{binding}" for binding in bindings], used | _macros(before)[1])
     _check_names(defined, used | _shipped())
@@ -65,6 +67,17 @@ def parse(files: Sequence[str], bindings: Sequence[str], defaults: Sequence[str]
             f"settings are missing: {named}: set each as --gin.NAME=VALUE or by a --gin_file"
         )
     return text
+
+
+def _check_remedies(files: Iterable[str], text: str) -> None:
+    """Raises UserError for a file of gin/remedies where no stage tunes the model."""
+    tunes = re.search(r"@model/(?:\w+/)*run\.Stage\(\)", _code(text))
+    for file in files:
+        if "remedies" in Path(file).parts and not tunes:
+            raise UserError(
+                f"{file} has no effect: it is for a stage that tunes the model, and this recipe has"
+                " none: take one that does, such as gin/recipes/finetune.gin"
+            )
 
 
 def _imports(text: str) -> list[str]:

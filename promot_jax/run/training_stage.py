@@ -48,7 +48,7 @@ class TrainingStage(StageRun):
         if before is None and (step is None or self.stage.compares):
             before = self.began()
         if self.stage.compares:
-            self.anchor = self._compared_with(before)
+            self.anchor = self.compared_with(before)
         state, frozen, seconds = self._fresh(before) if step is None else self._resume(step)
         begun = int(state.step)
         self.begin_logs(begun)
@@ -68,7 +68,7 @@ class TrainingStage(StageRun):
         # A checkpoint from before something was unfrozen does not hold it.
         return frozen | stored if state.trained.keys() <= stored.keys() else self.whole(best)
 
-    def _compared_with(self, before: Variables) -> Reference:
+    def compared_with(self, before: Variables) -> Reference:
         """What the stage compares itself with; `before`: what it began with."""
         if self.stage.reference == "base" and self.index:
             before, _ = beginning(self.context)

@@ -61,4 +61,9 @@ REMEDIES = [
         ["'params/*/layers_0/*'", "scan_layers = True", "set it False"],
     ),
     Bad("setting without remedy", run(SAM_RADIUS=-1.0), ["sam_radius = -1.0", "set 0 to"]),
+    Bad(
+        "terms without a stage that tunes",
+        remedy("l2sp", recipe="prompt_tuning"),
+        ["l2sp.gin has no effect", "a stage that tunes the model", "gin/recipes/finetune.gin"],
+    ),
 ]

@@ -177,7 +177,7 @@ def test_means_of_segments():
 
 def test_loss_of_a_batch_against_a_reference():
     """All in one call: the batch's own divergence and weights, and a further batch's divergence."""
-    model = tiny(prompts=())
+    model = tiny(prompts=(), num_encoder_layers=1, num_decoder_layers=1)
     variables, batch, other = variables_of(model), batch_of(), batch_of(rows=2, seed=5)
     reference = {p: x + 0.1 for p, x in variables_of(model).items() if "mlp" in p}
     own, far = KL(0.5, name="own"), KL(2.0, "reverse", name="far")

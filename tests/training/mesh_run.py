@@ -141,14 +141,20 @@ def of_lora(task: str) -> dict[str, list[float]]:
 
 
 def elastic(directory: Path) -> dict:
-    """A run that stays on 8 devices, and one that goes on on 1 and 4: losses, and what it says."""
+    """A run that stays on 8 devices, and one that goes on on 1 and 4: losses, and what it says.
+
+    With terms against the weights of its beginning, which each start finds anew.
+    """
     import tiny_run
 
-    from promot_jax.run import run
+    from promot_jax.data import TrainData
+    from promot_jax.run import Distance, Divergence, run
 
     preparing = importlib.import_module("promot_jax.run.prepare")
     task, out = tiny_run.write_task(directory / "rows"), {}
+    far = Divergence(0.2, "reverse", data=TrainData(task, 24, 8, batch_size=8), name="far")
     how = {"optimizer": adamw, "evaluations": [], "select": None, "log_every": 1}
+    how["terms"] = [Distance(0.1), far]
     for name, parts in {"stays": [(8, 6)], "moves": [(8, 2), (1, 4), (4, 6)]}.items():
         work = directory / name
         for devices, steps in parts:
