@@ -6,7 +6,7 @@ in batches of one size here: as many rows as go together at the longest input.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,13 +14,14 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.stages import Lowered
 
-from promot_jax.data import TrainData
+from promot_jax.data import TrainData, task_names
 from promot_jax.data.layouts import make_layout
 from promot_jax.data.lengths import padded_length, rows_at_once
 from promot_jax.evaluation import Evaluation
-from promot_jax.models import Batch, Variables
+from promot_jax.models import Batch, Decoding, Variables
 from promot_jax.models.names import matches
 from promot_jax.plan.rows import Rows
+from promot_jax.run.made import answer_length
 from promot_jax.run.prepare import Frame, in_context
 from promot_jax.run.stage import Stage
 from promot_jax.run.terms import Distance
@@ -39,7 +40,7 @@ class Program:
 
     Attributes:
       stage: the directory of its stage, or stages, "1-prompt"; "" of none.
-      name: "step", "evaluation", "transform" or "initialisation".
+      name: "step", "evaluation", "generation", "transform" or "initialisation".
       size: of its batch, "64 x 512 + 64"; "" where it has none.
       times: how often it is run.
       key: equal for programs that are one, on one mesh.
@@ -108,6 +109,8 @@ def _every(frame: Frame, rows: Rows, random: Layout) -> Iterator[Program]:
         for state, frozen, times in _phases(frame, index):
             optimizer = a_chip(state.optimizer)
             yield _step(frame, index, name, state, frozen, times)
+        if stage.generate is not None:
+            yield from _generate(frame, index, name, rows)
         if stage.transform is not None:
             yield (program := _transform(frame, index, name))
             optimizer = 2 * program.batch  # the weights before and as tuned, beside those tried
@@ -238,14 +241,41 @@ def _evaluation(
         most = min(rows_at_once(asked.batch_size, length), 1 << (count - 1).bit_length())
         most = max(most, generator.rows)
         batches[most] = batches.get(most, 0) + -(-count // most) * len(asked.shots)
-    variables = frame.layout.abstract()
-    decoding = asked.decoding
+    sizes = {most: due * count for most, count in batches.items()}
+    yield from _answers(frame, name, "evaluation", sizes, length, asked.decoding, optimizer)
+
+
+def _generate(frame: Frame, index: int, name: str, rows: Rows) -> Iterator[Program]:
+    """What writes rows of its own."""
+    settings = frame.run.stages[index].generate
+    decoding = dataclasses.replace(settings.decoding, max_length=answer_length(frame.run, index))
+    tasks, longest = len(task_names(settings.task or ())), 1
+    if tasks:
+        longest = max((x.data.input_length for x in frame.run.stages if x.data), default=LONGEST)
+        rows.assume(f"inputs that are answered to be trained on have up to {longest} tokens")
+    count, length = settings.rows * max(tasks, 1), padded_length(longest)
+    most = min(rows_at_once(settings.batch_size, length), 1 << (count - 1).bit_length())
+    most = max(most, frame.generator().rows)
+    yield from _answers(frame, name, "generation", {most: -(-count // most)}, length, decoding, 0.0)
+
+
+def _answers(
+    frame: Frame,
+    name: str,
+    what: str,
+    batches: Mapping[int, int],
+    length: int,
+    decoding: Decoding,
+    optimizer: float,
+) -> Iterator[Program]:
+    """The programs that answer; `batches`: rows of a batch -> how many there are of it."""
+    variables, generator = frame.layout.abstract(), frame.generator()
     for most, count in batches.items():
         most += -most % generator.rows
         size = f"{most} x {length} + {decoding.max_length}"
         given = 2 * 4 * most * length / generator.rows
         yield Program(
-            name, "evaluation", size, due * count,
+            name, what, size, count,
             ("generate", frame.layout.model, most, length, decoding),
             lambda most=most: generator.lower(variables, most, length, decoding),
             a_chip(variables), optimizer, given, a_chip(variables) + given,

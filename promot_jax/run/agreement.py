@@ -23,7 +23,7 @@ def agree(stage: Stage, name: str, checkpoints: Checkpoints, results: Results) -
         if rows > noted["rows"] == rows - len(results.of(name, step)):
             checkpoints.rescore(step, score, rows=rows)
         elif rows != noted["rows"] or score != noted["score"]:
-            raise _disagree(results, checkpoints, f"what was scored up to step {step}")
+            raise disagree(results, checkpoints, f"what was scored up to step {step}")
 
 
 def counted(results: Results, name: str, step: int) -> int:
@@ -31,7 +31,8 @@ def counted(results: Results, name: str, step: int) -> int:
     return sum(each <= step for each in results.steps(name))
 
 
-def _disagree(results: Results, checkpoints: Checkpoints, what: str) -> UserError:
+def disagree(results: Results, checkpoints: Checkpoints, what: str) -> UserError:
+    """What to raise where results and checkpoints say different things of `what`."""
     directory = checkpoints.given
     return UserError(
         f"{results.path} does not belong to {directory} ({what}): restore both, or delete"

@@ -11,14 +11,18 @@ from promot_jax.errors import UserError
 from promot_jax.run.stage import Run
 
 
-def here_now(settings: Run, index: int) -> TrainData | None:
-    """What a stage trains on as far as it is there before the run: the very same where it all is.
+def here_now(settings: Run, index: int, data: TrainData) -> TrainData | None:
+    """What a stage reads as far as it is there before the run: the very same where it all is.
+
+    Args:
+      settings: the run.
+      index: of the stage.
+      data: what it trains on, or one of its terms does.
 
     Raises:
       UserError: something of it is made by no stage before this one.
     """
-    stage = settings.stages[index]
-    data, makers = stage.data, _makers(settings)
+    stage, makers = settings.stages[index], _makers(settings)
     made = [name for name in _named(data) if name in makers]
     for name in made:
         if makers[name] >= index:
@@ -44,8 +48,9 @@ def answer_length(settings: Run, index: int) -> int:
     stage = settings.stages[index]
     asked, rooms = stage.generate.length, {}
     for other in settings.stages[index + 1 :]:
-        if other.data is not None and stage.generate.name in _named(other.data):
-            rooms[other.name] = other.data.target_length - 1
+        read = [data for data in other.reads.values() if stage.generate.name in _named(data)]
+        if read:
+            rooms[other.name] = min(data.target_length for data in read) - 1
     if not rooms:
         return asked or stage.generate.decoding.max_length
     name = min(rooms, key=rooms.__getitem__)

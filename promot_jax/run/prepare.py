@@ -32,7 +32,6 @@ from promot_jax.run.base import base_vocabulary
 from promot_jax.run.generation import Generator
 from promot_jax.run.made import answer_length, here_now
 from promot_jax.run.stage import Run, Stage
-from promot_jax.run.terms import Distance
 from promot_jax.training import assign, check_batch, check_parts, local_rows, make_mesh
 from promot_jax.training.compiling import options_of
 from promot_jax.training.optimizers import matches
@@ -61,8 +60,9 @@ class Prepared:
     Attributes:
       stage: the settings.
       directory: its name.
-      batches: what it trains on, or what of it is there before the run; None: nothing.
-      later: reads all of it, where a stage before it makes some.
+      data: all that it reads to train, by the name of the term that reads it, "": the stage; of
+        what stages before it make only what is there already.
+      later: read that in full when its turn comes, by the same names.
       length: most tokens of an answer that it generates.
       inputs: digest of what it answers.
       evaluators: what it measures.
@@ -70,40 +70,29 @@ class Prepared:
       transformed: what it transforms, if it does.
       trained: the stage whose learning rates its scores belong to: itself, or that whose weights it
         transforms.
-      further: batches of terms that have data of their own, by name.
-      importance: rows one by one, of terms that ask how much each weight matters, by name.
     """
 
     stage: Stage
     directory: str
-    batches: Batches | None
+    data: Mapping[str, Batches]
     evaluators: list[Evaluator]
     owner: Mapping[str, int]
     transformed: Transformed | None
     trained: Stage
-    later: Callable[[], Batches] | None
+    later: Mapping[str, Callable[[], Batches]]
     length: int | None
     inputs: str | None
-    further: Mapping[str, Batches]
-    importance: Mapping[str, Batches]
 
     def batch(self, mesh: Mesh, step: int) -> dict[str, Any]:
         """This host's rows of a step's batch; under "further" those of terms with own data."""
-        rows = lambda batches: batches(step, local_rows(mesh, batches.size))  # noqa: E731
-        further = {name: rows(batches) for name, batches in self.further.items()}
-        return rows(self.batches) | ({"further": further} if further else {})
+        rows = lambda name: self.data[name](step, local_rows(mesh, self.data[name].size))  # noqa: E731
+        further = {name: rows(name) for name in self.stage.further}
+        return rows("") | ({"further": further} if further else {})
 
     def complete(self) -> "Prepared":
-        """With all that it trains on: what a stage before it has made is read now."""
-        if self.later is None:
-            return self
-        return dataclasses.replace(self, batches=self.later(), later=None)
-
-    @property
-    def data(self) -> dict[str, Batches]:
-        """All that it reads to train, by the name of the term that reads it; "": the stage."""
-        own = {} if self.batches is None else {"": self.batches}
-        return own | {**self.further, **self.importance}
+        """With all that it reads: what a stage before it has made is read now."""
+        found = {name: read() for name, read in self.later.items()}
+        return dataclasses.replace(self, data={**self.data, **found}, later={})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,16 +222,12 @@ def _prepare_stage(framed: Frame, index: int, ids: Mapping[str, np.ndarray]) -> 
     def read(data: TrainData) -> Batches:
         return Batches(data, *reads, ids, settings.model.kind, token_cache(settings))
 
-    batches = later = None
-    if stage.steps:
-        there = here_now(settings, index)
-        batches = None if there is None else read(there)
-        later = None if there is stage.data else functools.partial(read, stage.data)
-    further = {name: read(data) for name, data in stage.further.items() if stage.steps}
-    importance = {
-        term.name: read(dataclasses.replace(term.data, batch_size=1, packing=False))
-        for term in stage.terms
-        if stage.steps and isinstance(term, Distance) and term.data is not None
+    there = {name: here_now(settings, index, data) for name, data in stage.reads.items()}
+    data = {name: read(each) for name, each in there.items() if each is not None}
+    later = {
+        name: functools.partial(read, each)
+        for name, each in stage.reads.items()
+        if there[name] is not each
     }
     target = target_format(settings.targets)
     evaluators = [
@@ -252,8 +237,7 @@ def _prepare_stage(framed: Frame, index: int, ids: Mapping[str, np.ndarray]) -> 
     directory, owner = f"{index + 1}-{stage.name}", framed.owners[index]
     trained = framed.trained(index)
     made = (answer_length(settings, index), _inputs(stage)) if stage.generate else (None, None)
-    how = directory, batches, evaluators, owner, changed, trained, later, *made
-    return Prepared(stage, *how, further, importance)
+    return Prepared(stage, directory, data, evaluators, owner, changed, trained, later, *made)
 
 
 def _inputs(stage: Stage) -> str:

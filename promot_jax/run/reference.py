@@ -30,7 +30,7 @@ def _importance(
     context: Context, prepared: Prepared, term: Distance, before: Variables
 ) -> Variables:
     """The diagonal Fisher information of a term's rows, each at most once."""
-    batches, model = prepared.importance[term.name], context.layout.model
+    batches, model = prepared.data[term.name], context.layout.model
     count = min(term.rows, batches.report["units"])
     say(f"{prepared.directory}: {term.name}: Fisher information of {count} rows")
     paths = {path for path in prepared.owner if matches(term.pattern, path)}

@@ -180,6 +180,18 @@ class Stage:
         return {term.name: term.data for term in self.divergences if term.data is not None}
 
     @property
+    def reads(self) -> dict[str, TrainData]:
+        """All data that it reads to train, by the name of the term that does; "": its own."""
+        if not self.steps:
+            return {}
+        of_weights = {
+            term.name: dataclasses.replace(term.data, batch_size=1, packing=False)
+            for term in self.terms
+            if isinstance(term, Distance) and term.data is not None
+        }
+        return {"": self.data} | self.further | of_weights
+
+    @property
     def compares(self) -> bool:
         """Whether anything asks for a reference."""
         weights = any(weight.needs & OF_REFERENCE for weight in self.token_weights)

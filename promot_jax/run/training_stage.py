@@ -72,7 +72,7 @@ class TrainingStage(StageRun):
         """What the stage compares itself with; `before`: what it began with."""
         if self.stage.reference == "base" and self.index:
             before, _ = beginning(self.context)
-        return reference_of(self.context, self.prepared, before)
+        return reference_of(self.context, self.complete, before)
 
     def _fresh(self, before: Variables) -> tuple[State, Variables, float]:
         mesh, seed = self.context.layout.mesh, self.context.run.seed + self.index

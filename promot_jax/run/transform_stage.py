@@ -14,6 +14,7 @@ from typing import Any
 from promot_jax.console import say
 from promot_jax.evaluation import Evaluator
 from promot_jax.models import Variables
+from promot_jax.run.agreement import disagree
 from promot_jax.run.beginning import beginning
 from promot_jax.run.stage import Stage, selecting_score
 from promot_jax.run.stage_run import StageRun
@@ -98,13 +99,15 @@ class TransformStage(StageRun):
         return kept, tried[kept]
 
     def _keep(self, variables: Variables, new: Variables, kept: float, step: int) -> None:
-        settings = self.context.run
-        state = begin(self.context.layout.mesh, settings.seed + self.index, step)
-        state = dataclasses.replace(state, trained=new)
-        rest = {path: x for path, x in variables.items() if path not in new}
-        score = selecting_score(self.stage, self.results.of(self.name, step))
-        self.save(state, rest, {"coefficient": kept}, score)
-        self.checkpoints.wait()
+        if (saved := self.checkpoints.latest()) is None:
+            state = begin(self.context.layout.mesh, self.context.run.seed + self.index, step)
+            state = dataclasses.replace(state, trained=new)
+            rest = {path: x for path, x in variables.items() if path not in new}
+            score = selecting_score(self.stage, self.results.of(self.name, step))
+            self.save(state, rest, {"coefficient": kept}, score)
+            self.checkpoints.wait()
+        elif saved != step:  # of scores that are gone and were measured again
+            raise disagree(self.results, self.checkpoints, "which coefficient is kept")
         self.results.select(self.name, step)
 
 

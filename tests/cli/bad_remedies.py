@@ -30,6 +30,33 @@ REMEDIES = [
         remedy("replay", REPLAY_TASK="lab_qa", REPLAY_PROMPT="old", MODULES=["tasks.lab"]),
         ["there is no prompt 'old'"],
     ),
+    Bad(
+        "two ways to replay",
+        remedy("self_replay", "--gin_file=gin/remedies/replay.gin", REPLAY_TASK="lab_qa"),
+        ["disagree", "model/data.TrainData.replay", "leave one of them out"],
+    ),
+    Bad(
+        "self-made rows that are too long",
+        remedy("self_replay", SELF_REPLAY_LENGTH=16),
+        ["Generate.length = 16", "TARGET_LENGTH = 16", "at most 15"],
+    ),
+    Bad("no self-made rows", remedy("self_replay", SELF_REPLAY_ROWS=0), ["Generate.rows = 0"]),
+    Bad(
+        "self-made answers to no task",
+        remedy("self_replay", SELF_REPLAY_TASK="lab_qs", MODULES=["tasks.lab"]),
+        ["'lab_qs'", "'lab_qa'"],
+    ),
+    Bad(
+        "self-made answers and beginnings",
+        remedy("self_replay", SELF_REPLAY_TASK="lab_qa", SELF_REPLAY_STARTS="Q:"),
+        ["Generate.starts", "has no effect", "leave one of them out"],
+    ),
+    Bad(
+        "self-made rows at no rate",
+        remedy("self_replay", SELF_REPLAY_RATE=-0.1),
+        ["Replay.rate = -0.1", "set 0.001 to 0.999"],
+    ),
+    Bad("cold samples", remedy("self_replay", SELF_REPLAY_TEMPERATURE=-1), ["temperature = -1"]),
     Bad("kept above 1", remedy("wise_ft", WISE_FT=1.5), ["coefficients", "1.5", "set 0 to 1"]),
     Bad("kept is a text", remedy("wise_ft", WISE_FT="half"), ["'half'", "set a number or a list"]),
     Bad("no such to keep", remedy("wise_ft", WISE_FT_KEEP=0.3), ["keep = 0.3", "(0.5,)", "add it"]),

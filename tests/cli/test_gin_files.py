@@ -223,6 +223,8 @@ def test_remedies_compose_with_every_recipe(remedy):
         model = next(stage for stage in run.stages if stage.name == "model")
         replays = [stage.name for stage in run.stages if stage.data and stage.data.replay]
         assert replays == ["model"] * ("replay" in remedy.stem)
+        makers = [stage.name for stage in run.stages if stage.generate]
+        assert makers == ([run.stages[0].name] if "self" in remedy.stem else [])
         for stage in run.stages[run.stages.index(model) + 1 :]:
             assert stage.transform is not None and not stage.steps
             assert (stage.evaluations, stage.select) == (model.evaluations, model.select)

@@ -65,7 +65,8 @@ def test_gpus_without_weights_vocabulary_and_data(promot, tmp_path):
         *own_task("none.tsv", "not_here"),
         "--gin.EVAL_LIMIT=None",
     ]
-    remedy = ["--gin_file=gin/remedies/wise_ft.gin", "--gin.WISE_FT=(0, 0.5)"]
+    remedy = [f"--gin_file=gin/remedies/{name}.gin" for name in ("wise_ft", "self_replay")]
+    remedy += ["--gin.WISE_FT=(0, 0.5)", "--gin.SELF_REPLAY_ROWS=20"]
     asked = ["plan", "--topology=h100:2", "--json", *RECIPE, *remedy, *flags(**SMALL), *absent]
     done = promot(asked, tmp_path)
     assert done.code == 0, done.err
@@ -73,15 +74,16 @@ def test_gpus_without_weights_vocabulary_and_data(promot, tmp_path):
     assert (plan["chips"], plan["fits"], plan["method"]) == (2, True, "promot")
     names = [(each["stage"], each["name"], each["times"]) for each in plan["programs"]]
     assert names == [
-        ("1-prompt", "step", 2),
+        ("1-self_replay", "generation", 3),
+        ("2-prompt", "step", 2),
         # 2000 rows by 8, before and after each, and with both coefficients
-        ("1-prompt, 2-model, 3-wise_ft", "evaluation", 6 * 250),
-        ("2-model", "step", 2),
-        ("3-wise_ft", "transform", 3),
+        ("2-prompt, 3-model, 4-wise_ft", "evaluation", 6 * 250),
+        ("3-model", "step", 2),
+        ("4-wise_ft", "transform", 3),
     ]
     assumed = " ".join(plan["assumptions"])
     assert "has 2000 rows" in assumed and "'none.tsv'" in assumed and "GPUs" in assumed
-    step = plan["programs"][2]
+    step = plan["programs"][3]
     assert step["bound"] == "compute" and step["cost"]["traffic"] is None
     assert step["seconds_at_least"] == step["cost"]["flops"] / plan["chip"]["flops"]
     assert sum(step["memory"].values()) == pytest.approx(plan["chip"]["memory"])

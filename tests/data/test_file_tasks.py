@@ -25,6 +25,20 @@ def file(tmp_path):
     return write
 
 
+def test_plain_text_is_a_task_without_inputs(file):
+    """Rows are held out by their text; an empty one is still malformed."""
+    lines = "".join(json.dumps({"text": f"said {i}"}) + "\n" for i in range(60))
+    name = data.file_task("plain_text", file("jsonl", lines), inputs="", targets="{text}")
+    rows = [data.load_examples(name, split) for split in ("train", "validation")]
+    assert {example.inputs for split in rows for example in split} == {""}
+    found = [example.targets for split in rows for example in split]
+    assert sorted(found) == sorted(f"said {i}" for i in range(60)) and len(rows[1]) > 1
+    with pytest.raises(UserError, match="line 2: targets is empty"):
+        read_rows(file("jsonl", '{"t": "a"}\n{"t": " "}\n'), {"inputs": "", "targets": "{t}"})
+    with pytest.raises(UserError, match="template targets = '' must name columns"):
+        read_rows(file("jsonl", '{"t": "a"}\n'), {"inputs": "{t}", "targets": ""})
+
+
 def texts(rows):
     return [(row["inputs"], row["targets"]) for row in rows]
 

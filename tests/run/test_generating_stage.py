@@ -14,7 +14,7 @@ from promot_jax.data import Replay
 from promot_jax.errors import UserError
 from promot_jax.models import Decoding
 from promot_jax.report.sources import gather
-from promot_jax.run import Generate, LanguageModel, Stage, run
+from promot_jax.run import Distance, Divergence, Generate, LanguageModel, Stage, run
 from promot_jax.run.generation import Generator
 from promot_jax.training import Interrupted
 
@@ -109,6 +109,21 @@ def test_what_was_made_is_compared_and_made_again(finished, task, tmp_path):
 def test_replayed_rows_change_what_is_learned(finished, task, tmp_path):
     less = run(settings_of(tmp_path / "less", task, rate=0.01))
     assert rows_of(less) == rows_of(finished) and loss_of(less) != loss_of(finished)
+
+
+def test_terms_of_the_loss_take_made_rows_as_well(finished, task, tmp_path):
+    """Their divergence on free samples, and what matters for these, beside the task itself."""
+    settings = settings_of(tmp_path / "work", task)
+    made, model = settings.stages
+    plain = dataclasses.replace(model.data, replay=None)
+    rows = dataclasses.replace(plain, task=NAME, prompts=None)
+    terms = [Divergence(data=rows), Distance(data=rows, rows=4)]
+    model = dataclasses.replace(model, data=plain, terms=terms, steps=2)
+    workdir = run(dataclasses.replace(settings, stages=[made, model]))
+    last = (workdir / "2-model" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    assert json.loads(last)["kl"] > 0
+    with pytest.raises(UserError, match="trains on 'made_rows', which stage 'made' generates only"):
+        run(dataclasses.replace(settings, stages=[model, made], workdir=str(tmp_path / "other")))
 
 
 def test_the_base_s_scores_are_those_of_the_first_stage_that_has_any(finished, task, tmp_path):

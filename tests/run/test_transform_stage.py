@@ -136,6 +136,16 @@ def test_a_finished_sweep_does_nothing(finished, task, monkeypatch):
     assert (finished / "results.json").read_text(encoding="utf-8") == before
 
 
+def test_scores_that_are_gone_are_measured_again(finished, task):
+    """Those behind the one that is kept, whose checkpoint stays."""
+    path = finished / "results.json"
+    before = path.read_text(encoding="utf-8")
+    rows = [row for row in json.loads(before) if (row["stage"], row["step"]) != ("5-third", 2)]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    run(settings_of(finished, task))
+    assert path.read_text(encoding="utf-8") == before
+
+
 def test_what_reads_checkpoints_reads_it(finished, task, tmp_path):
     facts = inspect(str(finished / "4-bisected"))
     assert facts["coefficient"] == kept(finished, "4-bisected")[2]["coefficient"]
