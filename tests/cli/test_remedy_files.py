@@ -51,3 +51,17 @@ def test_all_at_once_behind_a_recipe(recipe):
     (part,) = [part for part in stage.train if part.pattern == "params"]
     assert len(part.filters) == 4 and part.frozen
     assert not any(stage.terms or stage.token_weights or stage.sam_radius for stage in before)
+
+
+def test_lora_is_what_is_trained_and_taken_back():
+    """In the place of the model, behind whatever comes before; as stage one the model is again."""
+    prompt, model, back = run_of("promot", "lora", "wise_ft", "kl").stages
+    assert [part.pattern for stage in (prompt, model) for part in stage.train] == ["prompt", "lora"]
+    assert [term.name for term in model.terms] == ["kl"]
+    assert back.transform.pattern == "lora/*/b"
+    assert run_of("finetune", "lora").model.lora.scale == 2
+    first, second, back = run_of("lora_promot", "wise_ft").stages
+    assert [part.pattern for stage in (first, second) for part in stage.train] == ["lora", "params"]
+    assert [asked.lora for stage in (first, second) for asked in stage.evaluations] == [1, 0, 1, 0]
+    assert back.transform.pattern == "params"
+    assert run_of("finetune").model.lora is None

@@ -144,6 +144,17 @@ def test_targets():
     assert not any("logits" in path or "embed" in path for path in found)
 
 
+def test_it_is_float32_beside_a_model_in_bfloat16():
+    model = tiny(DECODER, lora=LORA, param_dtype="bfloat16", dtype="bfloat16")
+    shapes = abstract(model)
+    kinds = {path.split("/")[0]: set() for path in shapes}
+    for path, leaf in shapes.items():
+        kinds[path.split("/")[0]].add(str(leaf.dtype))
+    assert kinds == {"params": {"bfloat16"}, "prompt": {"float32"}, "lora": {"float32"}}
+    whole = jax.eval_shape(lambda v: merged(v, LORA), shapes)
+    assert whole == removed(shapes)
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
