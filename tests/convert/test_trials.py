@@ -46,7 +46,7 @@ REFUSED = {
 PROMPTS = {"a_null": 5, "a_fp16_double": 5}
 REFUSED_PROMPTS = {
     "a_dim": "vectors of 64 numbers, .* has 96",
-    "a_lora": "peft_type = 'LORA'",
+    "a_lora": "lora_alpha = None: set a number",
     "a_nan": "prompt_embeddings has nan",
 }
 

@@ -1,12 +1,15 @@
 """Runs with LoRA: what stages train, what is answered with it, and going on bit by bit."""
 
 import contextlib
+import itertools
 import json
 
 import numpy as np
 import pytest
 import tiny_run
+from safetensors.numpy import load_file
 
+from promot_jax.convert import export_lora
 from promot_jax.data import Batches
 from promot_jax.errors import UserError
 from promot_jax.evaluation import Evaluation
@@ -16,6 +19,7 @@ from promot_jax.run import LanguageModel, run
 from promot_jax.training import Checkpoints, adamw, digest
 
 LORA, SHORT = Lora(4), Decoding(4)
+ADAPTER = "adapter_model.safetensors"
 STAGES = (("lora", "lora"), ("model", "params"))
 TEXTS = ["what follows ab?", "what follows cc?"]
 
@@ -101,6 +105,17 @@ def test_served(finished):
         np.testing.assert_allclose(score(without), score(model), rtol=1e-4)
     with pytest.raises(UserError, match="lora = nan: set -10 to 10"):
         LanguageModel(str(finished), {"data": 1}, lora=float("nan"))
+
+
+def test_scanned_layers_are_exported_one_by_one(finished, tmp_path):
+    arrays = load_file(export_lora(str(finished), str(tmp_path / "peft")) / ADAPTER)
+    stacked, _ = stored(finished, "2-model")
+    assert len(arrays) == 2 * 2 * 7  # A and B of each kernel of two layers
+    for i, name in itertools.product(range(2), "AB"):
+        theirs = arrays[f"base_model.model.model.layers.{i}.mlp.down_proj.lora_{name}.weight"]
+        np.testing.assert_array_equal(
+            theirs.T, stacked[f"lora/decoder/layers/mlp/wo/{name.lower()}"][i]
+        )
 
 
 def test_bases(finished, task, tmp_path, capsys):
