@@ -17,31 +17,36 @@ MOST = 8  # methods in one picture
 TITLES = {"lab_nli": "NLI", "lab_translate_quellan": "Translation"}
 
 
-def curve(found: analysis.Points, target: str, method: str) -> np.ndarray:
-    """What a method keeps at each of `SHARES`, the mean of all pairs; nan where one is missing."""
-    every = [analysis.readings(found, target, share).get(method, {}) for share in SHARES]
-    return np.array([
-        np.mean([each.kept for each in read.values()])
-        if read and None not in read.values()
-        else np.nan
-        for read in every
-    ])  # fmt: skip
+def curves(found: analysis.Points, target: str) -> dict[str, np.ndarray]:
+    """What each method keeps at each of `SHARES`: the mean of all pairs, nan where one lacks."""
+    read = [analysis.readings(found, target, share) for share in SHARES]
+    return {
+        method: np.array([
+            np.mean([each.kept for each in at[method].values()])
+            if at[method] and None not in at[method].values()
+            else np.nan
+            for at in read
+        ])
+        for method in read[0]
+    }  # fmt: skip
 
 
 def draw(found: analysis.Points, targets: Sequence[str], path: Path) -> None:
     """One panel a target; the methods that keep most, and those that are compared in any case."""
     with matplotlib.rc_context(STYLE):
         figure, axes = figure_with(len(targets))
-        curves = {t: {m: curve(found, t, m) for where, m in found if where == t} for t in targets}
-        shown = _shown(curves)
+        every = {target: curves(found, target) for target in targets}
+        shown = _shown(every)
         colors = LOOKS | {
             name: OTHERS[i % len(OTHERS)][0]
             for i, name in enumerate(name for name in shown if name not in LOOKS)
         }
         for axis, target in zip(axes, targets, strict=True):
-            for name in shown:
-                if name in curves[target]:
-                    axis.plot(SHARES, curves[target][name], color=colors[name], label=name)
+            for above, name in enumerate(reversed(shown)):  # where some coincide all are seen
+                if name in every[target]:
+                    width = 1.2 + 0.6 * above
+                    axis.plot(SHARES, every[target][name], color=colors[name], label=name,
+                              linewidth=width, zorder=2 + len(shown) - above)  # fmt: skip
             axis.set(title=TITLES[target], xlabel="target score, of the best fine-tuning's")
             axis.set_ylim(-0.02, 1.02)
         axes[0].set_ylabel("held-out mean")
@@ -49,9 +54,9 @@ def draw(found: analysis.Points, targets: Sequence[str], path: Path) -> None:
         figure.savefig(path, dpi=DPI)
 
 
-def _shown(curves: dict[str, dict[str, np.ndarray]]) -> list[str]:
+def _shown(every: dict[str, dict[str, np.ndarray]]) -> list[str]:
     means: dict[str, list[float]] = {}
-    for of_target in curves.values():
+    for of_target in every.values():
         for name, values in of_target.items():
             high = values[SHARES >= 0.9]
             means.setdefault(name, []).append(float(np.nan_to_num(high).mean()))

@@ -2,11 +2,8 @@
 
     python -m bench.forgetting.page
 
-The page's prose is written by hand; what stands between two marks is made here:
-
-    <!-- made: NAME -->
-    ...
-    <!-- end -->
+The prose is written by hand, in bench/forgetting/page.md. A line `<!-- NAME -->` there stands for
+the section of that name, which is made here.
 """
 
 import argparse
@@ -19,17 +16,21 @@ from typing import Any
 import numpy as np
 
 from bench.forgetting import analysis, explain, front, rows
+from bench.forgetting import costs as counted
 from bench.forgetting.analysis import RELATED
 from bench.forgetting.plan import NAMED, TARGETS
 from bench.forgetting.statistics import SHARES, Difference
 from promot_jax.console import say
 from promot_jax.errors import UserError
 
-PAGE = Path("docs/forgetting.md")
-COMMAND = "python -m bench.forgetting.page"
+PAGE, PROSE = Path("docs/forgetting.md"), Path("bench/forgetting/page.md")
+MADE = (
+    "<!-- Made by `python -m bench.forgetting.page` of bench/forgetting/page.md and of the rows of"
+    " all runs: change those. -->\n\n"
+)
 IN_WORDS = {"lab_nli": "NLI", "lab_translate_quellan": "translation into Quellan"}
 REFERENCE, MIDDLE = "ProMoT", SHARES[1]
-MARKED = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARK = re.compile(r"^<!-- (\w+) -->$", re.MULTILINE)
 NONE = "–"
 
 
@@ -172,11 +173,11 @@ def ends(results: Results) -> Iterator[str]:
 
 
 def _last_points(results: Results, target: str) -> dict[tuple[str, str], list]:
-    """(method, settings) -> base and last point of each pair; ways back have one a coefficient."""
+    """(method, settings) -> base and last point of each pair; without ways back."""
     last: dict[tuple, tuple[int, analysis.Point]] = {}
     for (where, method), pairs in results.points.items():
         for pair, every in pairs.items() if where == target else ():
-            for point in every:
+            for point in (each for each in every if "coefficient" not in each.about):
                 about = dict(point.about)
                 step, stage = about.pop("step"), about.pop("stage")
                 key = (method, _settings(about), pair)
@@ -211,16 +212,17 @@ def predictors(results: Results) -> Iterator[str]:
 
 
 def costs(results: Results) -> Iterator[str]:
-    """Processor time of each method's runs, in units of plain fine-tuning's."""
-    seconds: dict[str, list[float]] = {}
-    for row in results.rows:
-        seconds.setdefault(row["method"], []).append(row["measured"]["cpu_seconds"])
-    unit = np.mean(seconds.get("fine-tuning", [np.nan]))
-    yield "| method | processor seconds a run, evaluations included | of fine-tuning's | runs |"
-    yield "|---|---:|---:|---:|"
-    for method, values in seconds.items():
-        mean = np.mean(values)
-        yield f"| {method} | {mean:.0f} | {mean / unit:.2f} | {len(values)} |"
+    """FLOPs and memory of each method's training, in units of plain fine-tuning's."""
+    known = counted.read()
+    unit = known.get("fine-tuning")
+    if unit is None:
+        yield "Not counted yet: `python -m bench.forgetting.costs`."
+        return
+    yield "| method | FLOPs | memory of a step | needs |"
+    yield "|---|---:|---:|---|"
+    for method, cost in known.items():
+        shares = (f"{cost[name] / unit[name]:.2f}" for name in ("flops", "bytes"))
+        yield f"| {method} | {' | '.join(shares)} | {results.needs(method)} |"
 
 
 SECTIONS: Mapping[str, Callable[[Results], Iterator[str]]] = {
@@ -234,21 +236,19 @@ SECTIONS: Mapping[str, Callable[[Results], Iterator[str]]] = {
 }
 
 
-def filled(page: str, results: Results) -> str:
-    """A page with what stands between its marks made anew.
+def filled(prose: str, results: Results) -> str:
+    """Prose with its sections in it.
 
     Raises:
       UserError: a mark of a name that is none of `SECTIONS`.
     """
 
     def section(found: re.Match) -> str:
-        before, name, after = found.groups()
-        if name not in SECTIONS:
-            raise UserError(f"{PAGE}: mark {name!r} is none of {sorted(SECTIONS)}: correct it")
-        lines = "\n".join(SECTIONS[name](results)).rstrip()
-        return f"{before}\n{lines}\n\n{after}"
+        if found[1] not in SECTIONS:
+            raise UserError(f"{PROSE}: mark {found[1]!r} is none of {sorted(SECTIONS)}: correct it")
+        return "\n".join(SECTIONS[found[1]](results)).rstrip()
 
-    return MARKED.sub(section, page)
+    return MARK.sub(section, prose)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -263,7 +263,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not known:
         raise UserError(f"--rows {args.rows!r}: there are no rows: run python -m bench.forgetting")
     results, page = Results(known), Path(args.page)
-    page.write_text(filled(page.read_text(encoding="utf-8"), results), encoding="utf-8")
+    prose = PROSE.read_text(encoding="utf-8")
+    page.write_text(MADE + filled(prose, results), encoding="utf-8")
     picture = page.with_name(f"{page.stem}_front.png")
     front.draw(results.points, results.targets, picture)
     say(f"{page} and {picture}: made of {len(known)} runs")

@@ -106,9 +106,9 @@ def _every(frame: Frame, rows: Rows, random: Layout) -> Iterator[Program]:
     for index, stage in enumerate(frame.run.stages):
         name = f"{index + 1}-{stage.name}"
         optimizer = 0.0
-        for state, frozen, times in _phases(frame, index):
-            optimizer = a_chip(state.optimizer)
-            yield _step(frame, index, name, state, frozen, times)
+        for program in steps(frame, index):
+            optimizer = program.optimizer
+            yield program
         if stage.generate is not None:
             yield from _generate(frame, index, name, rows)
         if stage.transform is not None:
@@ -117,6 +117,13 @@ def _every(frame: Frame, rows: Rows, random: Layout) -> Iterator[Program]:
         for evaluation in stage.evaluations:
             if evaluation.tasks:
                 yield from _evaluation(frame, index, name, evaluation, optimizer, rows)
+
+
+def steps(frame: Frame, index: int) -> Iterator[Program]:
+    """The steps of a stage: one for each set of parts that is trained at once."""
+    name = f"{index + 1}-{frame.run.stages[index].name}"
+    for state, frozen, times in _phases(frame, index):
+        yield _step(frame, index, name, state, frozen, times)
 
 
 def _phases(frame: Frame, index: int) -> Iterator[tuple[State, Variables, int]]:

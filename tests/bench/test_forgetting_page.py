@@ -7,9 +7,7 @@ from test_forgetting_analysis import FT, point, row
 from bench.forgetting import page, rows
 from promot_jax.errors import UserError
 
-MARKS = "".join(
-    f"\n## {name}\n\n<!-- made: {name} -->\nold\n<!-- end -->\n" for name in page.SECTIONS
-)
+MARKS = "".join(f"\n## {name}\n\n<!-- {name} -->\n" for name in page.SECTIONS)
 
 
 def made(pairs):
@@ -38,12 +36,13 @@ def drift(kl):
 
 
 @pytest.fixture
-def written(tmp_path):
-    """A page made of rows: its text, and whether there is a picture."""
+def written(tmp_path, monkeypatch):
+    """A page made of rows: its text, and its picture."""
 
     def write(known, text=MARKS):
         rows.write(tmp_path / "rows.jsonl.xz", known.values())
-        (tmp_path / "page.md").write_text(text, encoding="utf-8")
+        (tmp_path / "prose.md").write_text(text, encoding="utf-8")
+        monkeypatch.setattr(page, "PROSE", tmp_path / "prose.md")
         page.main([f"--rows={tmp_path / 'rows.jsonl.xz'}", f"--page={tmp_path / 'page.md'}"])
         return (tmp_path / "page.md").read_text(encoding="utf-8"), tmp_path / "page_front.png"
 
@@ -61,7 +60,6 @@ def test_one_pair_has_means_and_no_intervals(written):
     assert table(text, "ProMoT")[:4] == ["ProMoT", "0.900", "not reached", "not reached"]
     assert table(text, "fine-tuning")[1] == "0.400"
     assert "1 pairs" not in text
-    assert "old" not in text
     assert picture.stat().st_size > 10_000
 
 
@@ -90,15 +88,17 @@ def test_what_explains_is_told_from_the_ends_of_runs(written):
     assert "distance of the weights" not in text  # the same in all runs
 
 
-def test_made_again_the_page_is_the_same(written):
-    known = made([(0, 0), (0, 1)])
-    once, _ = written(known)
-    assert written(known, once)[0] == once
+def test_the_pages_own_prose_can_be_filled_and_made_again(written):
+    known, prose = made([(0, 0), (0, 1)]), page.PROSE.read_text(encoding="utf-8")
+    once, _ = written(known, prose)
+    assert set(page.MARK.findall(prose)) == set(page.SECTIONS)
+    assert not page.MARK.findall(once)
+    assert written(known, prose)[0] == once
 
 
 def test_a_mark_of_another_name_and_no_rows_are_said(written):
     with pytest.raises(UserError, match="'matchd' is none of"):
-        written(made([(0, 0)]), "<!-- made: matchd -->\n<!-- end -->")
+        written(made([(0, 0)]), "<!-- matchd -->\n")
     with pytest.raises(UserError, match="there are no rows"):
         written({})
 
