@@ -83,10 +83,8 @@ class Stage:
 
     def __post_init__(self):
         check_types(self)
-        object.__setattr__(self, "terms", in_force(self.terms))
-        weights = tuple(weight for weight in self.token_weights if weight is not None)
-        object.__setattr__(self, "token_weights", weights)
         here = f"Stage {self.name!r}"
+        self._take_terms(here)
         if not is_name(self.name) or " " in self.name:
             raise UserError(
                 f"Stage.name = {self.name!r}: set a short name without spaces and slashes"
@@ -103,9 +101,6 @@ class Stage:
             if value is not None and value <= 0:
                 raise UserError(f"{here}: {name} = {value}: set more than 0, or None")
         check_range(f"{here}: z_loss", self.z_loss, 0, 1e6)
-        check_range(f"{here}: sam_radius", self.sam_radius, 0, 1e6)
-        if self.reference not in REFERENCES:
-            raise UserError(f"{here}: reference = {self.reference!r}: set 'before' or 'base'")
         check_range(f"{here}: steps", self.steps, 0, 2**31 - 1)
         if not 0 <= self.label_smoothing < 1:
             raise UserError(
@@ -134,6 +129,15 @@ class Stage:
                 f"{here}: Part {late[0].pattern!r} has unfreeze = {late[0].unfreeze}, which is"
                 f" never reached in {self.steps} steps: set less"
             )
+
+    def _take_terms(self, here: str) -> None:
+        """Leaves out terms and weights that are none; raises UserError for what cannot be."""
+        object.__setattr__(self, "terms", in_force(self.terms))
+        weights = tuple(weight for weight in self.token_weights if weight is not None)
+        object.__setattr__(self, "token_weights", weights)
+        check_range(f"{here}: sam_radius", self.sam_radius, 0, 1e6)
+        if self.reference not in REFERENCES:
+            raise UserError(f"{here}: reference = {self.reference!r}: set 'before' or 'base'")
 
     def _check_kind(self, here: str) -> None:
         """Raises UserError where a stage is two things, or could not choose."""

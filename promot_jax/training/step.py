@@ -85,12 +85,18 @@ def gradients(
     tokens = jnp.maximum(sums["tokens"], 1.0)
     grads = {path: g / tokens for path, g in grads.items()}
     if penalties:
-        fun = lambda trained: penalized(trained, reference, penalties)  # noqa: E731
-        (total, values), pull = jax.value_and_grad(fun, has_aux=True)(trained)
-        grads = {path: g + pull[path] for path, g in grads.items()}
-        sums |= {name: x * tokens for name, x in values.items()}
-        sums["loss"] += total * tokens
+        grads, sums = _with_penalties(grads, sums, trained, reference, penalties)
     return {path: g.astype(trained[path].dtype) for path, g in grads.items()}, sums
+
+
+def _with_penalties(grads, sums, trained, reference, penalties):
+    """Mean gradients and sums of a batch, with those of penalties on the weights."""
+    fun = lambda trained: penalized(trained, reference, penalties)  # noqa: E731
+    (total, values), pull = jax.value_and_grad(fun, has_aux=True)(trained)
+    tokens = jnp.maximum(sums["tokens"], 1.0)
+    sums = sums | {name: x * tokens for name, x in values.items()}
+    sums["loss"] += total * tokens
+    return {path: g + pull[path] for path, g in grads.items()}, sums
 
 
 def balanced(batch: Batch) -> Batch:
