@@ -38,6 +38,14 @@ def read(path: Path) -> dict[str, Row]:
         return {row["name"]: row for row in map(json.loads, file)}
 
 
+def read_lines(path: Path) -> dict[str, Row]:
+    """The same of a file that is not packed, without a last line that was cut off."""
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return {row["name"]: row for row in map(json.loads, lines)}
+
+
 def write(path: Path, rows: Iterable[Row]) -> None:
     """Writes all rows in one step; the same rows give the same bytes."""
     lines = "".join(json.dumps(row) + "\n" for row in sorted(rows, key=lambda row: row["name"]))

@@ -39,18 +39,19 @@ class Scheduler:
         cores: one run at a time on each.
         """
         self.wanted, self.root, self.file, self.cores = runs, root, file, cores
-        self.rows = rows.read(file)
+        self.new = root / "new_rows.jsonl"  # those that are not in the file yet: packing takes time
+        self.rows = rows.read(file) | rows.read_lines(self.new)
         self.failed: dict[str, str] = {}
         self.running: dict[int, tuple[Run, Any]] = {}
         self.about = {"version": version(), "machine": machine(len(cores))}
 
     def missing(self) -> list[Run]:
         """What has to be done, in order: runs without a row, and what they start from."""
-        lacking = [run for run in self.wanted if not self.has_row(run)]
+        lacking = {run.name: run for run in self.wanted if not self.has_row(run)}
         return [
             run
-            for run in with_those_before(lacking).values()
-            if run in lacking or not (self.root / run.name / ROW).exists()
+            for name, run in with_those_before(lacking.values()).items()
+            if name in lacking or not (self.root / name / ROW).exists()
         ]
 
     def has_row(self, run: Run) -> bool:
@@ -78,13 +79,19 @@ class Scheduler:
                 if not self.running and (time.monotonic() >= until or self._next(todo) is None):
                     break
                 time.sleep(0.1)
-        except BaseException:  # Ctrl-C, above all: they save, and go on another time
+        finally:  # after Ctrl-C, above all: they save, and go on another time
             for _, process in self.running.values():
                 process.terminate()
             for _, process in self.running.values():
                 process.join()
-            raise
+            self.pack()
         return not self.missing()
+
+    def pack(self) -> None:
+        """Has all rows in the file."""
+        if self.new.exists():
+            rows.write(self.file, self.rows.values())
+            self.new.unlink()
 
     def _next(self, todo: Sequence[Run]) -> Run | None:
         """The first whose beginnings are there."""
@@ -125,7 +132,8 @@ class Scheduler:
         found = json.loads(path.read_text(encoding="utf-8"))
         command = {"command": self._command(run)}
         self.rows[run.name] = {"name": run.name} | dict(run.about) | command | self.about | found
-        rows.write(self.file, self.rows.values())
+        with self.new.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(self.rows[run.name]) + "\n")
         if run.about["method"] not in STARTED_FROM:
             shutil.rmtree(self.root / run.name)
 

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from bench.forgetting import plan, rows, scheduler, table
+from bench.forgetting import again, plan, rows, scheduler, table
 from promot_jax.cli import settings
 from promot_jax.paths import resolve
 
@@ -61,7 +61,7 @@ def test_a_run_may_start_from_the_other_targets_or_one_of_several(everything):
 def test_quick_is_one_pair_and_target():
     quick = plan.everything(quick=True)
     assert {(run.about["target"], run.about["base"]) for run in quick} == {(NLI, 0)}
-    assert 5 <= len(quick) <= 12
+    assert 5 <= len(quick) <= 15
 
 
 def test_names_of_methods_and_what_they_start_from():
@@ -175,3 +175,31 @@ def test_a_failure_stops_what_starts_from_it_and_nothing_else(schedule):
 
 def test_nothing_begins_after_the_time_is_up(schedule):
     assert schedule(until=0.0)[:2] == (False, [])
+
+
+def test_a_sample_comes_from_all_over_the_table():
+    every = [run.name for run in plan.everything()]
+    found = [run.name for run in again.sample(dict.fromkeys(every), 5)]
+    assert len(found) == 5
+    assert (found[0], found[-1]) == (every[0], every[-1])
+
+
+def test_answers_that_are_alike():
+    one, other = (
+        {"points": [{"rows": 4, "right": {"a": rows.pack(np.array(bits, bool))}}]}
+        for bits in ([1, 1, 0, 0], [1, 0, 0, 0])
+    )
+    assert again.same(one, other) == 0.75
+    assert again.same(one, one) == 1
+
+
+def test_rows_of_a_killed_scheduler_are_not_lost(schedule, tmp_path):
+    _, begun, made = schedule()
+    file, name = tmp_path / "rows.jsonl.xz", f"{NLI}/base0-seed0/prompt_tuning"
+    known = rows.read(file)
+    kept = known.pop(name)
+    rows.write(file, known.values())
+    (tmp_path / "new_rows.jsonl").write_text(json.dumps(kept) + '\n{"cut o', encoding="utf-8")
+    assert schedule()[1] == []
+    assert name in rows.read(file)
+    assert not (tmp_path / "new_rows.jsonl").exists()
