@@ -97,7 +97,7 @@ def _without_files(rows: "Rows") -> Iterator[str]:
     yield "VOCABULARY = @data.byte()"
     if "DATA_DIR =" in text:
         yield "DATA_DIR = None"
-    for name in ("TASK", "FIRST_TASK", "HELD_OUT", "REPLAY_TASK"):
+    for name in ("TASK", "FIRST_TASK", "HELD_OUT", "REPLAY_TASK", "EWC_TASK", "KL_TASK"):
         try:
             copy.deepcopy(gin.query_parameter(f"%{name}"))  # which calls what it refers to
         except UserError as error:

@@ -112,7 +112,7 @@ class Part:
       clip_norm: largest norm of the part's whole gradient; a longer one is scaled down to it. None:
         any.
       filters: what changes the updates behind the optimizer, in turn; None among them is nothing.
-      frozen: patterns of what is left frozen all the same.
+      frozen: pattern, or patterns, of what is left frozen all the same.
 
     Raises:
       UserError: a value of the wrong type or out of range.
@@ -124,12 +124,13 @@ class Part:
     unfreeze: int = 0
     clip_norm: float | None = None
     filters: Sequence[Filter | None] = ()
-    frozen: Sequence[str] = ()
+    frozen: str | Sequence[str] = ()
 
     def __post_init__(self):
         check_types(self)
         object.__setattr__(self, "filters", tuple(x for x in self.filters if x is not None))
-        object.__setattr__(self, "frozen", tuple(self.frozen))
+        frozen = (self.frozen,) if isinstance(self.frozen, str) else tuple(self.frozen)
+        object.__setattr__(self, "frozen", frozen)
         given = {"unfreeze": self.unfreeze, "clip_norm": self.clip_norm}
         if not callable(self.learning_rate):
             given["learning_rate"] = self.learning_rate

@@ -65,8 +65,12 @@ def test_gpus_without_weights_vocabulary_and_data(promot, tmp_path):
         *own_task("none.tsv", "not_here"),
         "--gin.EVAL_LIMIT=None",
     ]
-    remedy = [f"--gin_file=gin/remedies/{name}.gin" for name in ("wise_ft", "self_replay")]
+    remedy = [
+        f"--gin_file=gin/remedies/{name}.gin" for name in ("wise_ft", "self_replay", "kl_task")
+    ]
     remedy += ["--gin.WISE_FT=(0, 0.5)", "--gin.SELF_REPLAY_ROWS=20"]
+    remedy += ["--gin.KL_TASK=@old/data.file_task()", "--gin.old/data.file_task.name='old'"]
+    remedy += ["--gin.old/data.file_task.train='old.tsv'"]
     asked = ["plan", "--topology=h100:2", "--json", *RECIPE, *remedy, *flags(**SMALL), *absent]
     done = promot(asked, tmp_path)
     assert done.code == 0, done.err
@@ -83,7 +87,10 @@ def test_gpus_without_weights_vocabulary_and_data(promot, tmp_path):
     ]
     assumed = " ".join(plan["assumptions"])
     assert "has 2000 rows" in assumed and "'none.tsv'" in assumed and "GPUs" in assumed
-    step = plan["programs"][3]
+    assert "KL_TASK is not here (file 'old.tsv'" in assumed
+    prompt, step = plan["programs"][1], plan["programs"][3]
+    # what is trained is there twice: KL compares it with itself before
+    assert step["memory"]["parameters"] > 1.9 * prompt["memory"]["parameters"]
     assert step["bound"] == "compute" and step["cost"]["traffic"] is None
     assert step["seconds_at_least"] == step["cost"]["flops"] / plan["chip"]["flops"]
     assert sum(step["memory"].values()) == pytest.approx(plan["chip"]["memory"])

@@ -116,6 +116,7 @@ LAYERS = ["params/token_embedder/embedding", "params/e/layers_0/w", "params/e/la
 def test_frozen_patterns():
     part = Part("params", frozen=["params/token_embedder", "params/*/layers_0/*"])
     assert assign([part], LAYERS) == {LAYERS[2]: 0}
+    assert assign([Part("params", frozen="params/e")], LAYERS) == {LAYERS[0]: 0}
     with pytest.raises(UserError, match=r"frozen = 'params/x' matches no array: 'params' covers"):
         assign([Part("params", frozen=["params/x"])], LAYERS)
     with pytest.raises(UserError, match=r"leaves nothing of 'params' to be trained"):
