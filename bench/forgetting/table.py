@@ -143,7 +143,7 @@ METHODS = [
 
     # Further remedies.
     Method("EWC", remedies=("ewc",), settings=("EWC_TASK = 'lab_pretrain'",),
-           grid=AT | {"EWC_WEIGHT": (10.0, 1000.0)}, needs=OLD, tier=2),
+           grid=AT | {"EWC_WEIGHT": (1e6, 1e7)}, needs=OLD, tier=2),
     *(Method(name, remedies=(file,), grid=AT, tier=2) for name, file in FURTHER.items()),
     *(promot(f"ProMoT + {name}", (FURTHER[name],), grid=AT, tier=2) for name in TOKENS),
 
