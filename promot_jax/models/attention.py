@@ -71,6 +71,7 @@ def attend(
     soft_cap: float | None = None,
     drop: Drop | None = None,
     implementation: str = "auto",
+    remat: bool = False,
 ) -> Float[Array, "batch heads q head_dim"]:
     """softmax(cap(scale * query key^T) + bias) value, softmax in float32.
 
@@ -89,6 +90,7 @@ def attend(
       soft_cap: c of c * tanh(logits / c).
       drop: dropout of the weights.
       implementation: "auto", or the one to take.
+      remat: whether the layer is computed again in the backward pass, and this with it.
 
     Raises:
       UserError: the one to take cannot do what is asked; it says why.
@@ -106,7 +108,10 @@ def attend(
             return jax.lax.switch(kind, branches, query, key, value, mask, segments)
         if implementation != "auto":
             raise UserError(f"the setting attention = {name!r}: {reason}; set 'auto' or 'xla'")
-    return _xla(query, key, value, scale, mask, bias, soft_cap, drop)
+    run = functools.partial(_xla, scale=scale, soft_cap=soft_cap, drop=drop)
+    if not remat and platform() != "cpu":  # whose time goes into products, not into memory
+        run = jax.checkpoint(run)  # the weights are many, and cheap to compute again
+    return run(query, key, value, mask, bias)
 
 
 def _lacks(name, query, key, structured, causal, asked) -> str | None:
@@ -143,7 +148,11 @@ def _slower(name: str, query: Array, segments: Array | None) -> bool:
     return segments is not None  # a packed row's mask would be a bias, with a gradient
 
 
-def _xla(query, key, value, scale, mask, bias, soft_cap, drop):
+def _xla(query, key, value, mask, bias, *, scale, soft_cap, drop):
+    """Divides by softmax's sum behind the product with the values, where no keys are left.
+
+    XLA then makes one pass of each product on TPUs, and no array of all weights in float32.
+    """
     batch, heads, length, width = query.shape
     kv_heads, keys = key.shape[1:3]
     rows = query.reshape(batch, kv_heads, -1, width)
@@ -156,10 +165,13 @@ def _xla(query, key, value, scale, mask, bias, soft_cap, drop):
         logits = add_bias(logits, bias)
     if mask is not None:
         logits = jnp.where(mask, logits, MASKED)
-    weights = jax.nn.softmax(logits, axis=-1).astype(query.dtype)
+    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
+    total = weights.sum(axis=-1, keepdims=True)
+    weights = weights.astype(query.dtype)
     weights = weights if drop is None else drop(weights)
     rows = weights.reshape(batch, kv_heads, -1, keys)
-    return jnp.einsum("bhqk,bhkd->bhqd", rows, value).reshape(query.shape)
+    result = jnp.einsum("bhqk,bhkd->bhqd", rows, value).reshape(query.shape)
+    return (result / total).astype(query.dtype)
 
 
 def _cudnn(query, key, value, mask, segments, *, scale, causal, window, soft_cap):

@@ -122,6 +122,7 @@ class Attention(nn.Module):
             segments=view["segments"],
             soft_cap=config.attn_logit_softcapping,
             implementation=config.attention,
+            remat=config.remat,
         )
         return self.joined(x), kv
 

@@ -99,6 +99,7 @@ class Attention(nn.Module):
             bias=bias,
             drop=drop,
             implementation=config.attention,
+            remat=config.remat,
         )
         x = x.transpose(0, 2, 1, 3).reshape(*x.shape[:1], x.shape[2], -1)
         return self.out(constrain(self, x, ("batch", "length", cut("heads", config.num_heads))))

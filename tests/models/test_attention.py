@@ -1,5 +1,6 @@
 """One function for all attention: what it computes, and that its implementations agree."""
 
+import functools
 import types
 
 import jax
@@ -65,6 +66,27 @@ def test_bias_is_added_behind_the_cap():
     )
     expected = by_hand(query, key, value, 1.0, seen, np.asarray(bias), 2.0)
     np.testing.assert_allclose(got, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("device", ["tpu", "cpu"])
+def test_what_is_kept_for_the_gradient(monkeypatch, device):
+    """No weights where memory is what takes time; the gradients, the bias's too, are the same."""
+    query, key, value = draw(2, 2)
+    bias = jnp.asarray(np.random.default_rng(1).standard_normal((1, 2, LENGTH, LENGTH), np.float32))
+    mask, half = jnp.asarray(visible())[:, None], jnp.arange(LENGTH) % 2
+    settings = {"mask": mask, "drop": lambda weights: weights * half, "soft_cap": 2.0}
+
+    def run(on, remat):
+        monkeypatch.setattr(attention, "platform", lambda: on)
+        attended = functools.partial(attend, remat=remat, **settings)
+        result, back = jax.vjp(lambda *xs: attended(*xs[:3], bias=xs[3]), query, key, value, bias)
+        kept = [x.shape for x in jax.tree.leaves(back)]
+        return kept.count((BATCH, 2, LENGTH, LENGTH)), (result, back(jnp.cos(result)))
+
+    kept, found = run(device, False)
+    assert (kept == 0) == (device != "cpu")
+    for ours, other in zip(*map(jax.tree.leaves, (found, run("cpu", True)[1])), strict=True):
+        np.testing.assert_allclose(ours, other, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("beams", [1, 3])
@@ -234,4 +256,4 @@ def test_what_auto_takes(monkeypatch, device, how, width, taken):
     how = {"causal": True} | how
     dtype = how.pop("dtype", jnp.bfloat16)
     arrays = [x.astype(dtype) for x in draw(4, 2, 128, width)]
-    assert attend(*arrays, **how) == taken
+    assert attend(*arrays, remat=True, **how) == taken
