@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench.forgetting import analysis, explain, front, rows
+from bench.forgetting import alignment as gradients
 from bench.forgetting import costs as counted
 from bench.forgetting.analysis import RELATED
 from bench.forgetting.plan import NAMED, TARGETS
@@ -225,12 +226,32 @@ def costs(results: Results) -> Iterator[str]:
         yield f"| {method} | {' | '.join(shares)} | {results.needs(method)} |"
 
 
+def alignment(results: Results) -> Iterator[str]:
+    """Gradients of true and of shuffled labels, over the updates: means over seeds."""
+    del results
+    found = gradients.read()
+    if not found:
+        yield "Not measured yet: `python -m bench.forgetting.alignment`."
+        return
+    yield "| method | updates | shuffled with true | true with true | norms | seeds |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for method in dict.fromkeys(each["method"] for each in found):
+        curves = [each["points"] for each in found if each["method"] == method]
+        for at in zip(*curves, strict=True):
+            means = (
+                np.mean([point[name] for point in at]) for name in ("shuffled", "true", "norms")
+            )
+            cells = " | ".join(f"{mean:.2f}" for mean in means)
+            yield f"| {method} | {at[0]['step']} | {cells} | {len(at)} |"
+
+
 SECTIONS: Mapping[str, Callable[[Results], Iterator[str]]] = {
     "runs": runs,
     "bases": bases,
     "matched": matched,
     "ladder": ladder,
     "predictors": predictors,
+    "alignment": alignment,
     "ends": ends,
     "costs": costs,
 }
