@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.forgetting import analysis, explain, front, rows
 from bench.forgetting import alignment as gradients
+from bench.forgetting import analysis, explain, front, rows
 from bench.forgetting import costs as counted
 from bench.forgetting.analysis import RELATED
 from bench.forgetting.plan import NAMED, TARGETS
