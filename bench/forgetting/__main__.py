@@ -38,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         missing = {run.name for run in scheduler.missing()}
         for run in wanted:
             print(f"{'missing' if run.name in missing else 'done':8s}{run.name}")
-        print(summary(wanted, scheduler.rows))
+        print(summary(scheduler))
         return 0
     until = time.monotonic() + 60 * args.minutes
     scheduler.carry_out(until)
-    say(f"{summary(wanted, scheduler.rows)}: {file}")
+    say(f"{summary(scheduler)}: {file}")
     for name, why in scheduler.failed.items():
         say(f"failed: {name}: {why}")
     return 1 if scheduler.failed else 0

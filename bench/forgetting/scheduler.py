@@ -13,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from bench.forgetting import rows
 from bench.forgetting.plan import STARTED_FROM, Run, with_those_before
 from bench.forgetting.work import ROW, context, work
 from promot_jax.console import say
+
+SECONDS = 35  # of a processor for a run, on a machine that none is known of
 
 
 class Scheduler:
@@ -158,6 +160,10 @@ def machine(cores: int) -> str:
     return f"{names[0] if names else platform.processor()}, {cores} of {os.cpu_count()} cores"
 
 
-def summary(runs: Sequence[Run], known: Mapping[str, Any]) -> str:
-    """How many there are and are done."""
-    return f"{sum(run.name in known for run in runs)} of {len(runs)} runs have their rows"
+def summary(made: Scheduler) -> str:
+    """How many runs have their rows, and about how long the others take."""
+    left = made.missing()
+    known = [row["measured"]["cpu_seconds"] for row in made.rows.values()]
+    hours = len(left) * (sum(known) / len(known) if known else SECONDS) / len(made.cores) / 3600
+    done = sum(made.has_row(run) for run in made.wanted)
+    return f"{done} of {len(made.wanted)} runs have their rows; about {hours:.1f} hours are left"
