@@ -121,7 +121,7 @@ class Long:
 def test_hosts_that_hang_and_die(promot, environment, folder, tmp_path):
     """Each time the other ends with a line, and the next run goes on: here, on slices, on one."""
     long = Long(folder)
-    hosts = start(environment, folder, [*long.arguments, "--host_timeout=15"])
+    hosts = start(environment, folder, [*long.arguments, "--host_timeout=8"])
     long.reaches(60, hosts[0])
     hosts[1].send_signal(signal.SIGSTOP)
     said = hosts[0].communicate(timeout=PATIENCE)[1]

@@ -26,8 +26,9 @@ def test_both_stages_find_the_tokens_of_the_first(tmp_path, monkeypatch):
     assert made.name.startswith(f"{task}-train-") and (made / "whole.json").exists()
     assert json.loads((made / "about.json").read_text("utf-8"))["split"] == "train"
     for one, other in zip(small.stages, large.stages, strict=True):
-        assert one.batches.digests == other.batches.digests
-        batches = one.batches(3), other.batches(3)
+        [one, other] = (stage.data[""] for stage in (one, other))
+        assert one.digests == other.digests
+        batches = one(3), other(3)
         assert all(np.array_equal(batches[0][key], batches[1][key]) for key in batches[0])
 
 

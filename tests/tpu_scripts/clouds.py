@@ -72,7 +72,7 @@ class Cloud:
         return subprocess.Popen(
             [self.tree / "tpu_scripts" / f"{script}.sh", *arguments],
             cwd=self.tree.parent, env=os.environ | more | self.own, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 
     def __call__(self, script: str, *arguments: str, **more: str) -> Done:

@@ -181,7 +181,13 @@ def ssh(args) -> None:
         started.append(process)
         with (host / ".processes").open("a") as file:
             print(process.pid, file=file)
-    codes = [process.wait() for process in started]
+    try:
+        codes = [process.wait() for process in started]
+    except KeyboardInterrupt:  # the connection ends, and what it had begun
+        for process in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        sys.exit(130)
     if min(codes) < 0:
         raise Failed("[/usr/bin/ssh] exited with return code [255].")
     sys.exit(max(codes))
