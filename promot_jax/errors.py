@@ -80,6 +80,12 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
         raise UserError(f"{name} = {value!r:.80}: set {low} to {high}")
 
 
+def check_positive(name: str, value: float, high: float) -> None:
+    """Raises UserError unless 0 < value <= high."""
+    if not 0 < value <= high:
+        raise UserError(f"{name} = {value!r:.80}: set more than 0, up to {high:g}")
+
+
 def check_memory(needed: int, what: str) -> None:
     """Raises UserError where `what` needs more bytes than this machine has: it cannot be meant."""
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

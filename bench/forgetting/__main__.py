@@ -1,6 +1,5 @@
 """The forgetting benchmark: every remedy at equal target score, with intervals.
 
-    python -m bench.forgetting                       what is missing of all runs: hours
     python -m bench.forgetting                  what is missing of all runs: hours
     python -m bench.forgetting --minutes 60     begins nothing after an hour; goes on another time
     python -m bench.forgetting --quick          a few methods, one seed: within 10 minutes

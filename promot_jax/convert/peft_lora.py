@@ -22,8 +22,8 @@ from promot_jax.convert.source import Source, Tensor, first_few
 from promot_jax.errors import UserError, near
 from promot_jax.models import Lora, Variables
 from promot_jax.models.config import Config
-from promot_jax.models.lora import COLLECTION, KERNEL, LAYER, paths_of
-from promot_jax.models.names import matches
+from promot_jax.models.lora import COLLECTION, KERNEL, paths_of
+from promot_jax.models.names import LAYER, matches
 
 FAMILY = "lora"
 NAME = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")

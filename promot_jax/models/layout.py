@@ -7,7 +7,6 @@ the unrolled one; `scan_layers` stacks it, so that the setting changes no number
 
 import dataclasses
 import functools
-import re
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +17,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from promot_jax.models import lora
 from promot_jax.models.model import Model
+from promot_jax.models.names import LAYER, STACK, layers_of, stacked
 
 Variables = dict[str, Any]
 # Of a batch, what either kind of model reads.
@@ -25,7 +25,6 @@ INPUTS = (
     "encoder_input_tokens", "encoder_segment_ids", "decoder_input_tokens",
     "decoder_target_positions",
 )  # fmt: skip
-LAYER = re.compile(r"/layers_(\d+)/")
 
 
 def nested(variables: Variables) -> dict[str, Any]:
@@ -41,22 +40,21 @@ def flat(variables: dict[str, Any]) -> Variables:
 def stack_layers(variables: Variables, stack=jnp.stack) -> Variables:
     """`.../layers_<i>/...` -> `.../layers/...` with the layers along a new first axis."""
     layers: dict[str, dict[int, Any]] = {}
-    stacked = {}
+    rest = {}
     for path, leaf in variables.items():
         if match := LAYER.search(path):
-            layers.setdefault(LAYER.sub("/layers/", path), {})[int(match[1])] = leaf
+            layers.setdefault(stacked(path), {})[int(match[1])] = leaf
         else:
-            stacked[path] = leaf
-    return stacked | {p: stack([group[i] for i in sorted(group)]) for p, group in layers.items()}
+            rest[path] = leaf
+    return rest | {p: stack([group[i] for i in sorted(group)]) for p, group in layers.items()}
 
 
 def unstack_layers(variables: Variables) -> Variables:
     """The inverse of `stack_layers`."""
     unstacked = {}
     for path, leaf in variables.items():
-        if "/layers/" in path:
-            for i in range(leaf.shape[0]):
-                unstacked[path.replace("/layers/", f"/layers_{i}/")] = leaf[i]
+        if STACK in path:
+            unstacked |= dict(zip(layers_of(path, leaf.shape), leaf, strict=True))
         else:
             unstacked[path] = leaf
     return unstacked

@@ -14,7 +14,6 @@ W + s (alpha / rank) A B. At 0 that is the model without it, bit by bit.
 """
 
 import dataclasses
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,10 +23,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from promot_jax.errors import UserError, check_types
-from promot_jax.models.names import hint, matches
+from promot_jax.models.names import LAYER, hint, matches, stacked
 
 COLLECTION, KERNEL = "lora/", "/kernel"
-LAYER = re.compile(r"/layers_\d+/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +104,8 @@ def kernels(
                 f"Lora.rank = {lora.rank} is more than that of {path} can be ({rows} x {columns}):"
                 f" set at most {min(rows, columns)}, or leave it out of Lora.targets"
             )
-    stacks = {LAYER.sub("/layers/", path) for path in found}
-    left = [p for p in every if p not in set(found) and LAYER.sub("/layers/", p) in stacks]
+    stacks = {stacked(path) for path in found}
+    left = [p for p in every if p not in set(found) and stacked(p) in stacks]
     if scanned and left:
         raise UserError(
             f"Lora.targets leaves out {left[0]}, but not that of other layers, which are computed"

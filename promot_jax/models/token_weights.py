@@ -17,7 +17,7 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from promot_jax.errors import UserError, check_range, check_types
+from promot_jax.errors import check_positive, check_range, check_types
 
 TOP = 20  # tokens whose entropy is meant
 OF_REFERENCE = frozenset({"log_p0", "row_log_p0"})  # fields of `Token` that a reference gives
@@ -54,14 +54,6 @@ class TokenWeight:
         raise NotImplementedError
 
 
-def _check_positive(weight: TokenWeight, *names: str) -> None:
-    check_types(weight)
-    for name in names:
-        if not 0 < getattr(weight, name) <= 1e6:
-            said = f"{type(weight).__name__}.{name} = {getattr(weight, name)}"
-            raise UserError(f"{said}: set more than 0, up to 1e6")
-
-
 @dataclasses.dataclass(frozen=True)
 class STM(TokenWeight):
     """Selective token masking (arXiv 2501.14315): 1 where 1 / p0 <= perplexity, else 0."""
@@ -95,7 +87,8 @@ class EAFT(TokenWeight):
     needs: ClassVar[frozenset[str]] = frozenset({"entropy"})
 
     def __post_init__(self):
-        _check_positive(self, "alpha")
+        check_types(self)
+        check_positive("EAFT.alpha", self.alpha, 1e6)
 
     def __call__(self, token: Token) -> Float[Array, "*rows"]:
         """See `TokenWeight`."""
@@ -113,7 +106,8 @@ class TALR(TokenWeight):
     floor: float = 0.0
 
     def __post_init__(self):
-        _check_positive(self, "tau")
+        check_types(self)
+        check_positive("TALR.tau", self.tau, 1e6)
         check_range("TALR.floor", self.floor, 0, 1)
 
     def __call__(self, token: Token) -> Float[Array, "*rows"]:
@@ -133,7 +127,8 @@ class FLOW(TokenWeight):
     needs: ClassVar[frozenset[str]] = frozenset({"row_log_p0"})
 
     def __post_init__(self):
-        _check_positive(self, "tau")
+        check_types(self)
+        check_positive("FLOW.tau", self.tau, 1e6)
 
     def __call__(self, token: Token) -> Float[Array, "*rows"]:
         """See `TokenWeight`."""

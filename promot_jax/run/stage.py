@@ -17,14 +17,12 @@ from promot_jax.models import Config, Lora, Model, Prompt, TokenWeight, loss
 from promot_jax.models.token_weights import OF_REFERENCE
 from promot_jax.paths import absolute, expand, is_name, is_url
 from promot_jax.run.generate import Generate
-from promot_jax.run.terms import Distance, Divergence, Term, in_force
+from promot_jax.run.terms import REFERENCES, Distance, Divergence, Term, in_force
 from promot_jax.run.transform import Transform
 from promot_jax.training import Part, Penalty
 from promot_jax.training.compiling import Options
 from promot_jax.training.step import Loss
 from promot_jax.vocabularies import Vocabulary
-
-REFERENCES = ("before", "base")
 
 
 @dataclasses.dataclass(frozen=True)

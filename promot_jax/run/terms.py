@@ -14,6 +14,7 @@ from promot_jax.paths import is_name
 from promot_jax.training import Penalty
 
 LARGEST = 1e15
+REFERENCES = ("before", "base")  # the weights before the stage, or those the run began with
 TAKEN = {  # names of other metrics
     *("loss", "z_loss", "correct", "tokens", "cross_entropy", "token_weight", "gradient_norm"),
     *("learning_rate", "seconds", "saving_seconds", "examples_per_second", "step"),

@@ -13,9 +13,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from promot_jax.errors import UserError, check_range, check_types
+from promot_jax.run.terms import REFERENCES
 from promot_jax.training.transforms import Change, wise_ft
 
-BASES = ("before", "base")
 Scores = Mapping[float, float | None]  # coefficient -> what was scored with it, as tried
 
 
@@ -76,7 +76,7 @@ class Transform:
                 raise UserError(f"Transform.reach = {self.reach!r}: set a share in (0, 1]")
         check_range("Transform.within", self.within, 0, 1)
         check_range("Transform.most", self.most, 1, 50)
-        if self.reference not in BASES:
+        if self.reference not in REFERENCES:
             raise UserError(f"Transform.reference = {self.reference!r}: set 'before' or 'base'")
 
     @property

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Shaped, UInt32
 
 from promot_jax.models import Variables
+from promot_jax.models.names import STACK, layers_of
 
 SMALL = 1 << 20  # bytes
 
@@ -81,11 +82,12 @@ def parsed(entry: str) -> jax.ShapeDtypeStruct:
 
 def digest(variables: Variables) -> str:
     """A fingerprint of variables, the same on every mesh, for scanned and for unrolled layers."""
-    layers = {path: x for path, x in variables.items() if "/layers/" in path}
+    layers = {path: x for path, x in variables.items() if STACK in path}
     found = sums({path: x for path, x in variables.items() if path not in layers})
     for path, x in layers.items():
         kind = described(jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
-        for i, each in enumerate(jax.device_get(_sums_of_layers(x))):
-            found[path.replace("/layers/", f"/layers_{i}/")] = f"{kind} {int(each):08x}"
+        of_layers = jax.device_get(_sums_of_layers(x))
+        for name, each in zip(layers_of(path, x.shape), of_layers, strict=True):
+            found[name] = f"{kind} {int(each):08x}"
     lines = "\n".join(f"{path} {found[path]}" for path in sorted(found))
     return hashlib.sha256(lines.encode()).hexdigest()[:16]

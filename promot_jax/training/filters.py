@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from promot_jax.errors import UserError, check_range, check_types
+from promot_jax.errors import check_positive, check_range, check_types
+from promot_jax.models.names import STACK, layers_of
 
 Schedule = Callable[[int], float]
-STACK = "/layers/"  # in the path of an array of scanned layers, which are along its first axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +33,6 @@ class Filter:
     def __call__(self, learning_rate: Schedule) -> optax.GradientTransformationExtraArgs:
         """The transformation, for a part with this learning rate."""
         raise NotImplementedError
-
-
-def _positive(owner: Filter, *names: str) -> None:
-    check_types(owner)
-    for name in names:
-        if not 0 < getattr(owner, name) <= 1e9:
-            said = f"{type(owner).__name__}.{name} = {getattr(owner, name)}"
-            raise UserError(f"{said}: set more than 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +58,8 @@ class Finch(Filter):
     decay: float = 0.9
 
     def __post_init__(self):
-        _positive(self, "loss")
+        check_types(self)
+        check_positive("Finch.loss", self.loss, 1e9)
         check_range("Finch.floor", self.floor, 0, 1)
         check_range("Finch.decay", self.decay, 0, 0.9999)
 
@@ -127,8 +120,8 @@ class Mofo(Filter):
     decay: float = 0.9
 
     def __post_init__(self):
-        _positive(self, "share")
-        check_range("Mofo.share", self.share, 0, 1)
+        check_types(self)
+        check_positive("Mofo.share", self.share, 1)
         check_range("Mofo.decay", self.decay, 0, 0.9999)
 
     def __call__(self, learning_rate: Schedule) -> optax.GradientTransformationExtraArgs:
@@ -193,10 +186,3 @@ class HalfFrozen(Filter):
 def each_layer(function: Callable[[Array], Any], path: str) -> Callable[[Array], Any]:
     """The function of an array, mapped over the layers of a scanned stack."""
     return jax.vmap(function) if STACK in path else function
-
-
-def layers_of(path: str, shape: tuple[int, ...]) -> list[str]:
-    """The paths that an array's layers have where they are not scanned; its own, of no stack."""
-    if STACK not in path:
-        return [path]
-    return [path.replace(STACK, f"/layers_{i}/") for i in range(shape[0])]

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import optax
 
 from promot_jax.errors import UserError, check_range, check_types, check_values
-from promot_jax.models.names import hint, matches
-from promot_jax.training.filters import STACK, Filter, Schedule
+from promot_jax.models.names import STACK, hint, matches
+from promot_jax.training.filters import Filter, Schedule
 
 Optimizer = Callable[[Schedule], optax.GradientTransformation]
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from promot_jax.errors import check_range, check_values
 from promot_jax.models import Variables
-from promot_jax.models.layout import LAYER
+from promot_jax.models.names import LAYER, STACK, layers_of
 
 STACKS = ("params/encoder", "params/decoder")  # as a text goes through them
 
@@ -107,7 +107,7 @@ def _transformed(change: Change, layouts: Sequence[tuple[str, Any]]) -> Any:
     def every(before, after, kept, places):
         return {
             path: jax.vmap(change, (0, 0, None, 0))(x, after[path], kept, places[path])
-            if "/layers/" in path
+            if STACK in path
             else change(x, after[path], kept, places[path])
             for path, x in before.items()
         }
@@ -128,17 +128,15 @@ def places(changed: Sequence[str], shapes: Mapping[str, Any], seed: int) -> dict
       seed: of `Place.draw`.
     """
     first, last, total = _layers(shapes)
-    units = [(path, i) for path in sorted(changed) for i in _numbers(path, shapes)]
-    units.sort(key=_unrolled)
-    order = np.random.default_rng(seed).permutation(len(units))
-    draws = dict(zip(units, (order + 0.5) / max(len(units), 1), strict=True))
+    names = {path: layers_of(path, shapes[path].shape) for path in changed}
+    every = sorted(name for of in names.values() for name in of)
+    order = np.random.default_rng(seed).permutation(len(every))
+    draws = dict(zip(every, (order + 0.5) / max(len(every), 1), strict=True))
     found = {}
-    for path in changed:
-        numbers = _numbers(path, shapes)
-        layers = [_layer(path, i, first, last) for i in numbers]
-        depth = [(layer - 1) / max(total - 1, 1) for layer in layers]
-        both = (np.array(each, np.float32) for each in (depth, [draws[path, i] for i in numbers]))
-        found[path] = Place(*(each if "/layers/" in path else each[0] for each in both))
+    for path, of in names.items():
+        depth = [(_layer(name, first, last) - 1) / max(total - 1, 1) for name in of]
+        both = (np.array(each, np.float32) for each in (depth, [draws[name] for name in of]))
+        found[path] = Place(*(each if STACK in path else each[0] for each in both))
     return found
 
 
@@ -148,32 +146,19 @@ def _layers(shapes: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int], 
     for stack in STACKS:
         inside = [path for path in shapes if path.startswith(f"{stack}/layers")]
         if inside:
-            count = 1 + max(max(_numbers(path, shapes)) for path in inside)
+            names = (name for path in inside for name in layers_of(path, shapes[path].shape))
+            count = 1 + max(int(LAYER.search(name)[1]) for name in names)
             first[stack], last[stack] = total + 1, total + count
             total += count
     return first, last, total
 
 
-def _numbers(path: str, shapes: Mapping[str, Any]) -> list[int]:
-    """The numbers, from 0, of the layers of its stack that an array belongs to; else 0 alone."""
-    if "/layers/" in path:
-        return list(range(shapes[path].shape[0]))
-    found = LAYER.search(path)
-    return [int(found[1])] if found else [0]
-
-
-def _unrolled(unit: tuple[str, int]) -> str:
-    """The path of one layer's array, as it is without scan."""
-    path, number = unit
-    return path.replace("/layers/", f"/layers_{number}/")
-
-
-def _layer(path: str, number: int, first: Mapping[str, int], last: Mapping[str, int]) -> int:
+def _layer(path: str, first: Mapping[str, int], last: Mapping[str, int]) -> int:
     """The layer of an array, from 1; LoRA lies where its kernel does."""
     path = path.replace("lora/", "params/", 1) if path.startswith("lora/") else path
     stack = next((stack for stack in first if path.startswith(f"{stack}/")), None)
     if stack is None:
         return 1
-    if "/layers/" in path or LAYER.search(path):
-        return first[stack] + number
+    if inside := LAYER.search(path):
+        return first[stack] + int(inside[1])
     return first[stack] if "relpos_bias" in path else last[stack]

@@ -133,7 +133,7 @@ def test_frozen_patterns():
         (lambda: Finch(decay=1.0), "Finch.decay = 1.0: set 0 to"),
         (lambda: Pull(-1.0), "Pull.weight = -1.0: set 0"),
         (lambda: Mofo(0.0), "Mofo.share = 0.0: set more than 0"),
-        (lambda: Mofo(1.5), "Mofo.share = 1.5: set 0 to 1"),
+        (lambda: Mofo(1.5), "Mofo.share = 1.5: set more than 0, up to 1"),
         (lambda: HalfFrozen(0), "HalfFrozen.steps = 0: set 1"),
         (lambda: HalfFrozen(2.5), "HalfFrozen.steps = 2.5: set a whole number"),
         (lambda: Part("params", filters=[0.1]), "Part.filters"),
