@@ -80,7 +80,7 @@ REMEDIES = [
     Bad("KL of unknown task", remedy("kl_task", KL_TASK="no_task"), ["'no_task'"]),
     Bad("reference of terms", remedy("kl", REFERENCE="start"), ["'start'", "'before' or 'base'"]),
     Bad("weight of tokens", remedy("flow", FLOW_TAU=0.0), ["FLOW.tau = 0.0", "more than 0"]),
-    Bad("share", remedy("mofo", MOFO_SHARE=2.0), ["Mofo.share = 2.0", "set 0 to 1"]),
+    Bad("share", remedy("mofo", MOFO_SHARE=2.0), ["Mofo.share = 2.0", "more than 0, up to 1"]),
     Bad("frozen", remedy("freeze_lower", FROZEN=["params/x"]), ["'params/x'", "no array"]),
     Bad(
         "frozen scanned layers",

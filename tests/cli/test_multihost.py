@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -127,9 +128,10 @@ def test_hosts_that_hang_and_die(promot, environment, folder, tmp_path):
     said = hosts[0].communicate(timeout=PATIENCE)[1]
     assert hosts[0].returncode == 75, said
     lines = [x for x in said.splitlines() if not x.startswith(("1-prompt", "BASE"))]
-    assert lines == [
-        "promot run: host 1 has died or hangs: run the same command on all hosts again to go on"
-    ]
+    assert len(lines) == 1, lines
+    whichever_is_seen_first = "(has died or hangs|hangs: it is 8 s behind the others)"
+    again = "run the same command on all hosts again to go on"
+    assert re.fullmatch(f"promot run: host 1 {whichever_is_seen_first}: {again}", lines[0]), lines
     hosts[1].kill()
     hosts[1].communicate()
 
