@@ -117,7 +117,7 @@ METHODS = [
     promot("ProMoT, joint", recipe="promot_joint", grid=HIGH),
     Method("text tag", variant="_tagged", grid=HIGH, needs=SWITCH, quick=True),
     Method("LoRA", remedies=("lora",),
-           grid={"LORA_RANK": (4, 16, 64), "LORA_LEARNING_RATE": (3e-4, 1e-3)}),
+           grid={"LORA_RANK": (16,), "LORA_LEARNING_RATE": (3e-4, 1e-3)}),
     promot("ProMoT + LoRA", ("lora",),
            grid={"LORA_RANK": (16,), "LORA_LEARNING_RATE": (3e-4, 1e-3)}),
     Method("replay", remedies=("replay",), settings=REPLAY,
@@ -142,6 +142,8 @@ METHODS = [
            grid=HIGH | {"KL_WITHOUT_PROMPT_WEIGHT": (0.1, 1.0)}),
 
     # Further remedies.
+    Method("LoRA, other ranks", remedies=("lora",),
+           grid={"LORA_RANK": (4, 64), "LORA_LEARNING_RATE": (3e-4, 1e-3)}, tier=2),
     Method("EWC", remedies=("ewc",), settings=("EWC_TASK = 'lab_pretrain'",),
            grid=AT | {"EWC_WEIGHT": (1e6, 1e7)}, needs=OLD, tier=2),
     *(Method(name, remedies=(file,), grid=AT, tier=2) for name, file in FURTHER.items()),

@@ -19,7 +19,7 @@ ROW = "row.json"
 # What takes seconds to import; TensorFlow comes with `promot_jax.data`, and is quiet then.
 PRELOADED = [
     "bench.forgetting.work", "promot_jax.data", "promot_jax.cli.settings",
-    "promot_jax.run.running", "bench.forgetting.drift", "tasks.lab",
+    "promot_jax.run.running", "bench.forgetting.drift", "tasks.lab", "tensorboardX",
 ]  # fmt: skip
 
 
