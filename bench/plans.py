@@ -44,9 +44,10 @@ def planned(path: Path, known: dict) -> RunPlan:
     return plan(run, chips, rows, lambda program: print(f"  {program}", file=sys.stderr), known)
 
 
-def line(found: RunPlan) -> str:
+def line(path: Path, found: RunPlan) -> str:
     """What a header says."""
-    return f"# Hardware: {summary(found)}."
+    what = "ProMoT on RTE " if path.parent.name == "models" else ""
+    return f"# Hardware: {what}{summary(found)}."
 
 
 def row(path: Path, found: RunPlan) -> str:
@@ -70,10 +71,11 @@ def main() -> None:
     known: dict = {}
     for path in args.files:
         found = planned(path, known)
-        print(line(found), *([row(path, found)] if found.fits else []), sep="\n", flush=True)
+        said = line(path, found)
+        print(said, *([row(path, found)] if found.fits else []), sep="\n", flush=True)
         if args.write:
             text = path.read_text(encoding="utf-8")
-            path.write_text(LINE.sub(lambda _: line(found), text, count=1), encoding="utf-8")  # noqa: B023
+            path.write_text(LINE.sub(lambda _: said, text, count=1), encoding="utf-8")  # noqa: B023
 
 
 if __name__ == "__main__":
