@@ -1,11 +1,12 @@
-"""Sections of the page that explain: the ladder of prompts, and what predicts what is kept."""
+"""Sections of the page that explain: the ladder of prompts, what predicts what is kept, and what
+comes back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from bench.forgetting.analysis import HELD_OUT, Reading
+from bench.forgetting.analysis import HELD_OUT, Point, Reading
 from bench.forgetting.plan import NAMED
 from bench.forgetting.rows import chosen_by, right
 
@@ -20,6 +21,8 @@ SCALARS = {
     "share of held-out answers in the target's format": ("format",),
 }
 FEWEST = 5  # runs that a correlation is taken over
+RECOVERED = "lab_qa"  # the skill that bench/forgetting/recovery.gin has rows of
+OTHERS = tuple(task for task in HELD_OUT if task != RECOVERED)
 
 
 def is_rung(method: str) -> bool:
@@ -51,6 +54,57 @@ def ladder(readings: Mapping[float, Mapping[str, Mapping]], rows: list[Mapping])
         yield f"| {method} | {first:.2f} | {kept} | {target:.3f} | {held:.3f} |"
 
 
+def is_recovery(method: str) -> bool:
+    """Whether a method's runs go on with rows of one held-out skill."""
+    return method in NAMED and NAMED[method].recovery
+
+
+def recovery(rows: list[Mapping], bases: Mapping[int, Point]) -> Iterator[str]:
+    """Before and after the updates on rows of one skill: that skill, and the others.
+
+    Came back: of what the others lost to the base, the share that is there again; of means.
+    """
+    if not rows:
+        yield "Not measured yet."
+        return
+    yield "| | rate | rows | that skill | the others | came back | in the target's format | runs |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    groups: dict[tuple, list[Mapping]] = {}
+    for row in rows:
+        knobs = row["knobs"]
+        key = (row["method"], knobs["LEARNING_RATE"], knobs["RECOVERY_ROWS"])
+        groups.setdefault(key, []).append(row)
+    for (method, rate, count), found in groups.items():
+        before, after = np.mean([_around(row) for row in found], axis=0)
+        base = np.mean([bases[row["base"]].rows_of(OTHERS).mean() for row in found])
+        hows = ("{:.3f} → {:.3f}", "{:.3f} → {:.3f}", "{:.1%} → {:.1%}")
+        skill, others, share = (how.format(*x) for how, *x in zip(hows, before, after, strict=True))
+        back = (after[1] - before[1]) / (base - before[1])
+        said = method.removeprefix("recovery ")
+        yield (
+            f"| {said} | {rate} | {count} | {skill} | {others} | {back:.0%} | {share} |"
+            f" {len(found)} |"
+        )
+
+
+def _around(row: Mapping[str, Any]) -> list[tuple[float, float, float]]:
+    """The skill, the others, and these in the target's format: before and after, on test rows."""
+    after = row["points"][-1]
+    before = [point for point in row["points"] if point["stage"] != after["stage"]][-1]
+    return [
+        (
+            _score(point, [RECOVERED]),
+            _score(point, OTHERS),
+            float(np.mean([point["format"][task] for task in OTHERS])),
+        )
+        for point in (before, after)
+    ]
+
+
+def _score(point: Mapping[str, Any], tasks: Sequence[str]) -> float:
+    return float(right(point, tasks)[:, ~chosen_by(point["rows"])].mean())
+
+
 def _usual(row: Mapping[str, Any]) -> bool:
     return row["knobs"].get("LEARNING_RATE") in (3e-4, None)
 
@@ -68,10 +122,8 @@ def _end(row: Mapping[str, Any]) -> tuple[float, float, float]:
     trained = [point for point in row["points"] if "coefficient" not in point]
     point = max(trained, key=lambda each: each["step"])
     scored = row["target"] + NAMED[row["method"]].variant
-    test = ~chosen_by(point["rows"])
     share = np.mean([point["format"][task] for task in HELD_OUT])
-    target, held = (right(point, tasks)[:, test].mean() for tasks in ([scored], HELD_OUT))
-    return float(target), float(held), float(share)
+    return _score(point, [scored]), _score(point, HELD_OUT), float(share)
 
 
 def predictors(rows: list[Mapping]) -> Iterator[str]:

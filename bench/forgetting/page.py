@@ -39,7 +39,9 @@ class Results:
     """What the sections are made of."""
 
     def __init__(self, known: Mapping[str, Mapping[str, Any]]):
-        self.rows = [row for _, row in sorted(known.items())]
+        every = [row for _, row in sorted(known.items())]
+        self.recovery = [row for row in every if explain.is_recovery(row["method"])]
+        self.rows = [row for row in every if not explain.is_recovery(row["method"])]
         self.points = analysis.points(self.rows)
         self.bases = analysis.bases(self.rows)
         self.targets = [t for t in TARGETS if any(where == t for where, _ in self.points)]
@@ -212,6 +214,12 @@ def predictors(results: Results) -> Iterator[str]:
         yield ""
 
 
+def recovery(results: Results) -> Iterator[str]:
+    """What a few rows of one skill bring back of the others, on the first target."""
+    rows = [row for row in results.recovery if row["target"] in results.targets[:1]]
+    yield from explain.recovery(rows, {base: p for (_, base), p in results.bases.items()})
+
+
 def costs(results: Results) -> Iterator[str]:
     """FLOPs and memory of each method's training, in units of plain fine-tuning's."""
     known = counted.read()
@@ -251,6 +259,7 @@ SECTIONS: Mapping[str, Callable[[Results], Iterator[str]]] = {
     "matched": matched,
     "ladder": ladder,
     "predictors": predictors,
+    "recovery": recovery,
     "alignment": alignment,
     "ends": ends,
     "costs": costs,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.forgetting.table import METHODS, PAIRS, SOME_PAIRS, TARGETS, Method
+from bench.forgetting.table import METHODS, PAIRS, RECOVERY, SOME_PAIRS, TARGETS, Method
 
 SETTINGS = "bench/forgetting/lab.gin"
 SHIPPED = {0: "promot_jax/assets/lab/base"}  # seed of pre-training -> its base
@@ -97,6 +97,8 @@ def _files(method: Method) -> Iterator[str]:
     yield f"gin/recipes/{method.recipe}.gin"
     yield SETTINGS
     yield from (f"gin/remedies/{name}.gin" for name in method.remedies)
+    if method.recovery:
+        yield RECOVERY
 
 
 def _bindings(method: Method, target: str, base: int | None, seed: int, knobs) -> Iterator[str]:

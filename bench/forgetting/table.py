@@ -38,6 +38,7 @@ class Method(NamedTuple):
       other: that run is the other target's.
       variant: of the target that it is tuned on and scored on, as "_tagged".
       sweeps: stage behind the last training -> the method that its points count for.
+      recovery: the run goes on with `RECOVERY`: its row is of that alone, and no point of a method.
       needs: what a user must have: old data, text, a switch at inference.
       tier: 1 or 2.
       quick: whether `--quick` has it.
@@ -53,6 +54,7 @@ class Method(NamedTuple):
     other: bool = False
     variant: str = ""
     sweeps: Mapping[str, str] = {}
+    recovery: bool = False
     needs: str = "nothing"
     tier: int = 1
     quick: bool = False
@@ -73,6 +75,8 @@ FURTHER = {
     "MoFO": "mofo", "STM": "stm", "DFT": "dft", "EAFT": "eaft", "TALR": "talr", "FLOW": "flow",
 }  # fmt: skip
 REPLAY = ("REPLAY_TASK = 'lab_pretrain'",)
+RECOVERY = "bench/forgetting/recovery.gin"
+RECOVERED = {"RECOVERY_ROWS": (10, 50)}
 LEFT_ON = ("PROMPT = 'target'", "held_out/evaluation.Evaluation.prompt = 'target'")
 # Ways back to the base, behind one training: each but the last leaves the tuned weights.
 BACK = {
@@ -169,5 +173,8 @@ METHODS = [
            settings=("STEPS = 2100", "EVALUATE_EVERY = 525"), tier=2),
     Method("ProMoT, prompt left on", "evaluate", after="ProMoT", of={"LEARNING_RATE": 3e-4},
            settings=LEFT_ON, tier=2),
+    Method("recovery after fine-tuning", grid=HIGH | RECOVERED, recovery=True, tier=2),
+    promot("recovery after ProMoT", grid={"LEARNING_RATE": (1e-3,)} | RECOVERED,
+           recovery=True, tier=2),
 ]
 # fmt: on

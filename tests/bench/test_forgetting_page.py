@@ -88,6 +88,19 @@ def test_what_explains_is_told_from_the_ends_of_runs(written):
     assert "distance of the weights" not in text  # the same in all runs
 
 
+def test_what_comes_back_is_of_the_other_skills_and_of_no_method(written):
+    known = made([(0, 0)])
+    points = [point(1.0, 0.2, step=6), point(0.9, 0.6, stage="recovery", step=3)]
+    again = row("recovery after ProMoT", points, LEARNING_RATE=1e-3, RECOVERY_ROWS=10)
+    common = known["ProMoT-0-0-{'LEARNING_RATE': 0.0003}"]
+    text, _ = written(known | {"again": common | again})
+    cells = table(text, "after ProMoT")
+    changed = "0.200 → 0.600"
+    assert cells[1:] == ["0.001", "10", changed, changed, "50%", "25.0% → 25.0%", "1"]
+    assert "| recovery" not in text
+    assert "over 2 runs" not in text.partition("## predictors")[2]
+
+
 def test_the_pages_own_prose_can_be_filled_and_made_again(written):
     known, prose = made([(0, 0), (0, 1)]), page.PROSE.read_text(encoding="utf-8")
     once, _ = written(known, prose)
