@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import experiment
-from promot_jax.errors import UserError
-from promot_jax.process import restart_as_wished
+from bench.starting import start
 
 LAB = "gin/runs/lab.gin"
 SHORT = (
@@ -41,8 +40,4 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
 
 if __name__ == "__main__":
-    restart_as_wished()  # as the console script does
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"bench.demo: {error}") from error
+    start(main, "bench.demo")

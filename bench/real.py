@@ -23,10 +23,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench import experiment, real_sets, real_table
+from bench.starting import start
 from promot_jax.console import console, say
 from promot_jax.convert import import_checkpoint
 from promot_jax.errors import UserError
-from promot_jax.process import restart_as_wished
 from promot_jax.run import LanguageModel
 
 HERE = Path(__file__).parent
@@ -171,8 +171,4 @@ def _digest(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    restart_as_wished()  # as the console script does
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"bench.real: {error}") from error
+    start(main, "bench.real")

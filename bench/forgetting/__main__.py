@@ -19,9 +19,9 @@ from pathlib import Path
 from bench.forgetting import plan, rows
 from bench.forgetting.scheduler import Scheduler, summary
 from bench.forgetting.work import cores
+from bench.starting import start
 from promot_jax.console import say
 from promot_jax.errors import UserError
-from promot_jax.process import restart_as_wished
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,9 +63,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    restart_as_wished()  # as the console script does
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        sys.exit(main())
-    except UserError as error:
-        raise SystemExit(f"bench.forgetting: {error}") from error
+    start(main, "bench.forgetting")

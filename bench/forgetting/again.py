@@ -18,9 +18,9 @@ import numpy as np
 from bench.forgetting import plan, rows
 from bench.forgetting.scheduler import Scheduler
 from bench.forgetting.work import cores
+from bench.starting import start
 from promot_jax.console import say
 from promot_jax.errors import UserError
-from promot_jax.process import restart_as_wished
 
 
 def sample(known: Mapping[str, Any], count: int) -> list[plan.Run]:
@@ -64,8 +64,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    restart_as_wished()  # as the console script does
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"bench.forgetting.again: {error}") from error
+    start(main, "bench.forgetting.again")

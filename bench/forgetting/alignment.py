@@ -27,11 +27,11 @@ import optax
 
 from bench.forgetting.plan import NAMED, SHIPPED, runs_of
 from bench.forgetting.table import TARGETS
+from bench.starting import start
 from promot_jax.console import say
 from promot_jax.data import Batches, TrainData
 from promot_jax.errors import UserError
 from promot_jax.models import Batch, Model, Variables, loss
-from promot_jax.process import restart_as_wished
 from promot_jax.run import LanguageModel
 from tasks import lab  # noqa: F401  (registers its tasks)
 
@@ -143,16 +143,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{starts['ProMoT']} is not there: first python -m bench.forgetting"
                 f" --only '{prompt}$'"
             )
-        for method, start in starts.items():
-            points = list(curve(LanguageModel(str(start)), seed))
+        for method, place in starts.items():
+            points = list(curve(LanguageModel(str(place)), seed))
             found.append({"method": method, "seed": seed, "points": points})
             say(f"{method}, seed {seed}: {points[0]} ... {points[-1]}")
     FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    restart_as_wished()  # as the console script does
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"bench.forgetting.alignment: {error}") from error
+    start(main, "bench.forgetting.alignment")

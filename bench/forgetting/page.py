@@ -21,6 +21,7 @@ from bench.forgetting import costs as counted
 from bench.forgetting.analysis import RELATED
 from bench.forgetting.plan import NAMED, TARGETS
 from bench.forgetting.statistics import SHARES, Difference
+from bench.starting import start
 from promot_jax.console import say
 from promot_jax.errors import UserError
 
@@ -301,7 +302,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"bench.forgetting.page: {error}") from error
+    start(main, "bench.forgetting.page")
