@@ -12,7 +12,7 @@ is run, so that a scanned layer counts for all layers; the FLOPs of one computat
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -20,17 +20,12 @@ import numpy as np
 from jaxlib import _hlo, _jax
 
 from promot_jax.plan.hlo import Instruction, Module, bytes_of
+from promot_jax.plan.traffic import traffic
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 BETWEEN_SLICES = {  # libtpu's names
     "ALL_REDUCE": "all-reduce", "ALL_GATHER": "all-gather", "REDUCE_SCATTER": "reduce-scatter",
     "ALL_TO_ALL": "all-to-all",
-}  # fmt: skip
-# What moves nothing by itself: names of arrays, and what is counted as the computation it runs.
-FREE = {
-    "parameter", "constant", "iota", "tuple", "get-tuple-element", "bitcast", "add-dependency",
-    "after-all", "opt-barrier", "partition-id", "replica-id", "while", "call", "conditional",
-    "async-start", "async-update", "async-done",
 }  # fmt: skip
 
 
@@ -77,8 +72,8 @@ class Cost:
 def cost(module: Module, devices: int, slices: int = 1) -> Cost:
     """What a program costs that is made for so many devices."""
     runs = list(module.runs())
-    traffic = sum(
-        times * _traffic(module, module.computations[name], instruction)
+    moved = sum(
+        times * traffic(module, module.computations[name], instruction)
         for name, times in runs
         for instruction in module.computations[name].values()
     )
@@ -87,7 +82,7 @@ def cost(module: Module, devices: int, slices: int = 1) -> Cost:
         for name, _ in runs
         for instruction in module.computations[name].values()
     )
-    return Cost(flops(module), traffic, _collectives(module, runs, devices, slices), kernels)
+    return Cost(flops(module), moved, _collectives(module, runs, devices, slices), kernels)
 
 
 def flops(module: Module) -> float:
@@ -103,62 +98,6 @@ def _flops_once(module: Module, name: str) -> float:
     """FLOPs of a computation and all it runs, each loop once, by XLA."""
     part = _hlo.hlo_module_from_text(module.text_from(name))
     return _jax.hlo_module_cost_analysis(jax.devices("cpu")[0].client, part).get("flops", 0.0)
-
-
-def _traffic(module: Module, inside: Mapping[str, Instruction], instruction: Instruction) -> float:
-    """Bytes that an instruction reads from HBM and writes there."""
-    if instruction.opcode in FREE or instruction.opcode.endswith("-done"):
-        return 0.0
-    if instruction.opcode.endswith("-start"):  # its shape has what is read and what is written
-        return bytes_of(instruction.shape, in_hbm=True)
-    shapes = [inside[name].shape for name in instruction.operands if name in inside]
-    read = [bytes_of(shape, in_hbm=True) for shape in shapes]
-    written = bytes_of(instruction.shape, in_hbm=True)
-    if instruction.opcode == "fusion":
-        return _traffic_of_fusion(module.computations[instruction.called[0]], read, written)
-    return _touched(instruction, shapes, read, written)
-
-
-def _touched(
-    instruction: Instruction, shapes: Sequence[str], read: Sequence[float], written: float
-) -> float:
-    """Of what is taken out of an array, or put into it, that part alone is moved."""
-    if instruction.opcode in ("dynamic-slice", "slice", "gather"):
-        return (written if read[0] else 0.0) + written
-    if instruction.opcode == "dynamic-update-slice":
-        return read[1] + (bytes_of(shapes[1]) if written else 0.0)
-    if instruction.opcode == "scatter":
-        return read[2] + (2 * bytes_of(shapes[2]) if written else 0.0)
-    return sum(read) + written
-
-
-def _traffic_of_fusion(
-    inside: Mapping[str, Instruction], read: Sequence[float], written: float
-) -> float:
-    """The same of instructions that are fused: of arguments, and of what comes out."""
-    shares = [0.0] * len(read)  # of an argument's bytes, in those of what is taken out of it
-    for name, instruction in inside.items():
-        if instruction.opcode == "parameter":
-            position = int(instruction.rest.partition(")")[0])
-            users = [x for x in inside.values() if name in x.operands]
-            shares[position] = sum(_taken(user, name) for user in users)
-    total = sum(min(full, share) if full else 0.0 for full, share in zip(read, shares, strict=True))
-    root = next(x for x in inside.values() if x.root)
-    while root.opcode in ("bitcast", "copy"):
-        root = inside[root.operands[0]]
-    if root.opcode == "dynamic-update-slice":
-        return total + min(written, bytes_of(inside[root.operands[1]].shape))
-    return total + written
-
-
-def _taken(user: Instruction, name: str) -> float:
-    """Bytes that an instruction reads of an argument."""
-    if user.operands[0] == name:
-        if user.opcode in ("dynamic-slice", "slice", "gather"):
-            return bytes_of(user.shape)
-        if user.opcode == "dynamic-update-slice":
-            return 0.0  # what is not replaced stays where it is
-    return float("inf")
 
 
 def _collectives(

@@ -50,6 +50,11 @@ def bytes_of(shape: str, in_hbm: bool = False) -> float:
     return total
 
 
+def leaves(shape: str) -> list[str]:
+    """The arrays of a shape, of a tuple's all of them, in order."""
+    return [leaf[0] for leaf in LEAF.finditer(shape)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Instruction:
     """One line of a computation."""

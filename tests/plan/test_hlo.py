@@ -90,6 +90,60 @@ def test_only_what_is_taken_out_is_moved():
     assert 50 * 3 * array <= moved <= 50 * 8 * array  # two are read, one written, some copied
 
 
+# As libtpu writes them: two stacks get a layer each by one fusion, of which another reads inside a
+# third; memory that is only set aside; a part of an array that goes to the core.
+IN_PARTS = """HloModule parts
+
+%put (a: f32[50,64], b: f32[50,64], x: f32[1,64], i: s32[]) -> (f32[50,64], f32[50,64], f32[64]) {
+  %a = f32[50,64]{1,0} parameter(0)
+  %b = f32[50,64]{1,0} parameter(1)
+  %x = f32[1,64]{1,0} parameter(2)
+  %i = s32[] parameter(3)
+  %zero = s32[] constant(0)
+  %one = f32[50,64]{1,0} dynamic-update-slice(%a, %x, %i, %zero)
+  %two = f32[50,64]{1,0} dynamic-update-slice(%b, %x, %i, %zero)
+  %same = f32[50,64]{1,0} bitcast(%two)
+  %row = f32[64]{0} bitcast(%x)
+  ROOT %out = (f32[50,64]{1,0}, f32[50,64]{1,0}, f32[64]{0}) tuple(%one, %same, %row)
+}
+
+%inner (stack: f32[50,64], i.1: s32[]) -> f32[1,64] {
+  %stack = f32[50,64]{1,0} parameter(0)
+  %i.1 = s32[] parameter(1)
+  %zero.1 = s32[] constant(0)
+  ROOT %layer = f32[1,64]{1,0} dynamic-slice(%stack, %i.1, %zero.1), dynamic_slice_sizes={1,64}
+}
+
+%outer (stack.1: f32[64,50], i.2: s32[]) -> f32[1,64] {
+  %stack.1 = f32[64,50]{0,1} parameter(0)
+  %i.2 = s32[] parameter(1)
+  %turned = f32[50,64]{1,0} bitcast(%stack.1)
+  %taken = f32[1,64]{1,0} fusion(%turned, %i.2), kind=kLoop, calls=%inner
+  ROOT %less = f32[1,64]{1,0} negate(%taken)
+}
+
+ENTRY %main (x.1: f32[1,64], i.3: s32[], turned.1: f32[64,50]) -> f32[1,64] {
+  %x.1 = f32[1,64]{1,0} parameter(0)
+  %i.3 = s32[] parameter(1)
+  %turned.1 = f32[64,50]{0,1} parameter(2)
+  %aside = f32[50,64]{1,0} custom-call(), custom_call_target="AllocateBuffer"
+  %aside.1 = f32[50,64]{1,0} custom-call(), custom_call_target="AllocateBuffer"
+  %written = (f32[50,64]{1,0}, f32[50,64]{1,0}, f32[64]{0:S(1)}) fusion(%aside, %aside.1, %x.1, %i.3), kind=kLoop, calls=%put
+  %first = f32[50,64]{1,0} get-tuple-element(%written), index=0
+  %half = ((f32[50,64]{1,0}), f32[25,64]{1,0:S(1)}, s32[]{:S(2)}) slice-start(%first), slice={[0:25], [0:64]}
+  %done = f32[25,64]{1,0:S(1)} slice-done(%half)
+  ROOT %read = f32[1,64]{1,0} fusion(%turned.1, %i.3), kind=kLoop, calls=%outer
+}
+"""  # noqa: E501
+
+
+def test_of_stacks_that_are_fused_a_layer_is_moved():
+    layer, number = 64 * 4, 4
+    put = layer + number + 2 * layer  # the layer is read once, and written to both stacks
+    read = layer + number + layer
+    assert cost(Module(IN_PARTS), 1).traffic == put + 25 * layer + read
+
+
 GROUPS = {
     "replica_groups={{0,1},{2,3}}": [[0, 1], [2, 3]],
     "replica_groups={}": [[0, 1, 2, 3, 4, 5, 6, 7]],
