@@ -4,6 +4,7 @@ Kernels are two-dimensional, [in, heads * head_dim], as T5X's minimal models kee
 are laid out on the mesh by the names of their axes (see `placing.py`).
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,10 +82,15 @@ class RMSNorm(nn.Module):
         init = nn.initializers.zeros if self.offset else nn.initializers.ones
         init = nn.with_logical_partitioning(init, (self.axis,))
         scale = self.param("scale", init, (x.shape[-1],), self.config.param_dtype)
-        x = x.astype(jnp.float32)
-        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps)
         scale = 1.0 + scale.astype(jnp.float32) if self.offset else scale
-        return (x * scale).astype(self.config.dtype)
+        return _normalised(x, scale, self.eps, self.config.dtype)
+
+
+@functools.partial(jax.checkpoint, static_argnums=(2, 3))  # cheaper to compute again than to keep
+def _normalised(x: Array, scale: Array, eps: float, dtype: str) -> Array:
+    x = x.astype(jnp.float32)
+    x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + eps)
+    return (x * scale).astype(dtype)
 
 
 class Dense(nn.Module):
@@ -133,14 +139,20 @@ class MLP(nn.Module):
     ) -> Float[Array, "batch length embed"]:
         config = self.config
         single = len(self.activations) == 1
-        inner = 1.0
-        for i, activation in enumerate(self.activations):
-            name = "wi" if single else f"wi_{i}"
-            h = Dense(config, config.mlp_dim, ("embed", "mlp"), name=name)(x)
-            inner = inner * (h if activation == "linear" else getattr(nn, activation)(h))
+        names = ["wi"] if single else [f"wi_{i}" for i in range(len(self.activations))]
+        wide = [Dense(config, config.mlp_dim, ("embed", "mlp"), name=name)(x) for name in names]
+        inner = _product(self.activations, wide)
         inner = constrain(self, inner, ("dense_batch", "length", "mlp"))
         inner = dropout(inner, self.dropout_rate, dropout_key, 1)
         return Dense(config, config.emb_dim, ("mlp", "embed"), name="wo")(inner)
+
+
+@functools.partial(jax.checkpoint, static_argnums=0)  # as above
+def _product(activations: tuple[str, ...], wide: Sequence[Array]) -> Array:
+    inner = 1.0
+    for activation, h in zip(activations, wide, strict=True):
+        inner = inner * (h if activation == "linear" else getattr(nn, activation)(h))
+    return inner
 
 
 class Stack(nn.Module):
