@@ -21,6 +21,8 @@ from bench.forgetting import rows
 from bench.forgetting.plan import STARTED_FROM, Run, with_those_before
 from bench.forgetting.work import ROW, context, work
 from promot_jax.console import say
+from promot_jax.errors import UserError
+from promot_jax.files import lock
 
 SECONDS = 35  # of a processor for a run, on a machine that none is known of
 
@@ -42,7 +44,7 @@ class Scheduler:
         """
         self.wanted, self.root, self.file, self.cores = runs, root, file, cores
         self.new = root / "new_rows.jsonl"  # those that are not in the file yet: packing takes time
-        self.rows = rows.read(file) | rows.read_lines(self.new)
+        self.rows = self._known()
         self.failed: dict[str, str] = {}
         self.running: dict[int, tuple[Run, Any]] = {}
         self.about = {"version": version(), "machine": machine(len(cores))}
@@ -67,8 +69,23 @@ class Scheduler:
         """Does what is missing; begins nothing after `until` (of `time.monotonic`).
 
         Returns whether everything is done.
+
+        Raises:
+          UserError: another process is at it.
         """
         self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("a", encoding="utf-8") as mine:
+            try:
+                lock(mine)
+            except BlockingIOError:
+                raise UserError(
+                    f"--workdir {self.root} is in use by another process: wait for it, or stop it"
+                ) from None
+            self.rows = self._known()
+            self._carry_out(until)
+        return not self.missing()
+
+    def _carry_out(self, until: float) -> None:
         todo, processes = self.missing(), context(self.root)
         count = len(todo)
         try:
@@ -87,13 +104,15 @@ class Scheduler:
             for _, process in self.running.values():
                 process.join()
             self.pack()
-        return not self.missing()
 
     def pack(self) -> None:
         """Has all rows in the file."""
         if self.new.exists():
             rows.write(self.file, self.rows.values())
             self.new.unlink()
+
+    def _known(self) -> dict[str, rows.Row]:
+        return rows.read(self.file) | rows.read_lines(self.new)
 
     def _next(self, todo: Sequence[Run]) -> Run | None:
         """The first whose beginnings are there."""

@@ -1,13 +1,17 @@
 """The benchmark's table makes runs that can be parsed, and its scheduler does what is missing."""
 
 import json
+import multiprocessing
 import re
 
 import numpy as np
 import pytest
+import small_work
 
 from bench.forgetting import again, plan, rows, scheduler, table
 from promot_jax.cli import settings
+from promot_jax.errors import UserError
+from promot_jax.files import lock
 from promot_jax.paths import resolve
 
 NLI, QUELLAN = table.TARGETS
@@ -98,49 +102,23 @@ def test_rows_of_a_work_directory(tmp_path):
     assert second["format"] == {"a": 0.5}
 
 
-class Process:
-    """Stands for a process that ends at once: a run's row, or no row."""
-
-    def __init__(self, target, args):
-        del target
-        files, bindings, self.workdir, self.core, drift_from = args
-        self.exitcode = None
-
-    def start(self):
-        from pathlib import Path
-
-        path = Path(self.workdir)
-        path.mkdir(parents=True, exist_ok=True)
-        Processes.begun.append(path.name)
-        if path.name in Processes.broken:
-            Path(f"{path}.log").write_text("what went\nwrong\n", encoding="utf-8")
-            self.exitcode = 1
-        else:
-            (path / "row.json").write_text('{"points": []}', encoding="utf-8")
-            self.exitcode = 0
-
-    def join(self):
-        pass
-
-
-class Processes:
-    """Stands for a context of processes."""
-
-    begun: list[str] = []
-    broken: set[str] = set()
-    Process = Process
-
-
 @pytest.fixture
 def schedule(tmp_path, monkeypatch):
-    """Carries out the runs of one pair, with stand-ins for processes; returns what was begun."""
-    monkeypatch.setattr(scheduler, "context", lambda root: Processes)
+    """Carries out the runs of one pair, in processes that do next to nothing; says what began."""
+    monkeypatch.setattr(scheduler, "context", lambda root: multiprocessing.get_context("spawn"))
+    monkeypatch.setattr(scheduler, "work", small_work.work)
     wanted = plan.everything(only=f"{NLI}/base0-seed0/(fine_tuning-lr|prompt_tuning$|promot-)")
+    place = tmp_path / NLI / "base0-seed0"
 
     def carry_out(broken=(), **limits):
-        Processes.begun, Processes.broken = [], set(broken)
+        place.mkdir(parents=True, exist_ok=True)
+        for old in [place / "begun", *place.glob("*.broken")]:
+            old.unlink(missing_ok=True)
+        for name in broken:
+            (place / f"{name}.broken").touch()
         made = scheduler.Scheduler(wanted, tmp_path, tmp_path / "rows.jsonl.xz", [0, 1])
-        return made.carry_out(**limits), Processes.begun, made
+        whole, begun = made.carry_out(**limits), place / "begun"
+        return whole, begun.read_text("utf-8").split() if begun.exists() else [], made
 
     return carry_out
 
@@ -175,6 +153,14 @@ def test_a_failure_stops_what_starts_from_it_and_nothing_else(schedule):
 
 def test_nothing_begins_after_the_time_is_up(schedule):
     assert schedule(until=0.0)[:2] == (False, [])
+
+
+def test_two_are_not_at_it_at_once(schedule, tmp_path):
+    with (tmp_path / "lock").open("a", encoding="utf-8") as other:
+        lock(other)
+        with pytest.raises(UserError, match="is in use by another process"):
+            schedule()
+    assert schedule()[0]
 
 
 def test_a_sample_comes_from_all_over_the_table():
