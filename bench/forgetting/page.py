@@ -32,6 +32,7 @@ MADE = (
 )
 IN_WORDS = {"lab_nli": "NLI", "lab_translate_quellan": "translation into Quellan"}
 REFERENCE, MIDDLE = "ProMoT", SHARES[1]
+ADDITIONS = (f"{REFERENCE} +", f"{REFERENCE}, joint")
 MARK = re.compile(r"^<!-- (\w+) -->$", re.MULTILINE)
 NONE = "–"
 
@@ -136,13 +137,42 @@ def _average(reached: Sequence[analysis.Reading], name: str, how: str = "{:.3f}"
     return how.format(np.mean([getattr(each, name) for each in reached])) if reached else NONE
 
 
-def _tested(found: tuple[Difference, float | None] | None) -> list[str]:
+def _tested(found: tuple[Difference, float | None] | None, sign: int = -1) -> list[str]:
+    """A difference, or with -1 the other way round, with its interval; and p."""
     if found is None:
         return [NONE, NONE]
     made, p = found
+    mean = f"{sign * made.mean:+.3f}"
     if made.low is None:
-        return [f"{-made.mean:+.3f}", NONE]
-    return [f"{-made.mean:+.3f} ({-made.high:+.2f} to {-made.low:+.2f})", f"{p:.2g}"]
+        return [mean, NONE]
+    low, high = sorted((sign * made.low, sign * made.high))
+    return [f"{mean} ({low:+.2f} to {high:+.2f})", f"{p:.2g}"]
+
+
+def added(results: Results) -> Iterator[str]:
+    """What is kept more with something added to ProMoT, at each level."""
+    for target in results.targets:
+        every = {share: results.read[target, share] for share in SHARES}
+        names = [name for name in every[MIDDLE] if name.startswith(ADDITIONS)]
+        made = {
+            (name, share): analysis.difference(readings[name], readings[REFERENCE])
+            for share, readings in every.items()
+            for name in names
+        }
+        tested = [key for key, found in made.items() if found is not None and found.p is not None]
+        p = dict(zip(tested, analysis.holm([made[key].p for key in tested]), strict=True))
+        yield f"**{IN_WORDS[target]}**"
+        yield ""
+        heads = (f"more at {share:.0%} | p" for share in SHARES)
+        yield f"| added to ProMoT | {' | '.join(heads)} | pairs |"
+        yield "|---|" + "---:|" * (2 * len(SHARES) + 1)
+        for name in names:
+            of = [(made[name, share], p.get((name, share))) for share in SHARES]
+            cells = [cell for each in of for cell in _tested(each if each[0] else None, sign=1)]
+            pairs = "/".join(str(each.pairs if each else 0) for each, _ in of)
+            what = name.removeprefix(REFERENCE).lstrip(" +,")
+            yield f"| {what} | {' | '.join(cells)} | {pairs} |"
+        yield ""
 
 
 def ends(results: Results) -> Iterator[str]:
@@ -258,6 +288,7 @@ SECTIONS: Mapping[str, Callable[[Results], Iterator[str]]] = {
     "runs": runs,
     "bases": bases,
     "matched": matched,
+    "added": added,
     "ladder": ladder,
     "predictors": predictors,
     "recovery": recovery,

@@ -88,6 +88,18 @@ def test_what_explains_is_told_from_the_ends_of_runs(written):
     assert "distance of the weights" not in text  # the same in all runs
 
 
+def test_what_is_added_is_beside_promot_alone(written):
+    known = made([(0, seed) for seed in range(3)])
+    for seed in range(3):
+        more = row("ProMoT + KL without prompt", [point(0.92, 0.95)], seed=seed, LEARNING_RATE=3e-4)
+        alone = known[f"ProMoT-0-{seed}-{{'LEARNING_RATE': 0.0003}}"]
+        known[more["name"]] = alone | more
+    text, _ = written(known)
+    cells = table(text.partition("## added")[2], "KL without prompt")
+    assert cells[1].startswith("+0.050 (")
+    assert cells[-1] == "3/0/0"
+
+
 def test_what_comes_back_is_of_the_other_skills_and_of_no_method(written):
     known = made([(0, 0)])
     points = [point(1.0, 0.2, step=6), point(0.9, 0.6, stage="recovery", step=3)]
