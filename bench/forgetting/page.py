@@ -35,6 +35,7 @@ REFERENCE, MIDDLE = "ProMoT", SHARES[1]
 ADDITIONS = (f"{REFERENCE} +", f"{REFERENCE}, joint")
 MARK = re.compile(r"^<!-- (\w+) -->$", re.MULTILINE)
 NONE = "–"
+SHOWN = (0, 25, 50, 100, 200, 400)  # updates, of those at which gradients were compared
 
 
 class Results:
@@ -277,6 +278,8 @@ def alignment(results: Results) -> Iterator[str]:
     for method in dict.fromkeys(each["method"] for each in found):
         curves = [each["points"] for each in found if each["method"] == method]
         for at in zip(*curves, strict=True):
+            if at[0]["step"] not in SHOWN:
+                continue
             means = (
                 np.mean([point[name] for point in at]) for name in ("shuffled", "true", "norms")
             )
