@@ -25,7 +25,9 @@ def everything():
 def test_every_kind_of_run_is_a_run_that_promot_takes(everything, tmp_path):
     kinds = {(run.files, run.about["method"]): run for run in everything.values()}
     for run in kinds.values():
-        settings.parse(run.files, run.all_bindings(tmp_path))
+        own = [f"BASE = {plan.SHIPPED[0]!r}"] * bool(run.before)  # what it starts from is not there
+        settings.parse(run.files, run.all_bindings(tmp_path) + own)
+        assert settings.build("Run").stages
 
 
 def test_names_tell_runs_apart_and_fit_a_directory(everything):
