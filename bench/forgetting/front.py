@@ -8,12 +8,21 @@ import numpy as np
 
 from bench.forgetting import analysis
 from promot_jax.report.canvas import DPI, STYLE, figure_with
-from promot_jax.report.colors import OTHERS
+from promot_jax.report.colors import KNOWN, OTHERS
 
-SHARES = np.arange(0.5, 1.001, 0.01)
-# As in the report of a run
-LOOKS = {"fine-tuning": "#D55E00", "ProMoT": "#0072B2", "prompt tuning": "#CC79A7"}
-MOST = 8  # methods in one picture
+SHARES = np.arange(0.7, 1.001, 0.01)
+# One of each kind, the last on top; colours of methods that a run's report has are the same there.
+COLORS = {
+    "text tag": OTHERS[4][0],
+    "LoRA": OTHERS[3][0],
+    "fine-tuning": KNOWN["finetune"][0],
+    "fine-tuning + WiSE-FT": OTHERS[0][0],
+    "KL on text": OTHERS[1][0],
+    "frozen lower layers": KNOWN["promot_joint"][0],
+    "self-answered replay": KNOWN["prompt_tuning"][0],
+    "replay": OTHERS[2][0],
+    "ProMoT": KNOWN["promot"][0],
+}
 TITLES = {"lab_nli": "NLI", "lab_translate_quellan": "Translation"}
 
 
@@ -32,33 +41,17 @@ def curves(found: analysis.Points, target: str) -> dict[str, np.ndarray]:
 
 
 def draw(found: analysis.Points, targets: Sequence[str], path: Path) -> None:
-    """One panel a target; the methods that keep most, and those that are compared in any case."""
+    """One panel a target, one line for each of `COLORS` that there are runs of."""
     with matplotlib.rc_context(STYLE):
         figure, axes = figure_with(len(targets))
-        every = {target: curves(found, target) for target in targets}
-        shown = _shown(every)
-        colors = LOOKS | {
-            name: OTHERS[i % len(OTHERS)][0]
-            for i, name in enumerate(name for name in shown if name not in LOOKS)
-        }
+        lines = {}
         for axis, target in zip(axes, targets, strict=True):
-            for above, name in enumerate(reversed(shown)):  # where some coincide all are seen
-                if name in every[target]:
-                    width = 1.2 + 0.6 * above
-                    axis.plot(SHARES, every[target][name], color=colors[name], label=name,
-                              linewidth=width, zorder=2 + len(shown) - above)  # fmt: skip
+            every = curves(found, target)
+            for name in [name for name in COLORS if name in every]:
+                (lines[name],) = axis.plot(SHARES, every[name], color=COLORS[name], linewidth=2)
             axis.set(title=TITLES[target], xlabel="target score, of the best fine-tuning's")
             axis.set_ylim(-0.02, 1.02)
         axes[0].set_ylabel("held-out mean")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        names = [name for name in reversed(COLORS) if name in lines]
+        figure.legend([lines[name] for name in names], names, loc="outside lower center", ncols=3)
         figure.savefig(path, dpi=DPI)
-
-
-def _shown(every: dict[str, dict[str, np.ndarray]]) -> list[str]:
-    means: dict[str, list[float]] = {}
-    for of_target in every.values():
-        for name, values in of_target.items():
-            high = values[SHARES >= 0.9]
-            means.setdefault(name, []).append(float(np.nan_to_num(high).mean()))
-    ranked = sorted(means, key=lambda name: -np.mean(means[name]))
-    return [name for name in ranked if name in LOOKS or ranked.index(name) < MOST - len(LOOKS)]

@@ -165,10 +165,12 @@ def _last_line(log: Path, code: int) -> str:
 
 
 def version() -> str:
-    """The code's, with a mark where it is no commit's."""
-    command = ["git", "describe", "--always", "--dirty"]
+    """The code's, with a mark where it is no commit's; rows are no code."""
+    ours = ["git", "diff", "--quiet", "HEAD", "--", ".", f":!{rows.ROWS}"]
+    dirty = subprocess.run(ours, capture_output=True, check=False).returncode
+    command = ["git", "describe", "--always"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    return done.stdout.strip() + "-dirty" * (dirty == 1) or "unknown"
 
 
 def machine(cores: int) -> str:
