@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from bench.sizes import SIZES, Size
+from bench.starting import start
 from promot_jax import models, training
 from promot_jax.models import Decoding
-from promot_jax.process import restart_as_wished
 from promot_jax.run.generation import Generator
 
 INPUTS, OUTPUTS, BATCH = 256, 32, 64
@@ -69,5 +69,4 @@ def batches(size: Size, left: bool = False) -> Iterator[tuple[np.ndarray, np.nda
 
 
 if __name__ == "__main__":
-    restart_as_wished()
-    main()
+    start(main, "bench.generation")

@@ -13,6 +13,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from bench.starting import start
 from promot_jax.cli.main import bindings, parser
 from promot_jax.cli.plan import build
 from promot_jax.plan.planning import RunPlan, plan
@@ -79,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main, "bench.plans")

@@ -22,10 +22,10 @@ import jax
 import numpy as np
 
 from bench.sizes import SIZES, Size, flops
+from bench.starting import start
 from promot_jax import models, training
 from promot_jax.data.layouts import make_layout
 from promot_jax.plan.chips import chip_of
-from promot_jax.process import restart_as_wished
 from promot_jax.training.loop import Plan, compile_step
 
 
@@ -135,5 +135,4 @@ def measure(size: Size, tuned: bool, steps: int, packed: int = 1) -> dict[str, f
 
 
 if __name__ == "__main__":
-    restart_as_wished()  # as the console script does
-    main()
+    start(main, "bench.train_step")

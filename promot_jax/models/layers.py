@@ -138,8 +138,8 @@ class MLP(nn.Module):
         self, x: Float[Array, "batch length embed"], dropout_key: PRNGKeyArray | None = None
     ) -> Float[Array, "batch length embed"]:
         config = self.config
-        single = len(self.activations) == 1
-        names = ["wi"] if single else [f"wi_{i}" for i in range(len(self.activations))]
+        count = len(self.activations)
+        names = ["wi"] if count == 1 else [f"wi_{i}" for i in range(count)]
         wide = [Dense(config, config.mlp_dim, ("embed", "mlp"), name=name)(x) for name in names]
         inner = _product(self.activations, wide)
         inner = constrain(self, inner, ("dense_batch", "length", "mlp"))

@@ -55,6 +55,11 @@ def leaves(shape: str) -> list[str]:
     return [leaf[0] for leaf in LEAF.finditer(shape)]
 
 
+def root(inside: Mapping[str, "Instruction"]) -> "Instruction":
+    """The instruction whose value is a computation's."""
+    return next(x for x in inside.values() if x.root)
+
+
 @dataclasses.dataclass(frozen=True)
 class Instruction:
     """One line of a computation."""
@@ -200,7 +205,7 @@ class Module:
         index, limit = bound
         start = self._element(self.computations[where], loop.operands[0], index)
         body = self.computations[loop.attribute("body")]
-        state = next(x for x in body.values() if x.root)
+        state = root(body)
         step = self._added(body, state.operands[index]) if state.opcode == "tuple" else 1
         return max(1, -(-(limit - (start or 0)) // (step or 1)))
 
@@ -215,7 +220,7 @@ class Module:
             return self._added(inside, found.operands[0])
         if found.opcode == "fusion":
             fused = self.computations[found.called[0]]
-            return self._added(fused, next(x.name for x in fused.values() if x.root))
+            return self._added(fused, root(fused).name)
         return 0
 
     def _bound(self, condition: str) -> tuple[int, int] | None:

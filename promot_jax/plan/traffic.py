@@ -7,7 +7,7 @@ are fused keep what is between them on the core.
 
 from collections.abc import Mapping
 
-from promot_jax.plan.hlo import Instruction, Module, bytes_of, leaves
+from promot_jax.plan.hlo import Instruction, Module, bytes_of, leaves, root
 
 # What moves nothing by itself: names of arrays, and what is counted as the computation it runs.
 FREE = {
@@ -23,13 +23,13 @@ Computation = Mapping[str, Instruction]
 
 def traffic(module: Module, inside: Computation, instruction: Instruction) -> float:
     """Bytes that an instruction of a computation reads and writes."""
-    opcode, parts = instruction.opcode, leaves(instruction.shape)
+    opcode = instruction.opcode
     if opcode in FREE or opcode.endswith("-done"):
         return 0.0
     if opcode == "custom-call" and '"AllocateBuffer"' in instruction.rest:
         return 0.0
-    if opcode.removesuffix("-start") in SLICES and opcode.endswith("-start"):
-        source, taken = parts[:2]
+    if opcode in ("slice-start", "dynamic-slice-start"):
+        source, taken = leaves(instruction.shape)[:2]
         return bytes_of(taken) * bool(bytes_of(source, in_hbm=True)) + bytes_of(taken, in_hbm=True)
     if opcode.endswith("-start"):  # its shape has what is read and what is written
         return bytes_of(instruction.shape, in_hbm=True)
@@ -95,13 +95,13 @@ def _taken_by(module: Module, inside: Computation, user: Instruction, name: str)
 
 def _made(module: Module, inside: Computation) -> list[float]:
     """Bytes that fused instructions write of each array that comes out."""
-    root = next(x for x in inside.values() if x.root)
-    if root.opcode == "tuple":
-        return [_put(module, inside, name) for name in root.operands]
-    if root.opcode == "fusion":
-        return _made(module, module.computations[root.called[0]])
-    count = len(leaves(root.shape))
-    return [_put(module, inside, root.name)] if count == 1 else [ALL] * count
+    last = root(inside)
+    if last.opcode == "tuple":
+        return [_put(module, inside, name) for name in last.operands]
+    if last.opcode == "fusion":
+        return _made(module, module.computations[last.called[0]])
+    count = len(leaves(last.shape))
+    return [_put(module, inside, last.name)] if count == 1 else [ALL] * count
 
 
 def _put(module: Module, inside: Computation, name: str) -> float:

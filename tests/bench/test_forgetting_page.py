@@ -110,7 +110,7 @@ def test_what_comes_back_is_of_the_other_skills_and_of_no_method(written):
     changed = "0.200 → 0.600"
     assert cells[1:] == ["0.001", "10", changed, changed, "50%", "25.0% → 25.0%", "1"]
     assert "| recovery" not in text
-    assert "over 2 runs" not in text.partition("## predictors")[2]
+    assert "2 runs are too few" in text.partition("## predictors")[2]
 
 
 def test_the_pages_own_prose_can_be_filled_and_made_again(written):
