@@ -19,6 +19,7 @@ import math
 import os
 import re
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,8 @@ class Checkpoints:
             restore_args=ocp.checkpoint_utils.construct_restore_args(item),
             partial_restore=True,
         )
+        # A read that fails leaves some behind, of which Python warns whenever it collects them.
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         try:
             args = ocp.args.Composite(**{name: restore})
             return self.checkpointer.restore(self._path(step), args=args)[name]

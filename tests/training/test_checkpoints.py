@@ -1,9 +1,11 @@
 """Digests of exact bits, and checkpoints of what a stage trains."""
 
 import contextlib
+import gc
 import random
 import resource
 import shutil
+import warnings
 
 import jax
 import numpy as np
@@ -181,6 +183,24 @@ def test_every_flipped_bit_is_seen_or_harmless(model, variables, tmp_path):
                 seen += 1
         path.write_bytes(whole)
     assert seen > 20
+
+
+def test_what_a_failed_read_leaves_behind_is_not_warned_of(model, variables, tmp_path):
+    async def read():
+        pass
+
+    def warnings_of_coroutines() -> list[str]:
+        with warnings.catch_warnings(record=True) as found:
+            read()
+            gc.collect()
+        return [str(each.message) for each in found]
+
+    state = saved(model, variables, tmp_path, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert warnings_of_coroutines()
+        read_all(tmp_path, 1, state)
+        assert not warnings_of_coroutines()
 
 
 def test_a_value_that_decodes_is_still_compared(model, variables, tmp_path):
