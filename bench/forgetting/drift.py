@@ -37,7 +37,9 @@ FEW = 10  # updates
 Pairs = tuple[Sequence[np.ndarray], Sequence[np.ndarray]]
 
 
-def measure(stage: Path, base: str, target: str, scored: str) -> dict[str, Any]:
+def measure(
+    stage: Path, base: str, target: str, scored: str, attached: bool = True
+) -> dict[str, Any]:
     """All of it, of a stage's last checkpoint.
 
     Args:
@@ -45,14 +47,12 @@ def measure(stage: Path, base: str, target: str, scored: str) -> dict[str, Any]:
       base: work directory of the model that it all began with.
       target: the target's task.
       scored: the same, or the variant of it that was tuned on.
+      attached: whether LoRA is left on for all but the target.
     """
     tuned, first = LanguageModel(str(stage)), LanguageModel(base)
     # With the prompt's vectors, which the base does not look up, and without LoRA.
-    before = {
-        path: first.variables[path] if path in first.variables
-        else jnp.zeros_like(x) if path.startswith("lora/") else x
-        for path, x in tuned.variables.items()
-    }  # fmt: skip
+    before = without_lora(tuned.variables) | first.variables
+    after = tuned.variables if attached else without_lora(tuned.variables)
     plain = _pairs(tuned, [target], None)
     asked = {
         "target": _pairs(tuned, [scored], next(iter(tuned.prompts), None)),
@@ -60,10 +60,13 @@ def measure(stage: Path, base: str, target: str, scored: str) -> dict[str, Any]:
         "held_out": _pairs(tuned, HELD_OUT, None),
     }
     kl = {
-        name: divergence(tuned, before, plain if name == "target" else pairs, pairs)
+        name: divergence(
+            tuned, before, tuned.variables if name == "target" else after,
+            plain if name == "target" else pairs, pairs,
+        )
         for name, pairs in asked.items()
-    }
-    return distances(first.variables, _merged(tuned)) | {"kl": kl} | of_log(stage)
+    }  # fmt: skip
+    return distances(first.variables, _merged(tuned, after)) | {"kl": kl} | of_log(stage)
 
 
 def last_training(workdir: Path) -> Path | None:
@@ -72,9 +75,16 @@ def last_training(workdir: Path) -> Path | None:
     return next((log.parent for log in reversed(logs) if log.stat().st_size), None)
 
 
-def _merged(model: LanguageModel) -> Variables:
+def without_lora(variables: Variables) -> Variables:
+    """Variables in which it adds nothing."""
+    return {
+        path: jnp.zeros_like(x) if path.startswith("lora/") else x for path, x in variables.items()
+    }
+
+
+def _merged(model: LanguageModel, variables: Variables) -> Variables:
     lora = model.description.model.lora
-    return model.variables if lora is None else merged(model.variables, lora)
+    return variables if lora is None else merged(variables, lora)
 
 
 def distances(before: Mapping[str, Array], after: Mapping[str, Array]) -> dict[str, float]:
@@ -102,12 +112,14 @@ def _pairs(model: LanguageModel, tasks: Sequence[str], prompt: str | None) -> Pa
     return inputs, targets
 
 
-def divergence(model: LanguageModel, before: Variables, bare: Pairs, asked: Pairs) -> float:
-    """Mean over target tokens of KL(base || model), asked `bare` and as it was `asked`."""
+def divergence(
+    model: LanguageModel, before: Variables, after: Variables, bare: Pairs, asked: Pairs
+) -> float:
+    """Mean over target tokens of KL(before || after), asked `bare` and as it was `asked`."""
     size = len(asked[0])
     batches = [_batch(model, pairs, size) for pairs in (bare, asked)]
     network = model.description.module()
-    return float(_divergence(network, before, model.variables, *batches))
+    return float(_divergence(network, before, after, *batches))
 
 
 def _batch(model: LanguageModel, pairs: Pairs, size: int) -> Batch:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bench.forgetting.analysis import HELD_OUT, Point, Reading
+from bench.forgetting.noise import MOST
 from bench.forgetting.plan import NAMED
 from bench.forgetting.rows import chosen_by, right
 
@@ -20,6 +21,7 @@ SCALARS = {
     "first loss": ("first_loss",),
     "share of held-out answers in the target's format": ("format",),
 }
+RUNGS = ("finetune", "promot", "lora_promot")  # recipes
 FEWEST = 5  # runs that a correlation is taken over
 RECOVERED = "lab_qa"  # the skill that bench/forgetting/recovery.gin has rows of
 OTHERS = tuple(task for task in HELD_OUT if task != RECOVERED)
@@ -28,7 +30,7 @@ OTHERS = tuple(task for task in HELD_OUT if task != RECOVERED)
 def is_rung(method: str) -> bool:
     """Whether a method is one of the ladder: it differs from ProMoT by what it is attached to."""
     found = NAMED.get(method)
-    return found is not None and not found.remedies and found.recipe in ("finetune", "promot")
+    return found is not None and not found.remedies and found.recipe in RUNGS
 
 
 def ladder(readings: Mapping[float, Mapping[str, Mapping]], rows: list[Mapping]) -> Iterator[str]:
@@ -54,9 +56,9 @@ def ladder(readings: Mapping[float, Mapping[str, Mapping]], rows: list[Mapping])
         yield f"| {method} | {first:.2f} | {kept} | {target:.3f} | {held:.3f} |"
 
 
-def is_recovery(method: str) -> bool:
-    """Whether a method's runs go on with rows of one held-out skill."""
-    return method in NAMED and NAMED[method].recovery
+def goes_on_with(method: str) -> str | None:
+    """What a method's runs go on with, by which their rows are of a section of their own."""
+    return NAMED[method].then if method in NAMED else None
 
 
 def recovery(rows: list[Mapping], bases: Mapping[int, Point]) -> Iterator[str]:
@@ -99,6 +101,23 @@ def _around(row: Mapping[str, Any]) -> list[tuple[float, float, float]]:
         )
         for point in (before, after)
     ]
+
+
+def noise(rows: list[Mapping]) -> Iterator[str]:
+    """The target's score with so much noise on the prompt."""
+    if not rows:
+        yield "Not measured yet."
+        return
+    yield "| noise, in units of the prompt's root mean square | target | runs |"
+    yield "|---:|---:|---:|"
+    scores: dict[float, list[float]] = {}
+    for row in rows:
+        for point in row["points"]:
+            if point["stage"] == "noise":
+                score = _score(point, [row["target"]])
+                scores.setdefault(MOST * (1 - point["coefficient"]), []).append(score)
+    for size, found in sorted(scores.items()):
+        yield f"| {size:.1f} | {np.mean(found):.3f} | {len(found)} |"
 
 
 def _score(point: Mapping[str, Any], tasks: Sequence[str]) -> float:

@@ -43,8 +43,8 @@ class Results:
 
     def __init__(self, known: Mapping[str, Mapping[str, Any]]):
         every = [row for _, row in sorted(known.items())]
-        self.recovery = [row for row in every if explain.is_recovery(row["method"])]
-        self.rows = [row for row in every if not explain.is_recovery(row["method"])]
+        self.rows = [row for row in every if explain.goes_on_with(row["method"]) is None]
+        self.beside = [row for row in every if explain.goes_on_with(row["method"]) is not None]
         self.points = analysis.points(self.rows)
         self.bases = analysis.bases(self.rows)
         self.targets = [t for t in TARGETS if any(where == t for where, _ in self.points)]
@@ -248,8 +248,22 @@ def predictors(results: Results) -> Iterator[str]:
 
 def recovery(results: Results) -> Iterator[str]:
     """What a few rows of one skill bring back of the others, on the first target."""
-    rows = [row for row in results.recovery if row["target"] in results.targets[:1]]
-    yield from explain.recovery(rows, {base: p for (_, base), p in results.bases.items()})
+    bases = {base: point for (_, base), point in results.bases.items()}
+    yield from explain.recovery(_beside(results, "recovery"), bases)
+
+
+def noise(results: Results) -> Iterator[str]:
+    """How exact the prompt has to be, on the first target."""
+    yield from explain.noise(_beside(results, "noise"))
+
+
+def _beside(results: Results, what: str) -> list[Mapping[str, Any]]:
+    """Rows of the first target that went on with something."""
+    return [
+        row
+        for row in results.beside
+        if row["target"] in results.targets[:1] and explain.goes_on_with(row["method"]) == what
+    ]
 
 
 def costs(results: Results) -> Iterator[str]:
@@ -295,6 +309,7 @@ SECTIONS: Mapping[str, Callable[[Results], Iterator[str]]] = {
     "ladder": ladder,
     "predictors": predictors,
     "recovery": recovery,
+    "noise": noise,
     "alignment": alignment,
     "ends": ends,
     "costs": costs,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.forgetting.table import METHODS, PAIRS, RECOVERY, SOME_PAIRS, TARGETS, Method
+from bench.forgetting.table import METHODS, PAIRS, SOME_PAIRS, TARGETS, Method
 
 SETTINGS = "bench/forgetting/lab.gin"
 SHIPPED = {0: "promot_jax/assets/lab/base"}  # seed of pre-training -> its base
@@ -45,13 +45,15 @@ class Run(NamedTuple):
         base = [] if not self.before else [f"BASE = {str(root / self.before[-1].name)!r}"]
         return [*self.bindings, *base, f"WORKDIR = {str(root / self.name)!r}"]
 
-    def drift_from(self, root: Path) -> tuple[str, str, str] | None:
-        """The base that it all begins with, the target, and the task that is tuned on."""
+    def drift_from(self, root: Path) -> tuple[str, str, str, bool] | None:
+        """The last arguments of `drift.measure`; None: it makes a base."""
         base, target = self.about["base"], self.about["target"]
         if target is None:
             return None
-        scored = f"{target}{NAMED[self.about['method']].variant}"
-        return SHIPPED.get(base, str(root / f"base{base}")), target, scored
+        method = NAMED[self.about["method"]]
+        attached = method.recipe != "lora_promot"  # which takes LoRA away
+        where = SHIPPED.get(base, str(root / f"base{base}"))
+        return where, target, f"{target}{method.variant}", attached
 
 
 def everything(quick: bool = False, only: str | None = None) -> list[Run]:
@@ -97,8 +99,8 @@ def _files(method: Method) -> Iterator[str]:
     yield f"gin/recipes/{method.recipe}.gin"
     yield SETTINGS
     yield from (f"gin/remedies/{name}.gin" for name in method.remedies)
-    if method.recovery:
-        yield RECOVERY
+    if method.then is not None:
+        yield f"bench/forgetting/{method.then}.gin"
 
 
 def _bindings(method: Method, target: str, base: int | None, seed: int, knobs) -> Iterator[str]:

@@ -37,8 +37,9 @@ class Method(NamedTuple):
       of: which of that method's runs, where its grid has several.
       other: that run is the other target's.
       variant: of the target that it is tuned on and scored on, as "_tagged".
-      sweeps: stage behind the last training -> the method that its points count for.
-      recovery: the run goes on with `RECOVERY`: its row is of that alone, and no point of a method.
+      sweeps: stage beside the last training -> the method that its points count for.
+      then: what a run goes on with, a gin file of bench/forgetting: its rows are of that alone, in
+        a section of their own, and no points of a method.
       needs: what a user must have: old data, text, a switch at inference.
       tier: 1 or 2.
       quick: whether `--quick` has it.
@@ -54,7 +55,7 @@ class Method(NamedTuple):
     other: bool = False
     variant: str = ""
     sweeps: Mapping[str, str] = {}
-    recovery: bool = False
+    then: str | None = None
     needs: str = "nothing"
     tier: int = 1
     quick: bool = False
@@ -75,8 +76,9 @@ FURTHER = {
     "MoFO": "mofo", "STM": "stm", "DFT": "dft", "EAFT": "eaft", "TALR": "talr", "FLOW": "flow",
 }  # fmt: skip
 REPLAY = ("REPLAY_TASK = 'lab_pretrain'",)
-RECOVERY = "bench/forgetting/recovery.gin"
 RECOVERED = {"RECOVERY_ROWS": (10, 50)}
+BOTH_STAGES = ("run.Run.stages = [@prompt/run.Stage(), @model/run.Stage()]",)
+LORA_FIRST = ("INPUT_LENGTH = 32", "lora/run.Stage.select = None", "LORA_EVALUATE_EVERY = 250")
 LEFT_ON = ("PROMPT = 'target'", "held_out/evaluation.Evaluation.prompt = 'target'")
 # Ways back to the base, behind one training: each but the last leaves the tuned weights.
 BACK = {
@@ -122,6 +124,9 @@ METHODS = [
     Method("text tag", variant="_tagged", grid=HIGH, needs=SWITCH, quick=True),
     Method("LoRA", remedies=("lora",),
            grid={"LORA_RANK": (16,), "LORA_LEARNING_RATE": (3e-4, 1e-3)}),
+    Method("ProMoT, LoRA as the prompt", "lora_promot", settings=LORA_FIRST,
+           grid=AT | {"LORA_LEARNING_RATE": (3e-4, 1e-3)}, sweeps={"lora": "LoRA, taken away"},
+           needs=SWITCH),
     promot("ProMoT + LoRA", ("lora",),
            grid={"LORA_RANK": (16,), "LORA_LEARNING_RATE": (3e-4, 1e-3)}),
     Method("replay", remedies=("replay",), settings=REPLAY,
@@ -157,6 +162,11 @@ METHODS = [
     promot("ProMoT, random prompt", after=None, grid=AT, tier=2),
     Method("words of each row's own", variant="_marked", grid=AT, needs=SWITCH, tier=2),
     promot("ProMoT, the other target's prompt", other=True, grid=AT, tier=2),
+    # What takes up the format without a word or vector in front of the input, in one place.
+    Method("ProMoT, the last layer's LoRA as the prompt", "lora_promot",
+           settings=(*LORA_FIRST, "LORA_TARGETS = 'params/decoder/layers_1/mlp/wo/kernel'"),
+           grid=AT | {"LORA_LEARNING_RATE": (1e-3,)},
+           sweeps={"lora": "the last layer's LoRA, taken away"}, needs=SWITCH, tier=2),
     Method("prompt tuning, shuffled labels", "prompt_tuning", variant="_shuffled", tier=2),
     promot("ProMoT, shuffled labels", after="prompt tuning, shuffled labels", grid=AT, tier=2),
     Method("prompt tuning, swapped labels", "prompt_tuning", variant="_swapped", tier=2),
@@ -173,8 +183,10 @@ METHODS = [
            settings=("STEPS = 2100", "EVALUATE_EVERY = 525"), tier=2),
     Method("ProMoT, prompt left on", "evaluate", after="ProMoT", of={"LEARNING_RATE": 3e-4},
            settings=LEFT_ON, tier=2),
-    Method("recovery after fine-tuning", grid=HIGH | RECOVERED, recovery=True, tier=2),
+    Method("recovery after fine-tuning", grid=HIGH | RECOVERED, then="recovery", tier=2),
     promot("recovery after ProMoT", grid={"LEARNING_RATE": (1e-3,)} | RECOVERED,
-           recovery=True, tier=2),
+           then="recovery", tier=2),
+    promot("noise on ProMoT's prompt", settings=BOTH_STAGES, after=None, grid=AT,
+           then="noise", tier=2),
 ]
 # fmt: on

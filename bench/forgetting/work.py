@@ -51,7 +51,7 @@ def work(
     bindings: Sequence[str],
     workdir: str,
     core: int,
-    drift_from: tuple[str, str, str] | None,
+    drift_from: tuple[str, str, str, bool] | None,
 ) -> None:
     """Carries a run out, in a process made for it; what it says goes to a file beside it.
 
@@ -59,7 +59,7 @@ def work(
       files, bindings: its settings.
       workdir: its WORKDIR.
       core: the processor that it has.
-      drift_from: base, target and scored task of `drift.measure`; None: it makes a base.
+      drift_from: the last arguments of `drift.measure`; None: it makes a base.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bench.forgetting import drift
+from bench.forgetting import drift, noise
 from promot_jax.run import LanguageModel
 
 BASE = "promot_jax/assets/lab/base"
@@ -38,10 +38,11 @@ def test_kl_is_the_sum_over_the_vocabulary(models):
     p0, p = log_p(first), log_p(moved)
     expected = np.mean(np.sum(np.exp(p0) * (p0 - p), axis=1))
     pairs = (inputs, [np.array([5], np.int32)] * 2)
-    found = drift.divergence(moved, first.variables, pairs, pairs)
+    found = drift.divergence(moved, first.variables, moved.variables, pairs, pairs)
     assert found == pytest.approx(expected, rel=1e-4)
     assert found > 0.01
-    assert drift.divergence(first, first.variables, pairs, pairs) == pytest.approx(0, abs=1e-6)
+    same = drift.divergence(first, first.variables, first.variables, pairs, pairs)
+    assert same == pytest.approx(0, abs=1e-6)
 
 
 def test_distance_and_share_of_what_changed(models):
@@ -54,6 +55,27 @@ def test_distance_and_share_of_what_changed(models):
     assert found["distance"] == pytest.approx(expected, rel=1e-4)
     head = next(x.size for path, x in before.items() if "logits" in path)
     assert found["changed"] == pytest.approx(head / sum(x.size for x in before.values()))
+
+
+def test_noise_is_of_the_prompts_size_and_nothing_where_all_is_kept():
+    prompt = jnp.asarray(np.random.default_rng(0).normal(scale=3, size=(20, 96)), jnp.float32)
+    change = noise.noise(seed=1)
+    kept = {share: change(prompt, prompt, jnp.float32(share), None) for share in (1.0, 0.9, 0.5)}
+    assert (kept[1.0] == prompt).all()
+    sizes = {share: float(jnp.std(x - prompt)) for share, x in kept.items()}
+    assert sizes[0.5] == pytest.approx(3.0, rel=0.05)
+    assert sizes[0.9] == pytest.approx(0.6, rel=0.05)
+    np.testing.assert_allclose((kept[0.9] - prompt) * 5, kept[0.5] - prompt, rtol=1e-3, atol=1e-5)
+    assert not (noise.noise(seed=2)(prompt, prompt, jnp.float32(0.5), None) == kept[0.5]).any()
+
+
+def test_what_is_taken_away_is_the_base(models):
+    """LoRA that is left on the target alone."""
+    first, _ = models
+    variables = dict(first.variables) | {"lora/decoder/layers_0/mlp/wo/b": jnp.ones((2, 3))}
+    without = drift.without_lora(variables)
+    assert not without.pop("lora/decoder/layers_0/mlp/wo/b").any()
+    assert without == dict(first.variables)
 
 
 def test_sums_of_a_log_count_every_update(tmp_path):

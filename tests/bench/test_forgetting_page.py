@@ -113,6 +113,19 @@ def test_what_comes_back_is_of_the_other_skills_and_of_no_method(written):
     assert "2 runs are too few" in text.partition("## predictors")[2]
 
 
+def test_noise_is_told_in_units_of_the_prompts_size(written):
+    known = made([(0, 0)])
+    points = [
+        point(0.9 if kept == 1 else 0.3, 0.2, stage="noise", step=n, coefficient=kept)
+        for n, kept in enumerate((1.0, 0.75), 1)
+    ]
+    noisy = row("noise on ProMoT's prompt", points, LEARNING_RATE=3e-4)
+    common = known["ProMoT-0-0-{'LEARNING_RATE': 0.0003}"]
+    text, _ = written(known | {"noisy": common | noisy})
+    assert "| 0.0 | 0.900 | 1 |\n| 0.5 | 0.300 | 1 |" in text
+    assert "noise on" not in text.partition("## noise")[0]
+
+
 def test_the_pages_own_prose_can_be_filled_and_made_again(written):
     known, prose = made([(0, 0), (0, 1)]), page.PROSE.read_text(encoding="utf-8")
     once, _ = written(known, prose)
