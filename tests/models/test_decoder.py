@@ -92,12 +92,13 @@ def test_prompts_have_gradients_and_only_where_they_stand():
 @pytest.mark.parametrize("changes", [{}, SCAN], ids=["", "scan"])
 def test_shapes_at_no_cost_are_those_of_init(kind, changes):
     model = tiny(**KINDS[kind], **changes)
-    real, planned, axes = init(model, jax.random.key(0)), abstract(model), logical_axes(model)
+    real = jax.jit(lambda key: init(model, key))(jax.random.key(0))  # op by op it takes seconds
+    planned, axes = abstract(model), logical_axes(model)
     assert {p: (x.shape, x.dtype) for p, x in real.items()} == {
         p: (x.shape, x.dtype) for p, x in planned.items()
     }
     assert {p: len(names) for p, names in axes.items()} == {p: x.ndim for p, x in real.items()}
-    hidden = model.apply(nested(real), batch_of(), method="hidden")
+    hidden = jax.jit(lambda v: model.apply(nested(v), batch_of(), method="hidden"))(real)
     assert 0.5 < np.sqrt(np.mean(np.square(hidden))) < 2
     assert set(variables_of(model)) == set(real)
 

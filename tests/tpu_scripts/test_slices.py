@@ -207,7 +207,7 @@ def test_what_goes_on_without_its_script(cloud):
     cloud.promot(working(2))
     assert cloud("create", *AT, "v5p-16").code == 0
     run = cloud.start("run", *AT, "--gin_file=x")
-    wait_for(lambda: len(begun(cloud)) == 2 and "follow" in cloud.state()["calls"][-1])
+    wait_for(lambda: len(begun(cloud)) == 2 and cloud.calls("follow"))
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does
     done = finish(run)
     assert done.code == 130 and "the run goes on: " in done.err and PAID in done.err, done
