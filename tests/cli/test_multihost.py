@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_lines import SCRIPT, SMALL, flags, own_task
+from command_lines import FAST, SCRIPT, SMALL, flags, own_task
 
 from promot_jax.paths import as_path
 
@@ -26,7 +26,7 @@ ONE_DEVICE = {"XLA_FLAGS": os.environ["XLA_FLAGS"]}
 def command(recipe: str, workdir: str, **settings) -> list[str]:
     return [
         "run", f"--gin_file=gin/recipes/{recipe}.gin", "--gin_file=gin/models/lab.gin",
-        *own_task("mine.tsv", "mine"), *flags(WORKDIR=workdir, **SMALL | settings),
+        *own_task("mine.tsv", "mine"), *flags(WORKDIR=workdir, **SMALL | settings), *FAST,
     ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from command_lines import flags
+from command_lines import FAST, flags
 
 from promot_jax.run import LanguageModel
 
@@ -14,12 +14,6 @@ SMALL = {
     "EVAL_LIMIT": 8, "EVAL_BATCH_SIZE": 8, "EVAL_INPUT_LENGTH": 32, "MAX_OUTPUT_LENGTH": 4,
     "HELD_OUT": ["lab_qa"], "SHOTS": (0,),
 }  # fmt: skip
-# Faster to compile than Adafactor and unrolled layers.
-FAST = [
-    "--gin.OPTIMIZER=@training.adamw",
-    "--gin.PROMPT_OPTIMIZER=@training.adamw",
-    "--gin.models.T5Config.scan_layers=True",
-]
 NLI, QUELLAN = "lab_nli", "lab_translate_quellan"
 JOINT = {"TASK": NLI, "UNFREEZE": 1}
 SEVERAL = {"TASK": [NLI, QUELLAN]}

@@ -24,7 +24,7 @@ from promot_jax.training.description import Description
 def settings(workdir, task, vocabulary, **changes):
     model = dataclasses.replace(tiny_run.MODEL, vocab_size=vocabulary.vocab_size)
     return tiny_run.settings(
-        str(workdir), task, steps=4, vocabulary=vocabulary, model=model, **changes
+        str(workdir), task, 4, vocabulary=vocabulary, model=model, optimizer=adamw, **changes
     )
 
 

@@ -77,12 +77,19 @@ def stage(name: str, pattern: str, steps: int, task: str, **changes) -> Stage:
 
 
 def settings(
-    workdir: str, task: str, steps: int = 16, log_every: int = 4, kind: str = T5, **changes
+    workdir: str,
+    task: str,
+    steps: int = 16,
+    log_every: int = 4,
+    kind: str = T5,
+    optimizer=adafactor,
+    **changes,
 ) -> Run:
     """ProMoT on the task: a prompt stage and a model stage of `steps` updates each."""
+    how = {"log_every": log_every, "optimizer": optimizer}
     stages = [
-        stage("prompt", "prompt", steps, task, log_every=log_every),
-        stage("model", "params", steps, task, log_every=log_every),
+        stage("prompt", "prompt", steps, task, **how),
+        stage("model", "params", steps, task, **how),
     ]
     values = {
         "method": "promot",
