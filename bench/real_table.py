@@ -35,22 +35,23 @@ Curves = Mapping[tuple[str, float | None, int | None], Sequence[Point]]
 Losses = Mapping[tuple[str, float | None, int | None, int], Mapping]
 
 
-def tables(rows: Sequence[Mapping], measured: Mapping[str, Mapping]) -> list[Table]:
-    """Both tables, of the rows of results.json and what `bench.real` measured of each run."""
-    checkpoints = checkpoints_of(parse_rows(rows))
-    return [_runs(rows, measured), matched(curves(checkpoints))]
+def tables(rows: Mapping[str, Sequence[Mapping]], measured: Mapping[str, Mapping]) -> list[Table]:
+    """Both tables, of each run's rows of results.json and what `bench.real` measured of it."""
+    found = {run: checkpoints_of(parse_rows(of)) for run, of in rows.items()}
+    every = [checkpoint for checkpoints in found.values() for checkpoint in checkpoints]
+    return [_runs(found, measured), matched(curves(every))]
 
 
-def _runs(rows: Sequence[Mapping], measured: Mapping[str, Mapping]) -> Table:
+def _runs(found: Mapping[str, list[Checkpoint]], measured: Mapping[str, Mapping]) -> Table:
     table = Table(title="each run's best checkpoint, held out without its prompt")
-    shots = sorted({row["shots"] for row in rows if row["group"] != "target"})
+    shots = sorted({row.shots for of in found.values() for c in of for row in c.held_rows()})
     names = ["run", "step", "target", *(f"held out, {k}-shot" for k in shots)]
     names += [*(f"True/False, {k}-shot" for k in shots), "P(True)+P(False)", "text against base"]
     for name in names:
         table.add_column(name, justify="left" if name == "run" else "right")
-    checkpoints = [c for c in checkpoints_of(parse_rows(rows)) if c.selected or c.method == "base"]
     base = measured["base"]["text_losses"]
-    for (run, more), best in zip(measured.items(), checkpoints, strict=False):
+    for run, more in measured.items():
+        best = [c for c in found[run] if c.selected or run == "base"][-1]
         change, error = paired(more["text_losses"], base)
         masses = more["label_mass"].values()  # none, where nothing held out was asked
         table.add_row(
@@ -81,13 +82,14 @@ def _format_share(checkpoint: Checkpoint, shots: int) -> float:
 
 
 def curves(checkpoints: Iterable[Checkpoint], losses: Losses | None = None) -> Curves:
-    """Each method, rate and seed's points, those of its last stage, by step."""
+    """Points by step of each method, rate and seed; stages beside the model's are others."""
     found = defaultdict(list)
     for each in checkpoints:
-        target = each.target()
-        if target is None or each.method in ("base", "prompt_tuning") or each.stage == "prompt":
-            continue
-        run = each.method, each.learning_rate, each.seed
+        target, stage = each.target(), each.stage.split("-")[-1]
+        if target is None or each.learning_rate is None or stage == "prompt":
+            continue  # of a base, of a prompt alone
+        method = each.method if stage == "model" else f"{each.method}: {stage}"
+        run = method, each.learning_rate, each.seed
         values = {
             f"held out, {shots}-shot": each.held_with(shots).value
             for shots in sorted({row.shots for row in each.held_rows()})

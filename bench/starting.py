@@ -1,5 +1,6 @@
 """How a bench begins and ends as a command."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -16,8 +17,13 @@ def start(main: Callable[[], object], name: str) -> NoReturn:
       name: of the module, as `python -m` takes it.
     """
     restart_as_wished()
+    from promot_jax.training import Interrupted  # it imports JAX, after the restart
+
     try:
         code = main()
     except UserError as error:
         raise SystemExit(f"{name}: {error}") from error
+    except Interrupted as stop:
+        print(f"{name}: {stop}", file=sys.stderr)
+        code = os.EX_TEMPFAIL
     sys.exit(code if isinstance(code, int) else 0)
