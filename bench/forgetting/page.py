@@ -32,7 +32,7 @@ MADE = (
 )
 IN_WORDS = {"lab_nli": "NLI", "lab_translate_quellan": "translation into Quellan"}
 REFERENCE, MIDDLE = "ProMoT", SHARES[1]
-ADDITIONS = (f"{REFERENCE} +", f"{REFERENCE}, joint")
+ADDITIONS = (f"{REFERENCE} +", f"{REFERENCE}, joint", f"{REFERENCE}, LoRA")
 MARK = re.compile(r"^<!-- (\w+) -->$", re.MULTILINE)
 NONE = "–"
 SHOWN = (0, 25, 50, 100, 200, 400)  # updates, of those at which gradients were compared
@@ -151,7 +151,7 @@ def _tested(found: tuple[Difference, float | None] | None, sign: int = -1) -> li
 
 
 def added(results: Results) -> Iterator[str]:
-    """What is kept more with something added to ProMoT, at each level."""
+    """What is kept more with something added to ProMoT, or changed in it, at each level."""
     for target in results.targets:
         every = {share: results.read[target, share] for share in SHARES}
         names = [name for name in every[MIDDLE] if name.startswith(ADDITIONS)]
@@ -165,15 +165,23 @@ def added(results: Results) -> Iterator[str]:
         yield f"**{IN_WORDS[target]}**"
         yield ""
         heads = (f"more at {share:.0%} | p" for share in SHARES)
-        yield f"| added to ProMoT | {' | '.join(heads)} | pairs |"
-        yield "|---|" + "---:|" * (2 * len(SHARES) + 1)
+        yield f"| added to ProMoT | {' | '.join(heads)} | keeps more with | pairs |"
+        yield "|---|" + "---:|" * (2 * len(SHARES) + 2)
         for name in names:
             of = [(made[name, share], p.get((name, share))) for share in SHARES]
             cells = [cell for each in of for cell in _tested(each if each[0] else None, sign=1)]
             pairs = "/".join(str(each.pairs if each else 0) for each, _ in of)
+            ahead = "/".join(str(_ahead(every[share], name)) for share in SHARES)
             what = name.removeprefix(REFERENCE).lstrip(" +,")
-            yield f"| {what} | {' | '.join(cells)} | {pairs} |"
+            yield f"| {what} | {' | '.join(cells)} | {ahead} | {pairs} |"
         yield ""
+
+
+def _ahead(every: Mapping[str, Mapping[Any, analysis.Reading | None]], name: str) -> int:
+    """With how many pairs a method keeps more than ProMoT, of those with which both reach."""
+    ours, theirs = every.get(name, {}), every[REFERENCE]
+    both = [pair for pair in ours if ours[pair] is not None and theirs.get(pair) is not None]
+    return sum(ours[pair].kept > theirs[pair].kept for pair in both)
 
 
 def ends(results: Results) -> Iterator[str]:
