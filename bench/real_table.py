@@ -88,6 +88,8 @@ def curves(checkpoints: Iterable[Checkpoint], losses: Losses | None = None) -> C
         target, stage = each.target(), each.stage.split("-")[-1]
         if target is None or each.learning_rate is None or stage == "prompt":
             continue  # of a base, of a prompt alone
+        if not each.held_rows():
+            continue  # of a stage that leaves what is held out as it is
         method = each.method if stage == "model" else f"{each.method}: {stage}"
         run = method, each.learning_rate, each.seed
         values = {

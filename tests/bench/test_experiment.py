@@ -45,6 +45,7 @@ def row(method, stage, step, group, value, **more):
 def test_what_is_taken_away_is_a_method_of_its_own():
     scores = [
         ("base", "1-evaluation", 0, 0.0, 0.9, {"learning_rate": None, "seed": None}),
+        ("promot", "1-prompt", 2, 0.6, None, {"learning_rate": 1e-2}),
         ("lora_promot", "1-lora", 2, 0.6, 0.9, {"learning_rate": 1e-3}),
         ("lora_promot", "1-lora", 4, 0.8, 0.9, {"learning_rate": 1e-3}),
         ("lora_promot", "2-model", 4, 0.85, 0.8, {}),
@@ -54,6 +55,7 @@ def test_what_is_taken_away_is_a_method_of_its_own():
         row(method, stage, step, group, value, **more)
         for method, stage, step, target, held, more in scores
         for group, value in (("target", target), ("held_out", held))
+        if value is not None
     ]
     found = real_table.curves(checkpoints_of(parse_rows(rows)))
     names = {"": 1e-4, ": lora": 1e-3, ": wise_ft": 1e-4}
