@@ -26,7 +26,7 @@ SHORT = (
 
 def main(argv: Sequence[str] | None = None) -> Path:
     """Runs the experiment; returns its work directory."""
-    parser = experiment.arguments(__doc__, experiment.MODEL_METHODS)
+    parser = experiment.arguments(__doc__, ("finetune", "promot", "promot_joint"))
     parser.add_argument("--workdir", help="default: runs/demo, and for --short runs/demo_short")
     args = parser.parse_args(argv)
     root = Path(args.workdir or ("runs/demo_short" if args.short else "runs/demo"))

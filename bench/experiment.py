@@ -50,7 +50,11 @@ def arguments(doc: str, methods: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def method(text: str) -> str:
-    """A recipe, and remedies behind it, as "promot+lora+wise_ft"."""
+    """A recipe, and remedies behind it, as "promot+lora+wise_ft".
+
+    Raises:
+      ArgumentTypeError: there is no such recipe or remedy.
+    """
     recipe, *remedies = text.split("+")
     if recipe not in MODEL_METHODS:
         raise argparse.ArgumentTypeError(f"{recipe!r} is none of {', '.join(MODEL_METHODS)}")
