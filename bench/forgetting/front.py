@@ -17,11 +17,11 @@ COLORS = {
     "LoRA": OTHERS[3][0],
     "fine-tuning": KNOWN["finetune"][0],
     "fine-tuning + WiSE-FT": OTHERS[0][0],
-    "KL on text": OTHERS[1][0],
     "frozen lower layers": KNOWN["promot_joint"][0],
     "self-answered replay": KNOWN["prompt_tuning"][0],
     "replay": OTHERS[2][0],
     "ProMoT": KNOWN["promot"][0],
+    "ProMoT, LoRA as the prompt": OTHERS[1][0],
 }
 TITLES = {"lab_nli": "NLI", "lab_translate_quellan": "Translation"}
 
