@@ -78,6 +78,9 @@ def runs(results: Results) -> Iterator[str]:
             f"- {IN_WORDS[target]}: {_many(count[target], 'run')},"
             f" {_many(len(pairs), 'pair')} of a base and a seed ({_many(bases, 'base')})."
         )
+    there = {row["method"] for row in [*results.rows, *results.beside]}
+    if lacking := [name for name in NAMED if name not in there]:
+        yield f"- not run yet: {'; '.join(lacking)}."
     for name in ("machine", "version"):
         found = sorted({row[name] for row in results.rows})
         yield f"- {name}{'s' * (len(found) > 1)}: {', '.join(f'`{each}`' for each in found)}."

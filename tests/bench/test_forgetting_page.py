@@ -60,6 +60,9 @@ def test_one_pair_has_means_and_no_intervals(written):
     assert table(text, "ProMoT")[:4] == ["ProMoT", "0.900", "not reached", "not reached"]
     assert table(text, "fine-tuning")[1] == "0.400"
     assert "1 pairs" not in text
+    lacking = next(line for line in text.splitlines() if line.startswith("- not run yet: "))
+    names = lacking.removeprefix("- not run yet: ").rstrip(".").split("; ")
+    assert {"EWC", "text tag"} <= set(names) and not {"ProMoT", "fine-tuning"} & set(names)
     assert picture.stat().st_size > 10_000
 
 
