@@ -44,7 +44,7 @@ def every() -> Iterator[tuple[str, dict[str, float]]]:
     for method in METHODS:
         if method.recipe == "evaluate" or method.then is not None:
             continue
-        run = next(runs_of(method, TARGETS[0], *PAIRS[0]))
+        run = next(runs_of(method, TARGETS[0], *PAIRS[method.tier][0]))
         found = cost(run)
         if method.after is not None:
             before = known[method.after]

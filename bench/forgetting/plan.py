@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.forgetting.table import METHODS, PAIRS, SOME_PAIRS, TARGETS, Method
+from bench.forgetting.table import METHODS, PAIRS, TARGETS, Method
 
 SETTINGS = "bench/forgetting/lab.gin"
 SHIPPED = {0: "promot_jax/assets/lab/base"}  # seed of pre-training -> its base
@@ -57,20 +57,19 @@ class Run(NamedTuple):
 
 
 def everything(quick: bool = False, only: str | None = None) -> list[Run]:
-    """All runs in the order in which they are best done: for each pair all methods.
+    """All runs in the order in which they are best done: tier for tier, pair for pair.
 
     Args:
       quick: those of one pair and target that are quick.
       only: pattern (of `re.search`) in the names of those that are wanted.
     """
-    pairs, targets = (PAIRS[:1], TARGETS[:1]) if quick else (PAIRS, TARGETS)
     found = [
         run
-        for pair in pairs
-        for target in targets
+        for tier, pairs in PAIRS.items()
+        for pair in pairs[: 1 if quick else None]
+        for target in TARGETS[: 1 if quick or tier == max(PAIRS) else None]
         for method in METHODS
-        if method.quick or not quick
-        if method.tier == 1 or (target == TARGETS[0] and pair in SOME_PAIRS)
+        if method.tier == tier and (method.quick or not quick)
         for run in runs_of(method, target, *pair)
     ]
     unique = {run.name: run for run in found}  # the base is the same for all seeds

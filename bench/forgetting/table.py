@@ -3,8 +3,8 @@
 A line of `METHODS` is a recipe with remedies behind it, and a grid of settings, of which every
 combination is a run with each pair (base, seed) and target. A method that begins behind stage one
 names the method whose prompt it takes (`after`): that is tuned once for a pair, and its work
-directory is BASE. Runs of tier 1 are done with all pairs and targets; those of tier 2, further
-remedies and what explains ProMoT, with `SOME_PAIRS` and NLI.
+directory is BASE. A method's tier says with which pairs it is run (`PAIRS`), and the last one, of
+further remedies and of what explains ProMoT, is for NLI alone.
 
 A run is scored at every evaluation on the way, so early stopping is a knob of each method. Where a
 run ends in stages that only go back on the way to the base, their points count for methods of their
@@ -16,10 +16,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 TARGETS = ("lab_nli", "lab_translate_quellan")
-BASES = (0, 1, 2)  # seeds of pre-training; 0 is the base that promot_jax ships
-SEEDS = (0, 1, 2, 3, 4)
-PAIRS = tuple((base, seed) for seed in SEEDS for base in BASES)  # the order in which they are run
-SOME_PAIRS = PAIRS[:5]
+BASES = (0, 1, 2, 3, 4)  # seeds of pre-training; 0 is the base that promot_jax ships
+# tier -> its pairs (base, seed of tuning). Bases differ more than the seeds of one base do, and are
+# the units of every test (`statistics.compare`): a further base tells more than a further seed.
+PAIRS = {
+    1: (*((base, 0) for base in BASES), *((base, 1) for base in BASES[:3])),
+    2: tuple((base, 0) for base in BASES),
+    3: tuple((base, 0) for base in BASES[:3]),
+}
 RATES = (1e-4, 3e-4, 1e-3)
 
 
@@ -41,7 +45,8 @@ class Method(NamedTuple):
       then: what a run goes on with, a gin file of bench/forgetting: its rows are of that alone, in
         a section of their own, and no points of a method.
       needs: what a user must have: old data, text, a switch at inference.
-      tier: 1 or 2.
+      tier: of `PAIRS`: 1, what people choose from; 2, other remedies; 3, further ones and what
+        explains ProMoT.
       quick: whether `--quick` has it.
     """
 
@@ -107,8 +112,8 @@ def prompt_and_promot(name: str, settings: tuple[str, ...]) -> tuple[Method, Met
     prompt, tuned = f"prompt tuning, {name}", f"ProMoT, {name}"
     lengths = tuple(each for each in settings if "LENGTH" in each)
     return (
-        Method(prompt, "prompt_tuning", settings=settings, needs=SWITCH, tier=2),
-        promot(tuned, settings=lengths, after=prompt, grid=AT, tier=2),
+        Method(prompt, "prompt_tuning", settings=settings, needs=SWITCH, tier=3),
+        promot(tuned, settings=lengths, after=prompt, grid=AT, tier=3),
     )
 
 
@@ -120,7 +125,7 @@ METHODS = [
            sweeps=BACK, quick=True),
     promot("ProMoT", ("wise_ft",), grid={"LEARNING_RATE": RATES}, settings=GO_BACK[:2],
            sweeps={"wise_ft": "ProMoT + WiSE-FT"}, quick=True),
-    promot("ProMoT, joint", recipe="promot_joint", grid=HIGH),
+    promot("ProMoT, joint", recipe="promot_joint", grid=HIGH, tier=2),
     Method("text tag", variant="_tagged", grid=HIGH, needs=SWITCH, quick=True),
     Method("LoRA", remedies=("lora",),
            grid={"LORA_RANK": (16,), "LORA_LEARNING_RATE": (3e-4, 1e-3)}),
@@ -128,22 +133,23 @@ METHODS = [
            grid=AT | {"LORA_LEARNING_RATE": (3e-4, 1e-3)}, sweeps={"lora": "LoRA, taken away"},
            needs=SWITCH),
     promot("ProMoT + LoRA", ("lora",),
-           grid={"LORA_RANK": (16,), "LORA_LEARNING_RATE": (3e-4, 1e-3)}),
+           grid={"LORA_RANK": (16,), "LORA_LEARNING_RATE": (3e-4, 1e-3)}, tier=2),
     Method("replay", remedies=("replay",), settings=REPLAY,
            grid=AT | {"REPLAY_RATE": (0.01, 0.05, 0.2)}, needs=OLD, quick=True),
     Method("replay of text", remedies=("replay",), settings=("REPLAY_TASK = 'lab_repeat'",),
-           grid=AT | {"REPLAY_RATE": (0.05, 0.2)}, needs=TEXT),
+           grid=AT | {"REPLAY_RATE": (0.05, 0.2)}, needs=TEXT, tier=2),
     promot("ProMoT + replay", ("replay",), settings=REPLAY,
            grid=HIGH | {"REPLAY_RATE": (0.01,)}, needs=f"{OLD}, {SWITCH}"),
-    Method("FINCH", remedies=("finch",), grid=HIGH),
-    Method("L2-SP", remedies=("l2sp",), grid=AT | {"L2SP_WEIGHT": (0.01, 0.1, 1.0)}),
-    Method("KL on the target", remedies=("kl",), grid=AT | {"KL_WEIGHT": (0.1, 1.0)}),
+    Method("FINCH", remedies=("finch",), grid=HIGH, tier=2),
+    Method("L2-SP", remedies=("l2sp",), grid=AT | {"L2SP_WEIGHT": (0.01, 0.1, 1.0)}, tier=2),
+    Method("KL on the target", remedies=("kl",), grid=AT | {"KL_WEIGHT": (0.1, 1.0)}, tier=2),
     Method("KL, target token out", remedies=("kl",), settings=("KL_MASK_TARGET = True",),
-           grid=AT | {"KL_WEIGHT": (0.1, 1.0)}),
+           grid=AT | {"KL_WEIGHT": (0.1, 1.0)}, tier=2),
     Method("KL on text", remedies=("kl_task",), settings=("KL_TASK = 'lab_repeat'",),
-           grid=AT | {"KL_TASK_WEIGHT": (0.1, 1.0)}, needs=TEXT),
+           grid=AT | {"KL_TASK_WEIGHT": (0.1, 1.0)}, needs=TEXT, tier=2),
     Method("frozen lower layers", remedies=("freeze_lower",), grid=HIGH),
-    Method("self-made replay", remedies=("self_replay",), grid=AT | {"SELF_REPLAY_RATE": (0.2,)}),
+    Method("self-made replay", remedies=("self_replay",), grid=AT | {"SELF_REPLAY_RATE": (0.2,)},
+           tier=2),
     Method("self-answered replay", remedies=("self_replay",),
            grid=AT | {"SELF_REPLAY_RATE": (0.2,)}, settings=("SELF_REPLAY_TASK = 'lab_pretrain'",),
            needs="unlabelled old inputs"),
@@ -152,25 +158,25 @@ METHODS = [
 
     # Further remedies.
     Method("LoRA, other ranks", remedies=("lora",),
-           grid={"LORA_RANK": (4, 64), "LORA_LEARNING_RATE": (3e-4, 1e-3)}, tier=2),
+           grid={"LORA_RANK": (4, 64), "LORA_LEARNING_RATE": (3e-4, 1e-3)}, tier=3),
     Method("EWC", remedies=("ewc",), settings=("EWC_TASK = 'lab_pretrain'",),
-           grid=AT | {"EWC_WEIGHT": (1e6, 1e7)}, needs=OLD, tier=2),
-    *(Method(name, remedies=(file,), grid=AT, tier=2) for name, file in FURTHER.items()),
-    *(promot(f"ProMoT + {name}", (FURTHER[name],), grid=AT, tier=2) for name in TOKENS),
+           grid=AT | {"EWC_WEIGHT": (1e6, 1e7)}, needs=OLD, tier=3),
+    *(Method(name, remedies=(file,), grid=AT, tier=3) for name, file in FURTHER.items()),
+    *(promot(f"ProMoT + {name}", (FURTHER[name],), grid=AT, tier=3) for name in TOKENS),
 
     # What explains ProMoT: prompts that know less, or other things.
-    promot("ProMoT, random prompt", after=None, grid=AT, tier=2),
-    Method("words of each row's own", variant="_marked", grid=AT, needs=SWITCH, tier=2),
-    promot("ProMoT, the other target's prompt", other=True, grid=AT, tier=2),
+    promot("ProMoT, random prompt", after=None, grid=AT, tier=3),
+    Method("words of each row's own", variant="_marked", grid=AT, needs=SWITCH, tier=3),
+    promot("ProMoT, the other target's prompt", other=True, grid=AT, tier=3),
     # What takes up the format without a word or vector in front of the input, in one place.
     Method("ProMoT, the last layer's LoRA as the prompt", "lora_promot",
            settings=(*LORA_FIRST, "LORA_TARGETS = 'params/decoder/layers_1/mlp/wo/kernel'"),
            grid=AT | {"LORA_LEARNING_RATE": (1e-3,)},
-           sweeps={"lora": "the last layer's LoRA, taken away"}, needs=SWITCH, tier=2),
-    Method("prompt tuning, shuffled labels", "prompt_tuning", variant="_shuffled", tier=2),
-    promot("ProMoT, shuffled labels", after="prompt tuning, shuffled labels", grid=AT, tier=2),
-    Method("prompt tuning, swapped labels", "prompt_tuning", variant="_swapped", tier=2),
-    promot("ProMoT, swapped labels", after="prompt tuning, swapped labels", grid=AT, tier=2),
+           sweeps={"lora": "the last layer's LoRA, taken away"}, needs=SWITCH, tier=3),
+    Method("prompt tuning, shuffled labels", "prompt_tuning", variant="_shuffled", tier=3),
+    promot("ProMoT, shuffled labels", after="prompt tuning, shuffled labels", grid=AT, tier=3),
+    Method("prompt tuning, swapped labels", "prompt_tuning", variant="_swapped", tier=3),
+    promot("ProMoT, swapped labels", after="prompt tuning, swapped labels", grid=AT, tier=3),
     *prompt_and_promot("1 vector", ("PROMPT_LENGTH = 1",)),
     *prompt_and_promot("5 vectors", ("PROMPT_LENGTH = 5",)),
     *prompt_and_promot("100 vectors", (
@@ -180,13 +186,13 @@ METHODS = [
     *prompt_and_promot("500 steps", ("PROMPT_STEPS = 500", "PROMPT_EVALUATE_EVERY = 500")),
     # As many updates as both of ProMoT's stages.
     Method("fine-tuning, 2100 steps", grid={"LEARNING_RATE": (3e-5, 1e-4)},
-           settings=("STEPS = 2100", "EVALUATE_EVERY = 525"), tier=2),
+           settings=("STEPS = 2100", "EVALUATE_EVERY = 525"), tier=3),
     Method("ProMoT, prompt left on", "evaluate", after="ProMoT", of={"LEARNING_RATE": 3e-4},
-           settings=LEFT_ON, tier=2),
-    Method("recovery after fine-tuning", grid=HIGH | RECOVERED, then="recovery", tier=2),
+           settings=LEFT_ON, tier=3),
+    Method("recovery after fine-tuning", grid=HIGH | RECOVERED, then="recovery", tier=3),
     promot("recovery after ProMoT", grid={"LEARNING_RATE": (1e-3,)} | RECOVERED,
-           then="recovery", tier=2),
+           then="recovery", tier=3),
     promot("noise on ProMoT's prompt", settings=BOTH_STAGES, after=None, grid=AT,
-           then="noise", tier=2),
+           then="noise", tier=3),
 ]
 # fmt: on
