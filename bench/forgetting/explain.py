@@ -51,8 +51,8 @@ def ladder(readings: Mapping[float, Mapping[str, Mapping]], rows: list[Mapping])
             continue
         kept = " | ".join(_kept(readings[share].get(method, {})) for share in shares)
         first = np.mean([row["measured"]["first_loss"] for row in at])
-        target = np.mean([_end(row)[0] for row in at])
-        held = np.mean([_end(row)[1] for row in at])
+        target = np.mean([end(row)[0] for row in at])
+        held = np.mean([end(row)[1] for row in at])
         yield f"| {method} | {first:.2f} | {kept} | {target:.3f} | {held:.3f} |"
 
 
@@ -136,7 +136,7 @@ def _kept(readings: Mapping[Any, Reading | None]) -> str:
     return f"{np.mean(reached):.3f}{few}"
 
 
-def _end(row: Mapping[str, Any]) -> tuple[float, float, float]:
+def end(row: Mapping[str, Any]) -> tuple[float, float, float]:
     """Target, held-out mean and format share at the end of the training, on test rows."""
     trained = [point for point in row["points"] if "coefficient" not in point]
     point = max(trained, key=lambda each: each["step"])
@@ -156,7 +156,7 @@ def predictors(rows: list[Mapping]) -> Iterator[str]:
     if len(trained) < FEWEST:
         yield f"{len(trained)} runs are too few."
         return
-    ends = [_end(row) for row in trained]
+    ends = [end(row) for row in trained]
     kept = np.array([held for _, held, _ in ends])
     yield f"| over {len(trained)} runs | R², log | R², ranks |"
     yield "|---|---:|---:|"

@@ -84,6 +84,7 @@ REPLAY = ("REPLAY_TASK = 'lab_pretrain'",)
 RECOVERED = {"RECOVERY_ROWS": (10, 50)}
 BOTH_STAGES = ("run.Run.stages = [@prompt/run.Stage(), @model/run.Stage()]",)
 LORA_FIRST = ("INPUT_LENGTH = 32", "lora/run.Stage.select = None", "LORA_EVALUATE_EVERY = 250")
+LAST_LAYER = (*LORA_FIRST, "LORA_TARGETS = 'params/decoder/layers_1/mlp/wo/kernel'")
 LEFT_ON = ("PROMPT = 'target'", "held_out/evaluation.Evaluation.prompt = 'target'")
 # Ways back to the base, behind one training: each but the last leaves the tuned weights.
 BACK = {
@@ -170,9 +171,12 @@ METHODS = [
     promot("ProMoT, the other target's prompt", other=True, grid=AT, tier=3),
     # What takes up the format without a word or vector in front of the input, in one place.
     Method("ProMoT, the last layer's LoRA as the prompt", "lora_promot",
-           settings=(*LORA_FIRST, "LORA_TARGETS = 'params/decoder/layers_1/mlp/wo/kernel'"),
-           grid=AT | {"LORA_LEARNING_RATE": (1e-3,)},
+           settings=LAST_LAYER, grid=AT | {"LORA_LEARNING_RATE": (1e-3,)},
            sweeps={"lora": "the last layer's LoRA, taken away"}, needs=SWITCH, tier=3),
+    # One direction added to what the head reads: an output bias, as strong as the token asks for.
+    Method("ProMoT, an output shift as the prompt", "lora_promot",
+           settings=(*LAST_LAYER, "LORA_RANK = 1"), grid=AT | {"LORA_LEARNING_RATE": (1e-3,)},
+           sweeps={"lora": "the output shift, taken away"}, needs=SWITCH, tier=3),
     Method("prompt tuning, shuffled labels", "prompt_tuning", variant="_shuffled", tier=3),
     promot("ProMoT, shuffled labels", after="prompt tuning, shuffled labels", grid=AT, tier=3),
     Method("prompt tuning, swapped labels", "prompt_tuning", variant="_swapped", tier=3),

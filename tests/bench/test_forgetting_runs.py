@@ -49,10 +49,10 @@ def test_what_a_run_starts_from_comes_before_it(everything, tmp_path):
 
 
 def test_second_stages_share_one_prompt_of_their_own_pair(everything):
-    run = everything[f"{QUELLAN}/base1-seed2/promot-lr0.0003"]
+    run = everything[f"{QUELLAN}/base1-seed1/promot-lr0.0003"]
     assert [before.name for before in run.before] == [
         "base1",
-        f"{QUELLAN}/base1-seed2/prompt_tuning",
+        f"{QUELLAN}/base1-seed1/prompt_tuning",
     ]
 
 
@@ -170,6 +170,22 @@ def test_a_sample_comes_from_all_over_the_table():
     found = [run.name for run in again.sample(dict.fromkeys(every), 5)]
     assert len(found) == 5
     assert (found[0], found[-1]) == (every[0], every[-1])
+
+
+def test_a_sample_of_some_runs_alone():
+    every = dict.fromkeys(run.name for run in plan.everything())
+    assert all("base0" in run.name for run in again.sample(every, 4, only="base0"))
+    with pytest.raises(UserError, match="no rows of such runs in the table"):
+        again.sample(every, 4, only="base9")
+
+
+def test_further_bases_come_before_further_seeds():
+    """Every tier has all its bases with seed 0; no pair is run twice; main methods have seed 1."""
+    for pairs in table.PAIRS.values():
+        assert len(set(pairs)) == len(pairs)
+        bases = [base for base, seed in pairs if seed == 0]
+        assert list(pairs[: len(bases)]) == [(base, 0) for base in bases]
+        assert {base for base, _ in pairs} == set(bases)
 
 
 def test_answers_that_are_alike():
