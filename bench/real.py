@@ -1,7 +1,7 @@
 """Forgetting on a real pretrained model: base, prompt tuning, fine-tuning, ProMoT.
 
     python -m bench.real                          SmolLM2-135M, one seed: `make real`
-    python -m bench.real --full                   3 seeds, 3 rates, 0 to 4 shots, Gemma 3 too
+    python -m bench.real --full                   3 seeds and rates, 0 to 4 shots, remedies; Gemma 3
     python -m bench.real --model gemma3 --learning_rates 2e-5 5e-5
     python -m bench.real --methods finetune promot finetune+l2sp finetune+lora lora_promot
 
@@ -43,7 +43,16 @@ MODELS = {
         "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     ),
 }
-FULL = {"seeds": [0, 1, 2], "learning_rates": [2e-5, 5e-5, 1e-4]}
+METHODS = ("finetune", "promot")
+FULL = {
+    "seeds": [0, 1, 2],
+    "learning_rates": [2e-5, 5e-5, 1e-4],
+    # what the lab's benchmark found worth it (docs/forgetting.md), and what people try first
+    "methods": (
+        "finetune+wise_ft", "promot+wise_ft", "lora_promot", "promot+kl_without_prompt",
+        "finetune+lora", "finetune+l2sp",
+    ),
+}  # fmt: skip
 FULL_GIN = (
     "SHOTS = (0, 1, 4)",
     "EVAL_LIMIT = None",
@@ -53,7 +62,9 @@ FULL_GIN = (
     "PROMPT_STEPS = 200",
     "PROMPT_EVALUATE_EVERY = 200",
     "LORA_STEPS = 200",
+    "LORA_EVALUATE_EVERY = 40",
 )
+WAY_BACK = ["WISE_FT = [0.25, 0.5, 0.75, 1.0]"]  # where a method has wise_ft
 SHORT = (
     "STEPS = 2",
     "PROMPT_STEPS = 2",
@@ -75,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
-    parser = experiment.arguments(__doc__, ("finetune", "promot"))
+    parser = experiment.arguments(__doc__, METHODS)
+    parser.set_defaults(methods=None)  # with --full others
     parser.add_argument("--workdir", default="runs/real", help="default: runs/real")
     parser.add_argument("--model", choices=MODELS, help="default: smollm2; with --full both")
     parser.add_argument("--full", action="store_true", help="for a GPU, or a night")
@@ -94,8 +106,12 @@ def one(name: str, args: argparse.Namespace) -> Path:
     seeds = args.seeds or full.get("seeds", [0])
     rates = args.learning_rates or full.get("learning_rates", [None])
     chosen = [*(FULL_GIN if args.full else ()), *(SHORT if args.short else ())]
-    runs = experiment.methods(root, seeds, rates, args.methods)
-    listed = ((run, recipe, [*chosen, *given, *args.gin]) for run, recipe, given in runs)
+    names = args.methods or full.get("methods", METHODS)
+    runs = experiment.methods(root, seeds, rates, names)
+    listed = (
+        (run, method, [*chosen, *given, *WAY_BACK * ("wise_ft" in method.split("+")), *args.gin])
+        for run, method, given in runs
+    )
     measured, rows = {}, {}
     for run, new in experiment.carry_out(root, listed, REAL, [f"BASE = {str(base)!r}"]):
         where = base if run == "base" else root / run

@@ -1,12 +1,14 @@
 """Tables of the experiment on a real model: what each run ends with; methods at one target score.
 
 Curves are compared like this. A curve is one method at one learning rate and seed, over its
-evaluated steps. Where its target score first reaches a level, what is held out is read off by
-linear interpolation between the two evaluations around; a curve that does not reach the level is
-left out, nothing is extrapolated. Of a method's learning rates the best one is taken at each level,
-by the mean over seeds, and only rates at which every seed reaches it.
+evaluated steps, or a way back to the base (WiSE-FT), over its coefficients from 0 on. Where its
+target score first reaches a level, what is held out is read off by linear interpolation between the
+two evaluations around; a curve that does not reach the level is left out, nothing is extrapolated.
+Of a method's learning rates the best one is taken at each level, by the mean over seeds, and only
+rates at which every seed reaches it.
 """
 
+import dataclasses
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,9 +25,9 @@ T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t for the mean of 
 
 
 class Point(NamedTuple):
-    """One evaluated step of a curve."""
+    """One evaluated step of a curve, or one coefficient."""
 
-    step: int
+    step: float
     target: float
     values: dict[str, float]
 
@@ -37,9 +39,18 @@ Losses = Mapping[tuple[str, float | None, int | None, int], Mapping]
 
 def tables(rows: Mapping[str, Sequence[Mapping]], measured: Mapping[str, Mapping]) -> list[Table]:
     """Both tables, of each run's rows of results.json and what `bench.real` measured of it."""
-    found = {run: checkpoints_of(parse_rows(of)) for run, of in rows.items()}
+    found = {run: rated(checkpoints_of(parse_rows(of))) for run, of in rows.items()}
     every = [checkpoint for checkpoints in found.values() for checkpoint in checkpoints]
     return [_runs(found, measured), matched(curves(every))]
+
+
+def rated(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """Those of one run; a way back has the learning rate of the training that it goes back on."""
+    rate = next((c.learning_rate for c in reversed(checkpoints) if c.learning_rate), None)
+    return [
+        c if c.coefficient is None else dataclasses.replace(c, learning_rate=rate)
+        for c in checkpoints
+    ]
 
 
 def _runs(found: Mapping[str, list[Checkpoint]], measured: Mapping[str, Mapping]) -> Table:
@@ -82,7 +93,7 @@ def _format_share(checkpoint: Checkpoint, shots: int) -> float:
 
 
 def curves(checkpoints: Iterable[Checkpoint], losses: Losses | None = None) -> Curves:
-    """Points by step of each method, rate and seed; stages beside the model's are others."""
+    """Points in order of each method, rate and seed; stages beside the model's are others."""
     found = defaultdict(list)
     for each in checkpoints:
         target, stage = each.target(), each.stage.split("-")[-1]
@@ -99,9 +110,9 @@ def curves(checkpoints: Iterable[Checkpoint], losses: Losses | None = None) -> C
             f"True/False, {shots}-shot": _format_share(each, shots)
             for shots in sorted({row.shots for row in each.held_rows()})
         }
-        found[run].append(
-            Point(each.step, target.value, values | _more(losses or {}, (*run, each.step)))
-        )
+        place = each.step if each.coefficient is None else each.coefficient
+        more = _more(losses or {}, (*run, each.step))
+        found[run].append(Point(place, target.value, values | more))
     return {key: sorted(points) for key, points in found.items()}
 
 

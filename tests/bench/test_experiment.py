@@ -49,7 +49,8 @@ def test_what_is_taken_away_is_a_method_of_its_own():
         ("lora_promot", "1-lora", 2, 0.6, 0.9, {"learning_rate": 1e-3}),
         ("lora_promot", "1-lora", 4, 0.8, 0.9, {"learning_rate": 1e-3}),
         ("lora_promot", "2-model", 4, 0.85, 0.8, {}),
-        ("lora_promot", "3-wise_ft", 1, 0.4, 0.85, {"coefficient": 0.5}),
+        ("lora_promot", "3-wise_ft", 1, 0.8, 0.8, {"coefficient": 1.0, "learning_rate": None}),
+        ("lora_promot", "3-wise_ft", 2, 0.4, 0.85, {"coefficient": 0.5, "learning_rate": None}),
     ]
     rows = [
         row(method, stage, step, group, value, **more)
@@ -57,9 +58,12 @@ def test_what_is_taken_away_is_a_method_of_its_own():
         for group, value in (("target", target), ("held_out", held))
         if value is not None
     ]
-    found = real_table.curves(checkpoints_of(parse_rows(rows)))
+    found = real_table.curves(real_table.rated(checkpoints_of(parse_rows(rows))))
     names = {"": 1e-4, ": lora": 1e-3, ": wise_ft": 1e-4}
     assert set(found) == {(f"lora_promot{name}", rate, 0) for name, rate in names.items()}
     taken = found["lora_promot: lora", 1e-3, 0]
     assert [point.step for point in taken] == [2, 4]
     assert real_table.reading(taken, 0.7)["held out, 0-shot"] == pytest.approx(0.9)
+    back = found["lora_promot: wise_ft", 1e-4, 0]
+    assert [point.step for point in back] == [0.5, 1.0]
+    assert real_table.reading(back, 0.6)["held out, 0-shot"] == pytest.approx(0.825)
