@@ -173,8 +173,13 @@ def predictors(rows: list[Mapping]) -> Iterator[str]:
 
 
 def _tunes(method: str) -> bool:
-    """Whether it changes the model: a prompt alone keeps everything by construction."""
-    return method in NAMED and NAMED[method].recipe not in ("prompt_tuning", "evaluate")
+    """Whether it changes the model: a prompt alone keeps everything by construction.
+
+    Without FINCH, whose factor is not in the rate of the log.
+    """
+    found = NAMED.get(method)
+    tunes = found is not None and found.recipe not in ("prompt_tuning", "evaluate")
+    return tunes and "finch" not in found.remedies
 
 
 def _at(measured: Mapping[str, Any], path: tuple[str, ...]) -> float:
