@@ -28,7 +28,7 @@ Seeds of one base share its luck: where base means differ more than the seeds of
 bases are the units, and with three of them an interval is wide. This holds its level while luck
 with bases is at most as large as luck with seeds; at twice that, 3 bases and 15 pairs give an
 interval that holds 93 %, and false alarms in 11 % of families of six. More bases are the only
-remedy, so each base's own difference belongs beside the mean.
+remedy: 8 pairs of 5 bases hold it there, which is why the table has those (`table.PAIRS`).
 
 tests/bench/test_statistics.py draws worlds whose truth is known, and the plain bootstrap beside.
 """

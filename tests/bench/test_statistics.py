@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from bench.forgetting.statistics import at_level, compare, frontier, holm, level
+from bench.forgetting.table import PAIRS
 
 ROWS, TASKS = 120, 4
 LABELS = np.repeat(np.arange(TASKS), ROWS // TASKS)
 ONE_BASE = np.zeros(5)
 THREE_BASES = np.repeat(np.arange(3), 5)
+EIGHT_PAIRS = np.array([base for base, _ in PAIRS[1]])  # of the benchmark's main methods
 
 
 def world(rng, bases, methods=2, base=0.0, pair=0.05, row=0.15, skew=False):
@@ -19,7 +21,7 @@ def world(rng, bases, methods=2, base=0.0, pair=0.05, row=0.15, skew=False):
     """
     of_pair = rng.gamma(0.7, size=(methods, len(bases), 1)) if skew else 0.0
     normal = lambda *shape: rng.standard_normal((methods, *shape))  # noqa: E731
-    of_base = base * normal(3, 1)[:, bases.astype(int)]
+    of_base = base * normal(5, 1)[:, bases.astype(int)]
     spread = -pair * of_pair if skew else pair * normal(len(bases), 1)
     chance = 0.6 + of_base + spread + row * (normal(1, ROWS) + rng.standard_normal((1, 1, ROWS)))
     return (rng.random((methods, len(bases), ROWS)) < np.clip(chance, 0, 1)).astype(float)
@@ -33,6 +35,9 @@ WORLDS = {
     "three bases": (THREE_BASES, {}),
     "three bases that differ": (THREE_BASES, {"base": 0.05}),
     "three bases that differ a little": (THREE_BASES, {"base": 0.02}),
+    "eight pairs of five bases": (EIGHT_PAIRS, {}),
+    "eight pairs of five bases that differ": (EIGHT_PAIRS, {"base": 0.05}),
+    "eight pairs of five bases that differ much": (EIGHT_PAIRS, {"base": 0.1}),
 }
 
 
@@ -46,7 +51,17 @@ def test_an_interval_holds_the_truth_as_often_as_it_says(name):
     assert not any(each.low <= 0 <= each.high and each.p < 0.05 for each in found)
 
 
-@pytest.mark.parametrize("name", ["five seeds", "three bases", "three bases that differ a little"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "five seeds",
+        "three bases",
+        "three bases that differ a little",
+        "eight pairs of five bases",
+        "eight pairs of five bases that differ",
+        "eight pairs of five bases that differ much",
+    ],
+)
 def test_equal_methods_are_seldom_told_apart(name):
     """Six methods that equal a seventh: Holm's p-values find any different in 5 % of worlds."""
     (bases, how), rng, alarms, worlds = WORLDS[name], np.random.default_rng(1), 0, 200
