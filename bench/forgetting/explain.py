@@ -24,6 +24,8 @@ SCALARS = {
 RUNGS = ("finetune", "promot", "lora_promot")  # recipes
 FEWEST = 5  # runs that a correlation is taken over
 RECOVERED = "lab_qa"  # the skill that bench/forgetting/recovery.gin has rows of
+# Methods that are compared by what they spent -> updates before those of the last stage.
+BUDGETS = {"fine-tuning": 0, "fine-tuning, 2100 steps": 0, "ProMoT": 1500}
 OTHERS = tuple(task for task in HELD_OUT if task != RECOVERED)
 
 
@@ -54,6 +56,29 @@ def ladder(readings: Mapping[float, Mapping[str, Mapping]], rows: list[Mapping])
         target = np.mean([end(row)[0] for row in at])
         held = np.mean([end(row)[1] for row in at])
         yield f"| {method} | {first:.2f} | {kept} | {target:.3f} | {held:.3f} |"
+
+
+def budgets(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Fine-tuning and ProMoT by what they spent: updates, and the sum of rate * sqrt(loss).
+
+    Args:
+      rows: of all runs with one target.
+    """
+    yield "| method | rate | updates | sum of rate x sqrt(loss) | target | held out | runs |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    groups: dict[tuple, list[Mapping]] = {}
+    for row in rows:
+        if row["method"] in BUDGETS:
+            groups.setdefault((row["method"], row["knobs"]["LEARNING_RATE"]), []).append(row)
+    for (method, rate), found in sorted(groups.items(), key=lambda x: (BUDGETS[x[0][0]], x[0])):
+        spent = np.mean([row["measured"]["rate_sqrt_loss"] for row in found])
+        target, held, _ = np.mean([end(row) for row in found], axis=0)
+        updates = found[0]["measured"]["updates"]
+        updates = f"{BUDGETS[method]} + {updates}" if BUDGETS[method] else f"{updates}"
+        yield (
+            f"| {method} | {rate} | {updates} | {spent:.3f} | {target:.3f} | {held:.3f} |"
+            f" {len(found)} |"
+        )
 
 
 def goes_on_with(method: str) -> str | None:

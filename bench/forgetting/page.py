@@ -248,6 +248,15 @@ def ladder(results: Results) -> Iterator[str]:
         yield from explain.ladder(readings, [r for r in results.rows if r["target"] == target])
 
 
+def budgets(results: Results) -> Iterator[str]:
+    """What was spent, and what is kept."""
+    for target in results.targets:
+        yield f"**{IN_WORDS[target]}**"
+        yield ""
+        yield from explain.budgets([r for r in results.rows if r["target"] == target])
+        yield ""
+
+
 def predictors(results: Results) -> Iterator[str]:
     """What predicts what is kept."""
     for target in results.targets:
@@ -318,6 +327,7 @@ SECTIONS: Mapping[str, Callable[[Results], Iterator[str]]] = {
     "matched": matched,
     "added": added,
     "ladder": ladder,
+    "budgets": budgets,
     "predictors": predictors,
     "recovery": recovery,
     "noise": noise,

@@ -32,7 +32,7 @@ def made(pairs):
 def drift(kl):
     """What a run is measured on; of these rows all is kept or lost with `kl`."""
     kl = {"kl": {"target": kl, "plain": kl, "held_out": kl}}
-    return kl | {"distance": 0.1, "rate_sqrt_loss": 0.2, "first_loss": 1.5}
+    return kl | {"distance": 0.1, "rate_sqrt_loss": 0.2, "first_loss": 1.5, "updates": 600}
 
 
 @pytest.fixture
@@ -147,3 +147,9 @@ def test_a_mark_of_another_name_and_no_rows_are_said(written):
 def test_chosen_and_reported_rows_are_apart():
     chosen = rows.chosen_by(300)
     assert np.count_nonzero(chosen) == 100
+
+
+def test_what_was_spent(written):
+    text, _ = written(made([(0, 0), (1, 0)]), "<!-- budgets -->")
+    assert table(text, "fine-tuning")[1:] == ["0.0003", "600", "0.200", "1.000", "0.200", "2"]
+    assert table(text, "ProMoT")[1:] == ["0.0003", "1500 + 600", "0.200", "0.920", "0.900", "2"]
