@@ -9,6 +9,8 @@ kl               mean over target tokens of KL(p0 || p), nats; p0 the base's dis
   held_out         on rows of all held-out tasks
 rate_sqrt_loss   sum over the last training's updates of learning rate * sqrt(loss), which
                  bounds what they can forget (FINCH, arXiv 2605.20005), with the loss of the log
+plain_score      share of the target's test rows that are answered rightly without prompt or tag:
+                 what is in the weights
 updates, seconds of the last training, by its log
 """
 
@@ -32,6 +34,7 @@ from promot_jax.models.lora import merged
 from promot_jax.run import LanguageModel
 
 ROWS = 60  # of each task
+SCORED = 200  # of the target, where answers are scored
 MOST = 512  # tokens
 FEW = 10  # updates
 Pairs = tuple[Sequence[np.ndarray], Sequence[np.ndarray]]
@@ -66,7 +69,8 @@ def measure(
         )
         for name, pairs in asked.items()
     }  # fmt: skip
-    return distances(first.variables, _merged(tuned, after)) | {"kl": kl} | of_log(stage)
+    found = {"kl": kl, "plain_score": plain_score(tuned, after, target)}
+    return distances(first.variables, _merged(tuned, after)) | found | of_log(stage)
 
 
 def last_training(workdir: Path) -> Path | None:
@@ -99,13 +103,23 @@ def distances(before: Mapping[str, Array], after: Mapping[str, Array]) -> dict[s
     }
 
 
-def _pairs(model: LanguageModel, tasks: Sequence[str], prompt: str | None) -> Pairs:
+def plain_score(model: LanguageModel, variables: Variables, target: str) -> float:
+    """See above."""
+    about = model.description, model.vocabulary
+    plain = LanguageModel.of(*about, variables, model.generator)
+    pairs = _pairs(model, [target], None, SCORED)
+    return float(np.mean([found.greedy for found in plain.score_ids(*pairs, SCORED)]))
+
+
+def _pairs(
+    model: LanguageModel, tasks: Sequence[str], prompt: str | None, rows: int = ROWS
+) -> Pairs:
     """Inputs and right answers as ids, of test rows."""
     ids = model.prompt_ids[prompt] if prompt else None
     config, inputs, targets = model.description.model, [], []
     for task in tasks:
         found = eval_set(
-            task, "test", 0, model.vocabulary, config.vocab_size, ids, MOST, ROWS, kind=config.kind
+            task, "test", 0, model.vocabulary, config.vocab_size, ids, MOST, rows, kind=config.kind
         )
         inputs += found.tokens
         targets += [model.encode_target(row.inputs, row.targets) for row in found.examples]

@@ -84,6 +84,7 @@ REPLAY = ("REPLAY_TASK = 'lab_pretrain'",)
 RECOVERED = {"RECOVERY_ROWS": (10, 50)}
 BOTH_STAGES = ("run.Run.stages = [@prompt/run.Stage(), @model/run.Stage()]",)
 LORA_FIRST = ("INPUT_LENGTH = 32", "lora/run.Stage.select = None", "LORA_EVALUATE_EVERY = 250")
+LONG = ("STEPS = 2100", "EVALUATE_EVERY = 525")  # as many updates as both of ProMoT's stages
 LAST_LAYER = (*LORA_FIRST, "LORA_TARGETS = 'params/decoder/layers_1/mlp/wo/kernel'")
 LEFT_ON = ("PROMPT = 'target'", "held_out/evaluation.Evaluation.prompt = 'target'")
 # Ways back to the base, behind one training: each but the last leaves the tuned weights.
@@ -160,6 +161,8 @@ METHODS = [
     # Further remedies.
     Method("LoRA, other ranks", remedies=("lora",),
            grid={"LORA_RANK": (4, 64), "LORA_LEARNING_RATE": (3e-4, 1e-3)}, tier=3),
+    Method("LoRA, 2100 steps", remedies=("lora",), settings=LONG,
+           grid={"LORA_RANK": (16,), "LORA_LEARNING_RATE": (1e-4, 3e-4)}, tier=3),
     Method("EWC", remedies=("ewc",), settings=("EWC_TASK = 'lab_pretrain'",),
            grid=AT | {"EWC_WEIGHT": (1e6, 1e7)}, needs=OLD, tier=3),
     *(Method(name, remedies=(file,), grid=AT, tier=3) for name, file in FURTHER.items()),
@@ -177,9 +180,11 @@ METHODS = [
     Method("ProMoT, an output shift as the prompt", "lora_promot",
            settings=(*LAST_LAYER, "LORA_RANK = 1"), grid=AT | {"LORA_LEARNING_RATE": (1e-3,)},
            sweeps={"lora": "the output shift, taken away"}, needs=SWITCH, tier=3),
-    Method("prompt tuning, shuffled labels", "prompt_tuning", variant="_shuffled", tier=3),
+    Method("prompt tuning, shuffled labels", "prompt_tuning", variant="_shuffled", needs=SWITCH,
+           tier=3),
     promot("ProMoT, shuffled labels", after="prompt tuning, shuffled labels", grid=AT, tier=3),
-    Method("prompt tuning, swapped labels", "prompt_tuning", variant="_swapped", tier=3),
+    Method("prompt tuning, swapped labels", "prompt_tuning", variant="_swapped", needs=SWITCH,
+           tier=3),
     promot("ProMoT, swapped labels", after="prompt tuning, swapped labels", grid=AT, tier=3),
     *prompt_and_promot("1 vector", ("PROMPT_LENGTH = 1",)),
     *prompt_and_promot("5 vectors", ("PROMPT_LENGTH = 5",)),
@@ -188,9 +193,8 @@ METHODS = [
     *prompt_and_promot("50 steps", ("PROMPT_STEPS = 50", "PROMPT_EVALUATE_EVERY = 50")),
     *prompt_and_promot("200 steps", ("PROMPT_STEPS = 200", "PROMPT_EVALUATE_EVERY = 200")),
     *prompt_and_promot("500 steps", ("PROMPT_STEPS = 500", "PROMPT_EVALUATE_EVERY = 500")),
-    # As many updates as both of ProMoT's stages.
     Method("fine-tuning, 2100 steps", grid={"LEARNING_RATE": (3e-5, 1e-4)},
-           settings=("STEPS = 2100", "EVALUATE_EVERY = 525"), tier=3),
+           settings=LONG, tier=3),
     Method("ProMoT, prompt left on", "evaluate", after="ProMoT", of={"LEARNING_RATE": 3e-4},
            settings=LEFT_ON, tier=3),
     Method("recovery after fine-tuning", grid=HIGH | RECOVERED, then="recovery", tier=3),

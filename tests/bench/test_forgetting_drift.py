@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from bench.forgetting import drift, noise
+from promot_jax.data import eval_set
 from promot_jax.run import LanguageModel
+from tasks import lab  # noqa: F401  (registers its tasks)
 
 BASE = "promot_jax/assets/lab/base"
 
@@ -76,6 +78,19 @@ def test_what_is_taken_away_is_the_base(models):
     without = drift.without_lora(variables)
     assert not without.pop("lora/decoder/layers_0/mlp/wo/b").any()
     assert without == dict(first.variables)
+
+
+def test_what_is_in_the_weights_is_asked_without_a_prompt(models):
+    """As `generate` answers the same rows."""
+    for model, task in zip(models, ("lab_qa", "lab_translate_zorvian"), strict=True):
+        config = model.description.model
+        rows = eval_set(
+            task, "test", 0, model.vocabulary, config.vocab_size, None, 512, 200
+        ).examples
+        answers = model.generate([row.inputs for row in rows])
+        right = np.mean([a == row.targets for a, row in zip(answers, rows, strict=True)])
+        assert drift.plain_score(model, model.variables, task) == pytest.approx(right, abs=0.011)
+        assert right > 0
 
 
 def test_sums_of_a_log_count_every_update(tmp_path):
