@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.forgetting import explain, plan, rows
+from bench.forgetting import analysis, plan, rows
 from bench.forgetting.scheduler import Scheduler
 from bench.forgetting.work import cores
 from bench.starting import start
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"{name}: failed: {why}")
     for run in [run for run in wanted if run.name not in made.failed]:
         ours, theirs = made.rows[run.name], known[run.name]
-        now, then = explain.end(ours)[:2], explain.end(theirs)[:2]
+        now, then = map(analysis.scores, (ours, theirs))
         far = max(abs(a - b) for a, b in zip(now, then, strict=True)) > args.within
         others += far
         say(

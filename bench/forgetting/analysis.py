@@ -9,6 +9,7 @@ rows place the points (`statistics.at_level`), and everything that is returned i
 import functools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,8 +34,9 @@ class Point(NamedTuple):
       kept: mean score of the held-out tasks, on validation rows.
       test: task -> its test rows' answers, right or wrong.
       scored: the target's task, as it was asked.
-      format: share of held-out answers that look like the target's.
+      format: share of held-out answers that look like the target's, of all rows.
       about: where it is of: knobs, step, coefficient.
+      measured: what else is known of the run, where it is the end of its training.
     """
 
     target: float
@@ -43,6 +45,7 @@ class Point(NamedTuple):
     scored: str
     format: float
     about: Mapping[str, Any]
+    measured: Mapping[str, Any]
 
     def held_out(self) -> Float[np.ndarray, " rows"]:
         """The test rows of all held-out tasks, one behind the other."""
@@ -56,19 +59,31 @@ Points = dict[tuple[str, str], dict[Pair, list[Point]]]  # (target, method) -> p
 
 
 def points(rows: Iterable[Mapping[str, Any]]) -> Points:
-    """All points, but for bases, which `bases` has."""
+    """All points in the order of their runs, but for bases, which `bases` has."""
     found: Points = defaultdict(lambda: defaultdict(list))
     for row in rows:
         method = NAMED.get(row["method"])
         if method is None or method.name == BASE:
             continue
+        last = end(row)
         for point in row["points"]:
             if point["step"] == 0 and method.after is None:
                 continue
             name = method.sweeps.get(point["stage"], method.name)
-            pair = (row["base"], row["seed"])
-            found[row["target"], name][pair].append(_point(row, point, method.variant))
+            pair, measured = (row["base"], row["seed"]), row["measured"] if point is last else {}
+            found[row["target"], name][pair].append(_point(row, point, method.variant, measured))
     return {key: dict(pairs) for key, pairs in found.items()}
+
+
+def end(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The point of a run's row at the end of its last training, without ways back."""
+    return [point for point in row["points"] if "coefficient" not in point][-1]
+
+
+def scores(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Target and held-out mean at the end of a run, on test rows."""
+    point = _point(row, end(row), NAMED[row["method"]].variant)
+    return float(point.test[point.scored].mean()), float(point.held_out().mean())
 
 
 def bases(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], Point]:
@@ -80,7 +95,12 @@ def bases(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], Point]:
     }
 
 
-def _point(row: Mapping[str, Any], point: Mapping[str, Any], variant: str) -> Point:
+def _point(
+    row: Mapping[str, Any],
+    point: Mapping[str, Any],
+    variant: str,
+    measured: Mapping[str, Any] = MappingProxyType({}),
+) -> Point:
     scored = row["target"] + variant
     tasks = (scored, *HELD_OUT, *RELATED)
     right = dict(zip(tasks, kept_rows.right(point, tasks), strict=True))
@@ -93,6 +113,7 @@ def _point(row: Mapping[str, Any], point: Mapping[str, Any], variant: str) -> Po
         scored,
         float(np.mean([point["format"][task] for task in HELD_OUT])),
         about | row["knobs"],
+        measured,
     )
 
 
@@ -127,6 +148,10 @@ class Reading(NamedTuple):
     def kept(self) -> float:
         return float(self.held_out.mean())
 
+    def by_task(self) -> Float[np.ndarray, " tasks"]:
+        """The score of each of `HELD_OUT`."""
+        return self.held_out.reshape(len(HELD_OUT), -1).mean(axis=1)
+
 
 def reading(every: Sequence[Point], at: float) -> Reading | None:
     """Read off a pair's points; None: the level is not reached."""
@@ -143,9 +168,18 @@ def reading(every: Sequence[Point], at: float) -> Reading | None:
     )
 
 
-def readings(found: Points, target: str, share: float) -> dict[str, dict[Pair, Reading | None]]:
-    """method -> pair -> what is kept at a share of the best fine-tuning's score."""
-    at = levels(found, target, share)
+def readings(
+    found: Points, target: str, share: float, at: Mapping[int, float] | None = None
+) -> dict[str, dict[Pair, Reading | None]]:
+    """method -> pair -> what is kept at a share of the best fine-tuning's score.
+
+    Args:
+      found: the points that are read.
+      target: where.
+      share: of the best fine-tuning's score.
+      at: `levels`, where `found` has not all of fine-tuning's points.
+    """
+    at = levels(found, target, share) if at is None else at
     return {
         method: {
             pair: reading(every, at[pair[0]]) for pair, every in pairs.items() if pair[0] in at
@@ -164,12 +198,17 @@ def row_tasks(rows: int) -> tuple[str, ...]:
 def difference(
     ours: Mapping[Pair, Reading | None], theirs: Mapping[Pair, Reading | None]
 ) -> Difference | None:
-    """Of what two methods keep, over the pairs with which both reach the level."""
+    """Of what two methods keep, over the pairs with which both reach the level.
+
+    Pairs of one base alone have no interval: of another base nothing is known.
+    """
     pairs = sorted(p for p in ours if ours[p] is not None and theirs.get(p) is not None)
     if not pairs:
         return None
     a, b = (np.stack([of[pair].held_out for pair in pairs]) for of in (ours, theirs))
-    return compare(a, b, [base for base, _ in pairs], row_tasks(a.shape[1]))
+    bases = [base for base, _ in pairs]
+    found = compare(a, b, bases, row_tasks(a.shape[1]))
+    return found if len(set(bases)) > 1 else found._replace(low=None, high=None, p=None)
 
 
 def mean_of(ours: Mapping[Pair, Reading | None]) -> Difference | None:
@@ -182,9 +221,15 @@ def mean_of(ours: Mapping[Pair, Reading | None]) -> Difference | None:
 
 
 def against(
-    every: Mapping[str, Mapping[Pair, Reading | None]], method: str
+    every: Mapping[str, Mapping[Pair, Reading | None]], method: str, family: Iterable[str]
 ) -> dict[str, tuple[Difference, float | None]]:
-    """Each other method's difference to one, and its p-value after Holm over all of them."""
+    """Each other method's difference to one; its p-value after Holm, if it is of the family.
+
+    Args:
+      every: method -> pair -> reading.
+      method: that all others are compared with.
+      family: methods whose comparisons are tests, settled before there are results.
+    """
     if method not in every:
         return {}
     found = {
@@ -192,7 +237,7 @@ def against(
         for name, pairs in every.items()
         if name != method and (made := difference(pairs, every[method])) is not None
     }
-    tested = [name for name, made in found.items() if made.p is not None]
+    tested = [name for name in family if name in found and found[name].p is not None]
     adjusted = dict(zip(tested, holm([found[name].p for name in tested]), strict=True))
     return {name: (made, adjusted.get(name)) for name, made in found.items()}
 

@@ -1,156 +1,136 @@
-"""Sections of the page that explain: the ladder of prompts, what predicts what is kept, and what
-comes back."""
+"""Sections of the page that explain: the ladder of prompts, what was spent, and what predicts what
+is kept."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from bench.forgetting.analysis import HELD_OUT, Point, Reading
-from bench.forgetting.noise import MOST
+from bench.forgetting import analysis
+from bench.forgetting.analysis import Pair, Point, Points, Reading
 from bench.forgetting.plan import NAMED
-from bench.forgetting.rows import chosen_by, right
+from bench.forgetting.statistics import SHARES, Difference, compare
+from bench.forgetting.table import BACK, PAIRS
 
 # What a run leaves besides its answers -> where it stands among `measured`.
 SCALARS = {
     "KL on the target, as asked": ("kl", "target"),
     "KL on the target without prompt": ("kl", "plain"),
-    "KL on held-out rows": ("kl", "held_out"),
     "distance of the weights": ("distance",),
     "sum of rate x sqrt(loss)": ("rate_sqrt_loss",),
     "first loss": ("first_loss",),
+    "KL on held-out rows": ("kl", "held_out"),
     "share of held-out answers in the target's format": ("format",),
 }
-RUNGS = ("finetune", "promot", "lora_promot")  # recipes
+RATE, LADDER = 3e-4, PAIRS[max(PAIRS)]  # at which rate, and with which pairs, rungs are compared
+RUNGS = ("finetune", "promot", "promot_joint", "lora_promot")  # recipes
+PLAIN = {*BACK, "freeze_lower"}  # remedies that add nothing to the loss and no parameters
 FEWEST = 5  # runs that a correlation is taken over
-RECOVERED = "lab_qa"  # the skill that bench/forgetting/recovery.gin has rows of
 # Methods that are compared by what they spent -> updates before those of the last stage.
 BUDGETS = {"fine-tuning": 0, "fine-tuning, 2100 steps": 0, "ProMoT": 1500}
-OTHERS = tuple(task for task in HELD_OUT if task != RECOVERED)
+
+
+def is_plain(method: str) -> bool:
+    """Whether it tunes the model by the target's loss alone: methods then differ by what is
+    attached to the model meanwhile, and by how far they go."""
+    found = NAMED.get(method)
+    return found is not None and found.recipe in RUNGS and {*found.remedies} <= PLAIN
 
 
 def is_rung(method: str) -> bool:
-    """Whether a method is one of the ladder: it differs from ProMoT by what it is attached to."""
-    found = NAMED.get(method)
-    return found is not None and not found.remedies and found.recipe in RUNGS
+    """Whether it is one of the ladder, which differ by what is attached to the model meanwhile."""
+    return is_plain(method) and "freeze_lower" not in NAMED[method].remedies
 
 
-def ladder(readings: Mapping[float, Mapping[str, Mapping]], rows: list[Mapping]) -> Iterator[str]:
-    """Methods that train alike, by what stands in front of the target's inputs.
+def ladder(found: Points, target: str) -> Iterator[str]:
+    """Methods that train alike, at one rate and with the same pairs, by what is attached meanwhile.
 
-    Args:
-      readings: share -> method -> pair -> reading, of one target.
-      rows: of all runs with that target.
+    Held out is at the end of the training, and so are differences; at the level it is read off the
+    evaluations of these runs alone.
     """
-    shares = sorted(readings)
-    heads = " | ".join(f"kept at {share:.0%}" for share in shares)
-    yield f"| attached in training | first loss | {heads} | target at the end | held out |"
-    yield "|---|---:|" + "---:|" * (len(shares) + 2)
-    names = dict.fromkeys(row["method"] for row in rows)
-    for method in [name for name in names if is_rung(name) or name == "ProMoT"]:
-        at = [row for row in rows if row["method"] == method and _usual(row)]
-        if not at:
-            continue
-        kept = " | ".join(_kept(readings[share].get(method, {})) for share in shares)
-        first = np.mean([row["measured"]["first_loss"] for row in at])
-        target = np.mean([end(row)[0] for row in at])
-        held = np.mean([end(row)[1] for row in at])
-        yield f"| {method} | {first:.2f} | {kept} | {target:.3f} | {held:.3f} |"
+    rungs: dict[str, dict[Pair, list[Point]]] = {}
+    for (where, method), pairs in found.items():
+        usual = {pair: list(filter(_usual, pairs.get(pair, ()))) for pair in LADDER}
+        if where == target and is_rung(method) and any(usual.values()):
+            rungs[method] = {pair: points for pair, points in usual.items() if points}
+    share = SHARES[0]
+    points = {(target, method): pairs for method, pairs in rungs.items()}
+    read = analysis.readings(points, target, share, analysis.levels(found, target, share))
+    yield (
+        "| attached in training | first loss | sum of rate x sqrt(loss) | target | held out |"
+        f" more than fine-tuning | more than ProMoT | kept at {share:.0%} | pairs |"
+    )
+    yield "|---|" + "---:|" * 8
+    ends = {
+        method: {
+            pair: ends for pair, of in pairs.items() if (ends := [p for p in of if p.measured])
+        }
+        for method, pairs in rungs.items()
+    }
+    for method, pairs in sorted(ends.items(), key=lambda each: -_held(each[1])):
+        every = [point for of in pairs.values() for point in of]
+        cells = [_mean([point.measured[name] for point in every], how) for name, how in SPENT]
+        cells.append(_mean([point.test[point.scored].mean() for point in every]))
+        cells.append(f"{_held(pairs):.3f}")
+        cells += [_more(pairs, ends.get(name, {})) for name in ("fine-tuning", "ProMoT")]
+        cells += [_kept(read[method]), str(len(pairs))]
+        yield f"| {method} | {' | '.join(cells)} |"
 
 
-def budgets(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Fine-tuning and ProMoT by what they spent: updates, and the sum of rate * sqrt(loss).
+SPENT = (("first_loss", "{:.2f}"), ("rate_sqrt_loss", "{:.3f}"))
 
-    Args:
-      rows: of all runs with one target.
-    """
+
+def _usual(point: Point) -> bool:
+    rate = point.about.get("LEARNING_RATE", RATE)
+    return rate == RATE and "coefficient" not in point.about
+
+
+def _held(pairs: Mapping[Pair, Sequence[Point]]) -> float:
+    return float(np.mean([[p.held_out().mean() for p in points] for points in pairs.values()]))
+
+
+def _mean(values: Sequence[float], how: str = "{:.3f}") -> str:
+    return how.format(np.mean(values))
+
+
+def _more(ours: Mapping[Pair, Sequence[Point]], theirs: Mapping[Pair, Sequence[Point]]) -> str:
+    """The difference of what is held out, at the ends of runs with the same pairs."""
+    pairs = sorted(pair for pair in ours if pair in theirs)
+    if not pairs or ours is theirs:
+        return "–"
+    a, b = (
+        np.stack([np.mean([p.held_out() for p in of[pair]], axis=0) for pair in pairs])
+        for of in (ours, theirs)
+    )
+    return said(compare(a, b, [base for base, _ in pairs], analysis.row_tasks(a.shape[1])))
+
+
+def said(made: Difference, sign: int = 1) -> str:
+    """A difference, or with -1 the other way round, with its interval where it has one."""
+    mean = f"{sign * made.mean:+.3f}"
+    if made.low is None:
+        return mean
+    low, high = sorted((sign * made.low, sign * made.high))
+    return f"{mean} ({low:+.2f} to {high:+.2f})"
+
+
+def budgets(found: Points, target: str) -> Iterator[str]:
+    """Fine-tuning and ProMoT by what they spent: updates, and the sum of rate * sqrt(loss)."""
     yield "| method | rate | updates | sum of rate x sqrt(loss) | target | held out | runs |"
     yield "|---|---:|---:|---:|---:|---:|---:|"
-    groups: dict[tuple, list[Mapping]] = {}
-    for row in rows:
-        if row["method"] in BUDGETS:
-            groups.setdefault((row["method"], row["knobs"]["LEARNING_RATE"]), []).append(row)
-    for (method, rate), found in sorted(groups.items(), key=lambda x: (BUDGETS[x[0][0]], x[0])):
-        spent = np.mean([row["measured"]["rate_sqrt_loss"] for row in found])
-        target, held, _ = np.mean([end(row) for row in found], axis=0)
-        updates = found[0]["measured"]["updates"]
-        updates = f"{BUDGETS[method]} + {updates}" if BUDGETS[method] else f"{updates}"
-        yield (
-            f"| {method} | {rate} | {updates} | {spent:.3f} | {target:.3f} | {held:.3f} |"
-            f" {len(found)} |"
-        )
-
-
-def goes_on_with(method: str) -> str | None:
-    """What a method's runs go on with, by which their rows are of a section of their own."""
-    return NAMED[method].then if method in NAMED else None
-
-
-def recovery(rows: list[Mapping], bases: Mapping[int, Point]) -> Iterator[str]:
-    """Before and after the updates on rows of one skill: that skill, and the others.
-
-    Came back: of what the others lost to the base, the share that is there again; of means.
-    """
-    if not rows:
-        yield "Not measured yet."
-        return
-    yield "| | rate | rows | that skill | the others | came back | in the target's format | runs |"
-    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
-    groups: dict[tuple, list[Mapping]] = {}
-    for row in rows:
-        knobs = row["knobs"]
-        key = (row["method"], knobs["LEARNING_RATE"], knobs["RECOVERY_ROWS"])
-        groups.setdefault(key, []).append(row)
-    for (method, rate, count), found in groups.items():
-        before, after = np.mean([_around(row) for row in found], axis=0)
-        base = np.mean([bases[row["base"]].rows_of(OTHERS).mean() for row in found])
-        hows = ("{:.3f} → {:.3f}", "{:.3f} → {:.3f}", "{:.1%} → {:.1%}")
-        skill, others, share = (how.format(*x) for how, *x in zip(hows, before, after, strict=True))
-        back = (after[1] - before[1]) / (base - before[1])
-        said = method.removeprefix("recovery ")
-        yield (
-            f"| {said} | {rate} | {count} | {skill} | {others} | {back:.0%} | {share} |"
-            f" {len(found)} |"
-        )
-
-
-def _around(row: Mapping[str, Any]) -> list[tuple[float, float, float]]:
-    """The skill, the others, and these in the target's format: before and after, on test rows."""
-    after = row["points"][-1]
-    before = [point for point in row["points"] if point["stage"] != after["stage"]][-1]
-    return [
-        (
-            _score(point, [RECOVERED]),
-            _score(point, OTHERS),
-            float(np.mean([point["format"][task] for task in OTHERS])),
-        )
-        for point in (before, after)
-    ]
-
-
-def noise(rows: list[Mapping]) -> Iterator[str]:
-    """The target's score with so much noise on the prompt."""
-    if not rows:
-        yield "Not measured yet."
-        return
-    yield "| noise, in units of the prompt's root mean square | target | runs |"
-    yield "|---:|---:|---:|"
-    scores: dict[float, list[float]] = {}
-    for row in rows:
-        for point in row["points"]:
-            if point["stage"] == "noise":
-                score = _score(point, [row["target"]])
-                scores.setdefault(MOST * (1 - point["coefficient"]), []).append(score)
-    for size, found in sorted(scores.items()):
-        yield f"| {size:.1f} | {np.mean(found):.3f} | {len(found)} |"
-
-
-def _score(point: Mapping[str, Any], tasks: Sequence[str]) -> float:
-    return float(right(point, tasks)[:, ~chosen_by(point["rows"])].mean())
-
-
-def _usual(row: Mapping[str, Any]) -> bool:
-    return row["knobs"].get("LEARNING_RATE") in (3e-4, None)
+    for method, first in BUDGETS.items():
+        groups: dict[float, list[Point]] = {}
+        for points in found.get((target, method), {}).values():
+            for point in points:
+                if point.measured:
+                    groups.setdefault(point.about["LEARNING_RATE"], []).append(point)
+        for rate, every in sorted(groups.items()):
+            updates = every[0].measured["updates"]
+            cells = [method, str(rate), f"{first} + {updates}" if first else str(updates)]
+            cells += [_mean([point.measured["rate_sqrt_loss"] for point in every])]
+            cells += [_mean([point.test[point.scored].mean() for point in every])]
+            cells += [_mean([point.held_out().mean() for point in every]), str(len(every))]
+            yield f"| {' | '.join(cells)} |"
 
 
 def _kept(readings: Mapping[Any, Reading | None]) -> str:
@@ -161,50 +141,29 @@ def _kept(readings: Mapping[Any, Reading | None]) -> str:
     return f"{np.mean(reached):.3f}{few}"
 
 
-def end(row: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Target, held-out mean and format share at the end of the training, on test rows."""
-    trained = [point for point in row["points"] if "coefficient" not in point]
-    point = max(trained, key=lambda each: each["step"])
-    scored = row["target"] + NAMED[row["method"]].variant
-    share = np.mean([point["format"][task] for task in HELD_OUT])
-    return _score(point, [scored]), _score(point, HELD_OUT), float(share)
-
-
-def predictors(rows: list[Mapping]) -> Iterator[str]:
-    """How much of what runs keep each scalar explains, over all runs that trained the model.
-
-    R2 of a straight line in the scalar's logarithm, and of ranks (Spearman's rho, squared).
-    """
+def predictors(found: Points, target: str) -> Iterator[str]:
+    """How much of what runs keep each scalar explains, over all runs that tuned the whole model by
+    the target's loss alone: R2 of ranks (Spearman's rho, squared)."""
     from scipy import stats
 
-    trained = [row for row in rows if "kl" in row["measured"] and _tunes(row["method"])]
+    trained = [
+        point
+        for (where, method), pairs in found.items()
+        if where == target and is_plain(method)
+        for points in pairs.values()
+        for point in points
+        if "kl" in point.measured
+    ]
     if len(trained) < FEWEST:
         yield f"{len(trained)} runs are too few."
         return
-    ends = [end(row) for row in trained]
-    kept = np.array([held for _, held, _ in ends])
-    yield f"| over {len(trained)} runs | R², log | R², ranks |"
-    yield "|---|---:|---:|"
+    kept = np.array([point.held_out().mean() for point in trained])
+    yield f"| over {len(trained)} runs | R² of ranks |"
+    yield "|---|---:|"
     for name, path in SCALARS.items():
-        values = np.array(
-            [end[2] if path == ("format",) else _at(row["measured"], path)
-             for row, end in zip(trained, ends, strict=True)]
-        )  # fmt: skip
-        if np.ptp(values) == 0 or np.ptp(kept) == 0:
-            continue
-        logs = np.log(np.maximum(values, 1e-6))
-        line, ranks = stats.pearsonr(logs, kept).statistic, stats.spearmanr(values, kept).statistic
-        yield f"| {name} | {line**2:.2f} | {ranks**2:.2f} |"
-
-
-def _tunes(method: str) -> bool:
-    """Whether it changes the model: a prompt alone keeps everything by construction.
-
-    Without FINCH, whose factor is not in the rate of the log.
-    """
-    found = NAMED.get(method)
-    tunes = found is not None and found.recipe not in ("prompt_tuning", "evaluate")
-    return tunes and "finch" not in found.remedies
+        values = [_at(dict(p.measured) | {"format": p.format}, path) for p in trained]
+        if np.ptp(values) > 0 and np.ptp(kept) > 0:
+            yield f"| {name} | {stats.spearmanr(values, kept).statistic ** 2:.2f} |"
 
 
 def _at(measured: Mapping[str, Any], path: tuple[str, ...]) -> float:

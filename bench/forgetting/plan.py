@@ -13,6 +13,8 @@ SECOND_STAGE = "run.Run.stages = [@model/run.Stage()]"
 WITHOUT_PROMPT = "INPUT_LENGTH = 32"  # there is no prompt that the rows need room for
 NAMED = {method.name: method for method in METHODS}
 BASE, PRETRAINING = "base", "pretraining"
+# Names of the table of results -> whose runs they are read off.
+OWNERS = NAMED | {name: method for method in METHODS for name in method.sweeps.values()}
 STARTED_FROM = {PRETRAINING, *(method.after for method in METHODS)}
 
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 TARGETS = ("lab_nli", "lab_translate_quellan")
 BASES = (0, 1, 2, 3, 4)  # seeds of pre-training; 0 is the base that promot_jax ships
-# tier -> its pairs (base, seed of tuning). Bases differ more than the seeds of one base do, and are
-# the units of every test (`statistics.compare`): a further base tells more than a further seed.
+# tier -> its pairs (base, seed of tuning). Bases differ more than the seeds of one base, and then
+# they are what a test counts (`statistics.compare`): a further base tells more than a further seed.
 PAIRS = {
     1: (*((base, 0) for base in BASES), *((base, 1) for base in BASES[:3])),
     2: tuple((base, 0) for base in BASES),

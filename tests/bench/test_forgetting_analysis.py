@@ -27,7 +27,7 @@ def point(target, kept, stage="model", step=9, scored=NLI, chosen=None, **more):
 def row(method, points, base=0, seed=0, **knobs):
     name = f"{method}-{base}-{seed}-{knobs}"
     return {"name": name, "method": method, "target": NLI, "base": base, "seed": seed,
-            "knobs": knobs, "points": points}  # fmt: skip
+            "knobs": knobs, "points": points, "measured": {}}  # fmt: skip
 
 
 FT = [point(0.5, 0.9, step=3), point(0.8, 0.6, step=6), point(1.0, 0.2)]
@@ -80,14 +80,15 @@ def test_a_variant_is_scored_as_it_was_asked():
 
 
 def test_a_level_that_is_not_reached_leaves_a_pair_out_of_a_comparison():
-    made = [row("fine-tuning", FT, seed=seed, LEARNING_RATE=1e-4) for seed in range(4)]
-    made += [row("ProMoT", [point(0.95, 0.9)], seed=seed) for seed in range(3)]
-    made += [row("ProMoT", [point(0.5, 0.9)], seed=3)]
+    made = [row("fine-tuning", FT, base, LEARNING_RATE=1e-4) for base in range(4)]
+    made += [row("ProMoT", [point(0.95, 0.9)], base) for base in range(3)]
+    made += [row("ProMoT", [point(0.5, 0.9)], 3)]
     every = analysis.readings(analysis.points(made), NLI, 0.9)
-    assert every["ProMoT"][0, 3] is None
-    found, adjusted = analysis.against(every, "fine-tuning")["ProMoT"]
+    assert every["ProMoT"][3, 0] is None
+    found, adjusted = analysis.against(every, "fine-tuning", ["ProMoT"])["ProMoT"]
     assert (found.mean, found.pairs) == (pytest.approx(0.5), 3)
     assert adjusted == found.p < 0.01
+    assert analysis.against(every, "fine-tuning", [])["ProMoT"] == (found, None)
     assert analysis.mean_of(every["ProMoT"]).mean == pytest.approx(0.9)
 
 
