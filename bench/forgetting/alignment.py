@@ -1,13 +1,14 @@
 """Do true and shuffled labels pull alike? The paper's Figure 3 (arXiv 2211.00635), with controls.
 
-    python -m bench.forgetting.alignment              NLI, base 0, seeds 0 to 2: minutes
+    python -m bench.forgetting.alignment              NLI, three bases: minutes
 
 While fine-tuning learns a format, labels that are shuffled give nearly the gradient that the true
 ones give; once the task is learned they do not. After so many updates on true labels, the gradient
 of a batch is compared with that of the same inputs with the batch's labels in another order, for
-each kernel of the last decoder layer. Controls, for a cosine alone can mislead:
+each kernel of the last decoder layer: cosines, and for controls, since those inputs are shared,
 
-    true      cosine of two batches' gradients with true labels: noise of batches alone
+    other     of a batch with shuffled labels and the next one with true labels
+    true      of the same two with true labels: what the labels cost is what `other` is less
     norms     norm with shuffled over norm with true labels, which shrinks as the task is fitted
 
 For fine-tuning, and for ProMoT's second stage behind the prompt that the benchmark tuned. Updates
@@ -25,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from bench.forgetting.explain import LADDER
 from bench.forgetting.plan import NAMED, SHIPPED, runs_of
 from bench.forgetting.table import TARGETS
 from bench.starting import start
@@ -104,20 +106,22 @@ def _update(optimizer, grads, state, trained):
 def compared(
     model: Model, trained: Variables, frozen: Variables, batches: Sequence[Batch], seed: int
 ) -> dict[str, float]:
-    """Cosine of true with shuffled labels, of true labels with those of the next batch; norms."""
+    """Cosines of true with shuffled labels, and of both with the next batch's true ones; norms."""
     kernels = of_last_layer(list(trained))
     kept = lambda grads: {path: grads[path] for path in kernels}  # noqa: E731
     true = [kept(gradient(model, trained, frozen, batch)) for batch in batches]
-    other = [
+    mixed = [
         kept(gradient(model, trained, frozen, shuffled(batch, seed + i)))
         for i, batch in enumerate(batches)
     ]
     mean = lambda found: float(np.mean([list(each.values()) for each in found]))  # noqa: E731
     norm = lambda grads: {path: jnp.linalg.norm(x) for path, x in grads.items()}  # noqa: E731
+    following = [*true[1:], true[0]]
     return {
-        "shuffled": mean([cosines(a, b) for a, b in zip(true, other, strict=True)]),
-        "true": mean([cosines(a, b) for a, b in zip(true, [*true[1:], true[0]], strict=True)]),
-        "norms": mean(map(norm, other)) / mean(map(norm, true)),
+        "shuffled": mean(map(cosines, true, mixed)),
+        "other": mean(map(cosines, mixed, following)),
+        "true": mean(map(cosines, true, following)),
+        "norms": mean(map(norm, mixed)) / mean(map(norm, true)),
     }
 
 
@@ -131,13 +135,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--workdir", default="runs/forgetting", help="where the prompts were tuned")
     args = parser.parse_args(argv)
     found = []
-    for seed in args.seeds:
-        prompt = next(runs_of(NAMED["prompt tuning"], TARGET, 0, seed)).name
-        starts = {"fine-tuning": Path(SHIPPED[0]), "ProMoT": Path(args.workdir) / prompt}
+    for base, seed in LADDER:
+        prompt = next(runs_of(NAMED["prompt tuning"], TARGET, base, seed)).name
+        plain = SHIPPED.get(base, f"{args.workdir}/base{base}")
+        starts = {"fine-tuning": Path(plain), "ProMoT": Path(args.workdir) / prompt}
         if not (starts["ProMoT"] / "run.json").exists():
             raise UserError(
                 f"{starts['ProMoT']} is not there: first python -m bench.forgetting"
@@ -145,8 +149,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         for method, place in starts.items():
             points = list(curve(LanguageModel(str(place)), seed))
-            found.append({"method": method, "seed": seed, "points": points})
-            say(f"{method}, seed {seed}: {points[0]} ... {points[-1]}")
+            found.append({"method": method, "base": base, "seed": seed, "points": points})
+            say(f"{method}, base {base}: {points[0]} ... {points[-1]}")
     FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

@@ -143,23 +143,22 @@ def methods(results: Results) -> Iterator[str]:
 
 
 def alignment(results: Results) -> Iterator[str]:
-    """Gradients of true and of shuffled labels, over the updates: means over seeds."""
+    """Gradients of true and of shuffled labels, over the updates: means over bases."""
     del results
     found = gradients.read()
     if not found:
         yield "Not measured yet: `python -m bench.forgetting.alignment`."
         return
-    yield "| method | updates | shuffled with true | true with true | norms | seeds |"
-    yield "|---|---:|---:|---:|---:|---:|"
+    names = {"shuffled": "shuffled with true, same inputs", "other": "shuffled with true, others",
+             "true": "true with true, others", "norms": "norms"}  # fmt: skip
+    yield f"| method | updates | {' | '.join(names.values())} | bases |"
+    yield "|---|---:|" + "---:|" * (len(names) + 1)
     for method in dict.fromkeys(each["method"] for each in found):
         curves = [each["points"] for each in found if each["method"] == method]
         for at in zip(*curves, strict=True):
             if at[0]["step"] not in SHOWN:
                 continue
-            means = (
-                np.mean([point[name] for point in at]) for name in ("shuffled", "true", "norms")
-            )
-            cells = " | ".join(f"{mean:.2f}" for mean in means)
+            cells = " | ".join(f"{np.mean([point[name] for point in at]):.2f}" for name in names)
             yield f"| {method} | {at[0]['step']} | {cells} | {len(at)} |"
 
 

@@ -55,4 +55,5 @@ def test_a_gradient_agrees_with_itself_more_than_with_shuffled_labels():
         found = alignment.compared(None, {"w": 0}, {}, batches, 0)
     assert found["true"] > 0.4
     assert abs(found["shuffled"]) < 0.5
+    assert abs(found["other"]) < 0.3
     assert found["norms"] < 1
