@@ -116,16 +116,16 @@ def _beside(results: Results, what: str) -> list[Mapping[str, Any]]:
 
 
 def costs(results: Results) -> Iterator[str]:
-    """FLOPs and memory of each method's training, in units of plain fine-tuning's."""
+    """FLOPs, time and memory of each method's training, in units of plain fine-tuning's."""
     known = counted.read()
     unit = known.get("fine-tuning")
     if unit is None:
         yield "Not counted yet: `python -m bench.forgetting.costs`."
         return
-    yield "| method | FLOPs | memory of a step | needs |"
-    yield "|---|---:|---:|---|"
+    yield "| method | FLOPs | seconds | memory of a step | needs |"
+    yield "|---|---:|---:|---:|---|"
     for method, cost in known.items():
-        shares = (f"{cost[name] / unit[name]:.2f}" for name in ("flops", "bytes"))
+        shares = (f"{cost[name] / unit[name]:.2f}" for name in ("flops", "seconds", "bytes"))
         yield f"| {method} | {' | '.join(shares)} | {OWNERS[method].needs} |"
 
 
