@@ -177,6 +177,7 @@ SECTIONS: Mapping[str, Callable[[Results], Iterator[str]]] = {
     "ends": tables.ends,
     "costs": costs,
     "methods": methods,
+    "short": tables.short,
 }
 
 

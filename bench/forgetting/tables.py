@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.forgetting import analysis
+from bench.forgetting import analysis, costs
 from bench.forgetting.analysis import HELD_OUT, RELATED
 from bench.forgetting.explain import said
 from bench.forgetting.plan import OWNERS
@@ -17,6 +17,27 @@ REFERENCE, PLAIN, MIDDLE = "ProMoT", "fine-tuning", SHARES[1]
 FAMILY = [name for name, method in OWNERS.items() if method.tier == 1]
 ADDITIONS = (f"{REFERENCE} +", f"{REFERENCE}, joint", f"{REFERENCE}, LoRA")
 NONE = "–"
+
+
+def short(results: Results) -> Iterator[str]:
+    """The main methods at a glance: what is kept at equal target score, and the price."""
+    known = costs.read()
+    heads = [f"kept, {IN_WORDS[target]}" for target in results.targets]
+    yield f"| method | {' | '.join(heads)} | FLOPs | needs |"
+    yield "|---|" + "---:|" * (len(heads) + 1) + "---|"
+    read = [results.read[target, MIDDLE] for target in results.targets]
+    at = {name: [each.get(name, {}) for each in read] for name in FAMILY}
+    reached = {name: of for name, of in at.items() if any(any(each.values()) for each in of)}
+    for name, of in sorted(reached.items(), key=lambda each: -_least(each[1])):
+        cost = known.get(name) or known.get(OWNERS[name].name)  # a way back costs nothing
+        flops = f"{cost['flops'] / known[PLAIN]['flops']:.1f}" if cost else NONE
+        yield f"| {name} | {' | '.join(map(_kept, of))} | {flops} | {OWNERS[name].needs} |"
+
+
+def _least(of: Sequence[Mapping[Any, analysis.Reading | None]]) -> float:
+    """What is kept on the target where it is less; nothing where no pair reaches the level."""
+    means = [[each.kept for each in pairs.values() if each is not None] for pairs in of]
+    return min(float(np.mean(found)) if found else 0.0 for found in means)
 
 
 def matched(results: Results) -> Iterator[str]:
