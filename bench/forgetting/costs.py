@@ -75,7 +75,7 @@ def every() -> Iterator[tuple[str, Cost]]:
     for method in METHODS:
         if method.recipe == "evaluate" or method.then is not None:
             continue
-        run = next(runs_of(method, TARGETS[0], *PAIRS[method.tier][0]))
+        run = next(runs_of(method, TARGETS[0], *PAIRS[method.tier][TARGETS[0]][0]))
         of = dict(costs(run))
         names = {name: of[stage] for stage, name in method.sweeps.items() if stage in of}
         for name, found in (names | {method.name: list(of.values())[-1]}).items():

@@ -10,7 +10,7 @@ from bench.forgetting import analysis
 from bench.forgetting.analysis import Pair, Point, Points, Reading
 from bench.forgetting.plan import NAMED
 from bench.forgetting.statistics import SHARES, Difference, compare
-from bench.forgetting.table import BACK, PAIRS
+from bench.forgetting.table import BACK, PAIRS, TARGETS
 
 # What a run leaves besides its answers -> where it stands among `measured`.
 SCALARS = {
@@ -22,7 +22,8 @@ SCALARS = {
     "KL on held-out rows": ("kl", "held_out"),
     "share of held-out answers in the target's format": ("format",),
 }
-RATE, LADDER = 3e-4, PAIRS[max(PAIRS)]  # at which rate, and with which pairs, rungs are compared
+RATE = 3e-4  # at which rungs are compared
+LADDER = PAIRS[max(PAIRS)][TARGETS[0]]  # and with which pairs, for both targets
 RUNGS = ("finetune", "promot", "promot_joint", "lora_promot")  # recipes
 PLAIN = {*BACK, "freeze_lower"}  # remedies that add nothing to the loss and no parameters
 FEWEST = 5  # runs that a correlation is taken over

@@ -133,10 +133,11 @@ def methods(results: Results) -> Iterator[str]:
     """What each name in the tables stands for."""
     del results
     yield "| method | recipe | remedies behind it | needs | pairs |"
-    yield "|---|---|---|---|---:|"
+    yield "|---|---|---|---|---|"
     for method in METHODS:
         remedies = ", ".join(f"`{name}`" for name in method.remedies) or "–"
-        pairs, needs = len(PAIRS[method.tier]), method.needs
+        needs, of = method.needs, PAIRS[method.tier]
+        pairs = ", ".join(f"{len(of[target])} {IN_WORDS[target].split()[0]}" for target in of)
         yield f"| {method.name} | `{method.recipe}` | {remedies} | {needs} | {pairs} |"
         for stage, name in method.sweeps.items():
             yield f"| {name} | its stage `{stage}` | | {needs} | {pairs} |"

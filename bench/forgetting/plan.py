@@ -65,16 +65,20 @@ def everything(quick: bool = False, only: str | None = None) -> list[Run]:
       quick: those of one pair and target that are quick.
       only: pattern (of `re.search`) in the names of those that are wanted.
     """
-    some = 1 if quick else None
+    places = [
+        (seed, tier, base, target)
+        for tier, targets in PAIRS.items()
+        for target, pairs in targets.items()
+        for base, seed in pairs
+    ]
+    quickest = (0, 1, 0, TARGETS[0])
     found = [
         run
-        for seed in sorted({seed for pairs in PAIRS.values() for _, seed in pairs})[:some]
-        for tier, pairs in PAIRS.items()
-        for pair in [pair for pair in pairs if pair[1] == seed][:some]
-        for target in TARGETS[: 1 if quick or tier == max(PAIRS) else None]
+        for seed, tier, base, target in sorted(places)
         for method in METHODS
-        if method.tier == tier and (method.quick or not quick)
-        for run in runs_of(method, target, *pair)
+        if method.tier == tier
+        if not quick or (method.quick and (seed, tier, base, target) == quickest)
+        for run in runs_of(method, target, base, seed)
     ]
     unique = {run.name: run for run in found}  # the base is the same for all seeds
     return [run for name, run in unique.items() if only is None or re.search(only, name)]

@@ -3,8 +3,7 @@
 A line of `METHODS` is a recipe with remedies behind it, and a grid of settings, of which every
 combination is a run with each pair (base, seed) and target. A method that begins behind stage one
 names the method whose prompt it takes (`after`): that is tuned once for a pair, and its work
-directory is BASE. A method's tier says with which pairs it is run (`PAIRS`), and the last one, of
-further remedies and of what explains ProMoT, is for NLI alone.
+directory is BASE. A method's tier says with which targets and pairs it is run (`PAIRS`).
 
 A run is scored at every evaluation on the way, so early stopping is a knob of each method. Where a
 run ends in stages that only go back on the way to the base, their points count for methods of their
@@ -17,12 +16,14 @@ from typing import NamedTuple
 
 TARGETS = ("lab_nli", "lab_translate_quellan")
 BASES = (0, 1, 2, 3, 4)  # seeds of pre-training; 0 is the base that promot_jax ships
-# tier -> its pairs (base, seed of tuning). Bases differ more than the seeds of one base, and then
-# they are what a test counts (`statistics.compare`): a further base tells more than a further seed.
+EVERY = tuple((base, 0) for base in BASES)
+# tier -> target -> its pairs (base, seed of tuning). Bases differ more than the seeds of one base,
+# and then they are what a test counts (`statistics.compare`): a further base tells more than a
+# further seed.
 PAIRS = {
-    1: (*((base, 0) for base in BASES), *((base, 1) for base in BASES[:3])),
-    2: tuple((base, 0) for base in BASES),
-    3: tuple((base, 0) for base in BASES[:3]),
+    1: {TARGETS[0]: (*EVERY, (0, 1), (1, 1), (2, 1)), TARGETS[1]: (*EVERY, (0, 1))},
+    2: dict.fromkeys(TARGETS, EVERY),
+    3: {TARGETS[0]: EVERY[:3]},
 }
 RATES = (1e-4, 3e-4, 1e-3)
 

@@ -10,7 +10,7 @@ ROWS, TASKS = 120, 4
 LABELS = np.repeat(np.arange(TASKS), ROWS // TASKS)
 ONE_BASE = np.zeros(5)
 THREE_BASES = np.repeat(np.arange(3), 5)
-EIGHT_PAIRS = np.array([base for base, _ in PAIRS[1]])  # of the benchmark's main methods
+EIGHT_PAIRS = np.array([base for base, _ in PAIRS[1]["lab_nli"]])  # of the benchmark's main methods
 
 
 def world(rng, bases, methods=2, base=0.0, pair=0.05, row=0.15, skew=False):
