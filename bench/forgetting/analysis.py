@@ -228,7 +228,7 @@ def against(
     Args:
       every: method -> pair -> reading.
       method: that all others are compared with.
-      family: methods whose comparisons are tests, settled before there are results.
+      family: methods whose comparisons are tests; to be chosen by no result.
     """
     if method not in every:
         return {}

@@ -13,7 +13,7 @@ from bench.forgetting.results import IN_WORDS, Results
 from bench.forgetting.statistics import SHARES, Difference
 
 REFERENCE, PLAIN, MIDDLE = "ProMoT", "fine-tuning", SHARES[1]
-# What is tested against ProMoT: methods of tier 1, settled before there were results.
+# What is tested against ProMoT: all methods of tier 1, whatever they keep.
 FAMILY = [name for name, method in OWNERS.items() if method.tier == 1]
 ADDITIONS = (f"{REFERENCE} +", f"{REFERENCE}, joint", f"{REFERENCE}, LoRA")
 NONE = "–"
