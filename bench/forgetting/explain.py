@@ -22,6 +22,8 @@ SCALARS = {
     "KL on held-out rows": ("kl", "held_out"),
     "share of held-out answers in the target's format": ("format",),
 }
+SPENT = (("first_loss", "{:.2f}"), ("rate_sqrt_loss", "{:.3f}"))
+NONE = "–"
 RATE = 3e-4  # at which rungs are compared
 LADDER = PAIRS[max(PAIRS)][TARGETS[0]]  # and with which pairs, for both targets
 RUNGS = ("finetune", "promot", "promot_joint", "lora_promot")  # recipes
@@ -74,11 +76,8 @@ def ladder(found: Points, target: str) -> Iterator[str]:
         cells.append(_mean([point.test[point.scored].mean() for point in every]))
         cells.append(f"{_held(pairs):.3f}")
         cells += [_more(pairs, ends.get(name, {})) for name in ("fine-tuning", "ProMoT")]
-        cells += [_kept(read[method]), str(len(pairs))]
+        cells += [kept(read[method]), str(len(pairs))]
         yield f"| {method} | {' | '.join(cells)} |"
-
-
-SPENT = (("first_loss", "{:.2f}"), ("rate_sqrt_loss", "{:.3f}"))
 
 
 def _usual(point: Point) -> bool:
@@ -98,7 +97,7 @@ def _more(ours: Mapping[Pair, Sequence[Point]], theirs: Mapping[Pair, Sequence[P
     """The difference of what is held out, at the ends of runs with the same pairs."""
     pairs = sorted(pair for pair in ours if pair in theirs)
     if not pairs or ours is theirs:
-        return "–"
+        return NONE
     a, b = (
         np.stack([np.mean([p.held_out() for p in of[pair]], axis=0) for pair in pairs])
         for of in (ours, theirs)
@@ -106,13 +105,11 @@ def _more(ours: Mapping[Pair, Sequence[Point]], theirs: Mapping[Pair, Sequence[P
     return said(compare(a, b, [base for base, _ in pairs], analysis.row_tasks(a.shape[1])))
 
 
-def said(made: Difference, sign: int = 1) -> str:
-    """A difference, or with -1 the other way round, with its interval where it has one."""
-    mean = f"{sign * made.mean:+.3f}"
+def said(made: Difference) -> str:
+    """A difference, with its interval where it has one."""
     if made.low is None:
-        return mean
-    low, high = sorted((sign * made.low, sign * made.high))
-    return f"{mean} ({low:+.2f} to {high:+.2f})"
+        return f"{made.mean:+.3f}"
+    return f"{made.mean:+.3f} ({made.low:+.2f} to {made.high:+.2f})"
 
 
 def budgets(found: Points, target: str) -> Iterator[str]:
@@ -134,12 +131,15 @@ def budgets(found: Points, target: str) -> Iterator[str]:
             yield f"| {' | '.join(cells)} |"
 
 
-def _kept(readings: Mapping[Any, Reading | None]) -> str:
-    reached = [each.kept for each in readings.values() if each is not None]
-    if not reached:
-        return "not reached"
-    few = f" ({len(reached)} of {len(readings)})" if len(reached) < len(readings) else ""
-    return f"{np.mean(reached):.3f}{few}"
+def kept(readings: Mapping[Pair, Reading | None]) -> str:
+    """The mean over the pairs that reach a level, its interval, and [how many] where not all do."""
+    found = analysis.mean_of(readings)
+    if found is None:
+        return "not reached" if readings else NONE
+    few = f" [{found.pairs}]" if found.pairs < len(readings) else ""
+    if found.low is None:
+        return f"{found.mean:.3f}{few}"
+    return f"{found.mean:.3f} ({max(found.low, 0):.2f}–{min(found.high, 1):.2f}){few}"
 
 
 def predictors(found: Points, target: str) -> Iterator[str]:
@@ -158,13 +158,13 @@ def predictors(found: Points, target: str) -> Iterator[str]:
     if len(trained) < FEWEST:
         yield f"{len(trained)} runs are too few."
         return
-    kept = np.array([point.held_out().mean() for point in trained])
+    held = np.array([point.held_out().mean() for point in trained])
     yield f"| over {len(trained)} runs | R² of ranks |"
     yield "|---|---:|"
     for name, path in SCALARS.items():
         values = [_at(dict(p.measured) | {"format": p.format}, path) for p in trained]
-        if np.ptp(values) > 0 and np.ptp(kept) > 0:
-            yield f"| {name} | {stats.spearmanr(values, kept).statistic ** 2:.2f} |"
+        if np.ptp(values) > 0 and np.ptp(held) > 0:
+            yield f"| {name} | {stats.spearmanr(values, held).statistic ** 2:.2f} |"
 
 
 def _at(measured: Mapping[str, Any], path: tuple[str, ...]) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 
 from bench.forgetting import analysis, costs
 from bench.forgetting.analysis import HELD_OUT, RELATED
-from bench.forgetting.explain import said
+from bench.forgetting.explain import NONE, kept, said
 from bench.forgetting.plan import OWNERS
 from bench.forgetting.results import IN_WORDS, Results
 from bench.forgetting.statistics import SHARES, Difference
@@ -16,7 +16,6 @@ REFERENCE, PLAIN, MIDDLE = "ProMoT", "fine-tuning", SHARES[1]
 # What is tested against ProMoT: all methods of tier 1, whatever they keep.
 FAMILY = [name for name, method in OWNERS.items() if method.tier == 1]
 ADDITIONS = (f"{REFERENCE} +", f"{REFERENCE}, joint", f"{REFERENCE}, LoRA")
-NONE = "–"
 
 
 def short(results: Results) -> Iterator[str]:
@@ -31,7 +30,7 @@ def short(results: Results) -> Iterator[str]:
     for name, of in sorted(reached.items(), key=lambda each: -_least(each[1])):
         cost = known.get(name) or known.get(OWNERS[name].name)  # a way back costs nothing
         flops = f"{cost['flops'] / known[PLAIN]['flops']:.1f}" if cost else NONE
-        yield f"| {name} | {' | '.join(map(_kept, of))} | {flops} | {OWNERS[name].needs} |"
+        yield f"| {name} | {' | '.join(map(kept, of))} | {flops} | {OWNERS[name].needs} |"
 
 
 def _least(of: Sequence[Mapping[Any, analysis.Reading | None]]) -> float:
@@ -55,7 +54,7 @@ def matched(results: Results) -> Iterator[str]:
         yield f"| {' | '.join(names)} |"
         yield "|---|" + "---:|" * (len(names) - 1)
         for method in sorted(every, key=lambda name: -_more(tested, name)):
-            cells = [method, *(_kept(results.read[target, s].get(method, {})) for s in SHARES)]
+            cells = [method, *(kept(results.read[target, s].get(method, {})) for s in SHARES)]
             cells += [*_tested(tested.get(method)), _tested(plain.get(method))[0]]
             reached = {pair: each for pair, each in every[method].items() if each is not None}
             cells += [_related(results, target, reached), _average(reached, "format", "{:.1%}")]
@@ -113,16 +112,6 @@ def by_task(results: Results) -> Iterator[str]:
                 cells = (f"{score:.3f}" for score in np.mean(reached, axis=0))
                 yield f"| {method} | {' | '.join(cells)} |"
         yield ""
-
-
-def _kept(readings: Mapping[Any, analysis.Reading | None]) -> str:
-    found = analysis.mean_of(readings)
-    if found is None:
-        return "not reached" if readings else NONE
-    few = f" [{found.pairs}]" if found.pairs < len(readings) else ""
-    if found.low is None:
-        return f"{found.mean:.3f}{few}"
-    return f"{found.mean:.3f} ({max(found.low, 0):.2f}–{min(found.high, 1):.2f}){few}"
 
 
 def _average(reached: Mapping[Any, analysis.Reading], name: str, how: str = "{:.3f}") -> str:
